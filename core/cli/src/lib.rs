@@ -1,0 +1,1 @@
+//! The `fp8flow` command line.

@@ -1,0 +1,3 @@
+//! The `fp8flow` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Datasets, chat templates, tokenization, packing and batches.

@@ -1,0 +1,1 @@
+//! The workflow engine: TOML to typed plan to resumable run.

@@ -1,0 +1,1 @@
+//! Finds, checks and loads backend plugins; the safe Rust face of the ABI.

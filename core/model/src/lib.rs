@@ -1,0 +1,1 @@
+//! The Llama family: Hugging Face folders in and out, forward and backward.

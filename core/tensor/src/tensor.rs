@@ -1,0 +1,134 @@
+//! A row-major matrix with a capacity in rows, in the memory of a device.
+
+use fp8flow_kernels::{Elements, ElementsMut, Matrix, bf16};
+
+/// Element type of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit float: masters, gradients, statistics.
+    F32,
+    /// bfloat16: activations under `precision = "bf16"`.
+    Bf16,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// `rows × cols` elements, dense and row-major. A vector is one row.
+#[derive(Debug)]
+pub struct Tensor {
+    storage: Storage,
+    rows: usize,
+    cols: usize,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+enum Storage {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+}
+
+impl Tensor {
+    /// Zeros on the CPU, with room for `rows` rows.
+    pub fn zeros(dtype: DType, rows: usize, cols: usize) -> Self {
+        let storage = match dtype {
+            DType::F32 => Storage::F32(vec![0.0; rows * cols]),
+            DType::Bf16 => Storage::Bf16(vec![bf16::ZERO; rows * cols]),
+        };
+        Self { storage, rows, cols, capacity: rows }
+    }
+
+    /// The given f32 elements on the CPU.
+    ///
+    /// # Panics
+    /// If there are not `rows · cols` of them.
+    pub fn from_f32(elements: Vec<f32>, rows: usize, cols: usize) -> Self {
+        assert_eq!(elements.len(), rows * cols, "a {rows}×{cols} tensor");
+        Self { storage: Storage::F32(elements), rows, cols, capacity: rows }
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match self.storage {
+            Storage::F32(_) => DType::F32,
+            Storage::Bf16(_) => DType::Bf16,
+        }
+    }
+
+    /// Rows in use.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Uses the first `rows` rows from now on; what they hold stays.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    pub fn set_rows(&mut self, rows: usize) {
+        assert!(rows <= self.capacity, "{rows} rows in a tensor for {}", self.capacity);
+        self.rows = rows;
+    }
+
+    /// Bytes of memory, whatever is in use.
+    pub fn bytes(&self) -> usize {
+        self.capacity * self.cols * self.dtype().size()
+    }
+
+    /// The elements in use.
+    pub fn elements(&self) -> Elements<'_> {
+        let n = self.rows * self.cols;
+        match &self.storage {
+            Storage::F32(x) => Elements::F32(&x[..n]),
+            Storage::Bf16(x) => Elements::Bf16(&x[..n]),
+        }
+    }
+
+    /// The elements in use, to write.
+    pub fn elements_mut(&mut self) -> ElementsMut<'_> {
+        let n = self.rows * self.cols;
+        match &mut self.storage {
+            Storage::F32(x) => ElementsMut::F32(&mut x[..n]),
+            Storage::Bf16(x) => ElementsMut::Bf16(&mut x[..n]),
+        }
+    }
+
+    /// The elements in use as a matrix.
+    pub fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(self.elements(), self.rows, self.cols)
+    }
+
+    /// The elements of an f32 tensor.
+    ///
+    /// # Panics
+    /// If it is of another type.
+    pub fn f32(&self) -> &[f32] {
+        match self.elements() {
+            Elements::F32(x) => x,
+            _ => panic!("an f32 tensor was expected"),
+        }
+    }
+
+    /// The elements of an f32 tensor, to write.
+    ///
+    /// # Panics
+    /// If it is of another type.
+    pub fn f32_mut(&mut self) -> &mut [f32] {
+        match self.elements_mut() {
+            ElementsMut::F32(x) => x,
+            ElementsMut::Bf16(_) => panic!("an f32 tensor was expected"),
+        }
+    }
+}
