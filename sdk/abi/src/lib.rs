@@ -27,6 +27,7 @@ pub mod counters;
 pub mod error;
 pub mod host;
 pub mod options;
+pub mod region;
 pub mod state;
 pub mod tensor;
 
@@ -40,5 +41,6 @@ pub use error::{Error, ErrorKind, Result};
 pub use fp8flow_kernels as kernels;
 pub use host::{Host, HostServices, Level};
 pub use options::{OptionField, OptionKind, Options, RecipeInfo};
+pub use serde_json;
 pub use state::{StateDict, StateTensor};
 pub use tensor::{DType, DeviceId, TensorMut, TensorRef};
