@@ -158,7 +158,14 @@ pub trait Device: Send + Sync {
     fn swiglu(&self, gate: &Tensor, up: &Tensor, out: &mut Tensor);
 
     /// Gradients of [`Device::swiglu`].
-    fn swiglu_backward(&self, dout: &Tensor, gate: &Tensor, up: &Tensor, dgate: &mut Tensor, dup: &mut Tensor);
+    fn swiglu_backward(
+        &self,
+        dout: &Tensor,
+        gate: &Tensor,
+        up: &Tensor,
+        dgate: &mut Tensor,
+        dup: &mut Tensor,
+    );
 
     /// `x += y`, element by element: the residual connection. Its gradient is the identity, twice.
     fn add(&self, x: &mut Tensor, y: &Tensor);
