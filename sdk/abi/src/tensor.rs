@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use fp8flow_kernels::{Elements, ElementsMut, Matrix, bf16};
+use fp8flow_kernels::{Elements, ElementsMut, Fp8, Matrix, bf16};
 
 use crate::{Error, Result};
 
@@ -20,6 +20,14 @@ impl DType {
     pub const E4M3: Self = Self(3);
     /// FP8 E5M2 codes.
     pub const E5M2: Self = Self(4);
+
+    /// The codes of `format`.
+    pub const fn of(format: Fp8) -> Self {
+        match format {
+            Fp8::E4m3 => Self::E4M3,
+            Fp8::E5m2 => Self::E5M2,
+        }
+    }
 
     /// Bytes of one element; 0 for a type this SDK does not know.
     pub const fn size(self) -> usize {
@@ -183,6 +191,22 @@ impl<'a> TensorRef<'a> {
         }
     }
 
+    /// The elements of a dense CPU tensor of f32.
+    pub fn floats(&self) -> Result<&'a [f32]> {
+        match self.elements()? {
+            Elements::F32(floats) => Ok(floats),
+            _ => Err(Error::invalid(format!("expected f32, found {}", self.dtype().name()))),
+        }
+    }
+
+    /// The codes of a dense CPU tensor of FP8.
+    pub fn codes(&self) -> Result<&'a [u8]> {
+        match self.elements()? {
+            Elements::E4m3(codes) | Elements::E5m2(codes) => Ok(codes),
+            _ => Err(Error::invalid(format!("expected FP8 codes, found {}", self.dtype().name()))),
+        }
+    }
+
     /// A dense two-dimensional CPU tensor as a matrix.
     pub fn matrix(&self) -> Result<Matrix<'a>> {
         match *self.shape() {
@@ -207,13 +231,9 @@ impl<'a> TensorMut<'a> {
     }
 
     /// A dense tensor of FP8 codes over CPU memory.
-    pub fn codes(codes: &'a mut [u8], format: fp8flow_kernels::Fp8, shape: &[usize]) -> Self {
+    pub fn codes(codes: &'a mut [u8], format: Fp8, shape: &[usize]) -> Self {
         assert_eq!(shape.iter().product::<usize>(), codes.len(), "shape {shape:?}");
-        let dtype = match format {
-            fp8flow_kernels::Fp8::E4m3 => DType::E4M3,
-            fp8flow_kernels::Fp8::E5m2 => DType::E5M2,
-        };
-        Self { raw: dense(codes.as_mut_ptr(), dtype, shape), lifetime: PhantomData }
+        Self { raw: dense(codes.as_mut_ptr(), DType::of(format), shape), lifetime: PhantomData }
     }
 
     /// A tensor as it came across the border.

@@ -1,1 +1,11 @@
 //! The conformance suite that a backend must pass.
+
+pub mod driver;
+pub mod host;
+pub mod memory;
+pub mod values;
+
+pub use driver::{Failure, Gradients, Layers, Saved};
+pub use host::host;
+pub use memory::Guarded;
+pub use values::{Activations, Values, normal};

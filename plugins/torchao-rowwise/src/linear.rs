@@ -1,0 +1,325 @@
+//! One linear layer: casts, three GEMMs, and what is kept between forward and backward.
+//!
+//! | region | holds |
+//! | --- | --- |
+//! | `group.forward` | `x` as fprop reads it, for all layers of the group |
+//! | `group.saved` | `x` as wgrad reads it; where one cast serves both, a training forward reads it here too |
+//! | backward scratch | `dy` as dgrad reads it, then `dy` as wgrad reads it, if that is another cast |
+//!
+//! # Any number of tokens
+//!
+//! M is the length of wgrad's contraction, and FP8 tensor cores want that to be a multiple of 16, so torchao leaves it
+//! to its users to pad. Rows of zeros change nothing: they raise no maximum, their codes are zero, and a product with
+//! zero leaves the sum as it is. The kernels here take any M and give the bits that padding to a multiple of 16
+//! would give; with M = 0 there is no GEMM to run (and none is counted): `dW` gets nothing.
+
+use fp8flow_sdk::kernels::{ElementsMut, Epilogue, Matrix, Operand, Store, gemm};
+use fp8flow_sdk::region::{Carve, Read};
+use fp8flow_sdk::{
+    Backward, Counters, DType, Error, Forward, Group, Host, Input, InputFormat, LayerFacts, Linear, Memory,
+    Pass, QuantizedInput, Result, ScaleAxis, TensorRef,
+};
+
+use crate::operand::{self, Encoded, EncodedMut, Role, Tally};
+use crate::recipes::{Cast, Gemms, rule_name};
+use crate::weights::{Generation, WeightCache};
+
+/// A layer under one of the recipes.
+#[derive(Debug)]
+pub(crate) struct Float8Linear {
+    host: Host,
+    name: String,
+    /// K.
+    in_features: usize,
+    /// N.
+    out_features: usize,
+    gemms: Gemms,
+    weights: WeightCache,
+    counters: Counters,
+}
+
+impl Float8Linear {
+    pub(crate) fn new(host: Host, layer: &LayerFacts, gemms: Gemms, generation: Generation) -> Self {
+        let (n, k) = (layer.out_features, layer.in_features);
+        Self {
+            host,
+            name: layer.name.clone(),
+            in_features: k,
+            out_features: n,
+            gemms,
+            weights: WeightCache::new(&gemms, n, k, generation),
+            counters: Counters::default(),
+        }
+    }
+}
+
+impl Linear for Float8Linear {
+    fn memory(&self, tokens: usize) -> Memory {
+        let (k, n) = (self.in_features, self.out_features);
+        let bytes = |cast: Cast, cols| operand::bytes(cast, tokens, cols);
+        Memory {
+            shared_saved: self.gemms.wgrad.map_or(0, |wgrad| bytes(wgrad.x, k)),
+            shared_forward: bytes(self.gemms.fprop.x, k),
+            saved: 0,
+            forward_scratch: 0,
+            backward_scratch: bytes(self.gemms.dgrad.dy, n)
+                + self.gemms.dy_again().map_or(0, |cast| bytes(cast, n)),
+            own: self.weights.bytes(),
+            keep_input: self.gemms.wgrad.is_none(),
+        }
+    }
+
+    fn input_formats(&self) -> Vec<InputFormat> {
+        // A producer casts row by row or column by column while it writes; a maximum over everything it only knows
+        // when it is done.
+        [Some(self.gemms.fprop.x), self.gemms.x_again()]
+            .into_iter()
+            .flatten()
+            .filter(|cast| cast.axis != ScaleAxis::Tensor)
+            .map(|cast| InputFormat {
+                format: cast.format.name().into(),
+                axis: cast.axis,
+                rule: rule_name(cast.rule).into(),
+            })
+            .collect()
+    }
+
+    fn forward(&mut self, call: Forward<'_>) -> Result<()> {
+        let Forward { pass, x, weight, mut y, group, telemetry, .. } = call;
+        let input = self.activations("x", &x.tensor, self.in_features)?;
+        let weight = self.master(&weight)?;
+        let tokens = input.rows;
+        self.expect("y", y.dtype(), y.shape(), x.tensor.dtype(), [tokens, self.out_features])?;
+        if tokens == 0 {
+            return Ok(());
+        }
+        let host = self.host.clone();
+        let cpu = host.cpu();
+
+        let (x, seen) = self.cast_input(&x, input, pass, group, telemetry)?;
+        seen.count(&mut self.counters, Role::Input);
+        // An evaluation may come between two steps; the cast for backward waits until one is needed.
+        let backward = pass != Pass::Eval;
+        self.weights
+            .refresh_forward(&cpu, weight, backward, telemetry)
+            .count(&mut self.counters, Role::Weight);
+
+        let (x, undo_x) = x.by_rows();
+        let (w, undo_w) = self.weights.fprop().by_rows();
+        gemm(&cpu, &x, undo_x, &w, undo_w, Store::Overwrite, y.elements_mut()?);
+        self.counters.fprop += 1;
+        Ok(())
+    }
+
+    fn backward(&mut self, call: Backward<'_>) -> Result<()> {
+        let Backward { dy, weight, x, dx, mut dw, group_saved, scratch, telemetry, .. } = call;
+        let (n, k) = (self.out_features, self.in_features);
+        let gradient = self.activations("dy", &dy, n)?;
+        let weight = self.master(&weight)?;
+        let tokens = gradient.rows;
+        if let Some(dx) = &dx {
+            self.expect("dx", dx.dtype(), dx.shape(), dy.dtype(), [tokens, k])?;
+        }
+        self.expect("dw", dw.dtype(), dw.shape(), DType::F32, [n, k])?;
+        let input = self.wgrad_input(x, group_saved, tokens)?;
+        let store_dw = store(call.accumulate_dw);
+        let mut dw = dw.elements_mut()?;
+        if tokens == 0 {
+            if store_dw == Store::Overwrite {
+                clear(&mut dw);
+            }
+            return Ok(());
+        }
+        let host = self.host.clone();
+        let cpu = host.cpu();
+
+        let mut scratch = Carve::new("backward scratch", scratch);
+        let mut for_dgrad = EncodedMut::carve(&mut scratch, self.gemms.dgrad.dy, tokens, n)?;
+        let again = self.gemms.dy_again();
+        let mut for_wgrad = again.map(|cast| EncodedMut::carve(&mut scratch, cast, tokens, n)).transpose()?;
+        let seen = match (&dx, &mut for_wgrad) {
+            (Some(_), Some(second)) => operand::cast_both(&cpu, gradient, &mut for_dgrad, second, telemetry),
+            (None, Some(second)) => operand::cast(&cpu, gradient, second, telemetry),
+            // One cast serves both, or wgrad takes none and there is no dgrad to cast for.
+            (None, None) if self.gemms.wgrad.is_none() => Tally::default(),
+            (_, None) => operand::cast(&cpu, gradient, &mut for_dgrad, telemetry),
+        };
+        seen.count(&mut self.counters, Role::Gradient);
+        let for_dgrad = for_dgrad.freeze(tokens, n);
+        let for_wgrad = for_wgrad.map_or(for_dgrad, |codes| codes.freeze(tokens, n));
+
+        if let Some(mut dx) = dx {
+            self.weights.refresh_backward(&cpu, weight, telemetry).count(&mut self.counters, Role::Weight);
+            let (dy, undo_dy) = for_dgrad.by_rows();
+            let (w, undo_w) = self.weights.dgrad().by_cols();
+            gemm(&cpu, &dy, undo_dy, &w, undo_w, store(call.accumulate_dx), dx.elements_mut()?);
+            self.counters.dgrad += 1;
+        }
+        match input {
+            WgradInput::Fp8(x) => {
+                let (dy, undo_dy) = for_wgrad.by_cols();
+                let (x, undo_x) = x.by_cols();
+                gemm(&cpu, &dy, undo_dy, &x, undo_x, store_dw, dw);
+                self.counters.wgrad += 1;
+            }
+            WgradInput::High(x) => {
+                let (dy, x) = (Operand::transposed(gradient), Operand::transposed(x));
+                gemm(&cpu, &dy, Epilogue::One, &x, Epilogue::One, store_dw, dw);
+                self.counters.high_precision += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+/// What wgrad multiplies `dy` with.
+enum WgradInput<'a> {
+    Fp8(Encoded<'a>),
+    High(Matrix<'a>),
+}
+
+impl Float8Linear {
+    /// `x` as fprop reads it; casts it first, for forward and for what is kept, unless the group already has it.
+    fn cast_input<'a>(
+        &self,
+        x: &Input<'_>,
+        matrix: Matrix<'_>,
+        pass: Pass,
+        Group { ready, saved, forward }: Group<'a>,
+        telemetry: bool,
+    ) -> Result<(Encoded<'a>, Tally)> {
+        let (rows, cols) = (matrix.rows, matrix.cols);
+        let keep = pass != Pass::Eval;
+        let mut forward = Carve::new("shared forward region", forward);
+        let mut saved = Carve::new("shared saved region", saved);
+        let home = if keep && self.gemms.x_serves_both() { &mut saved } else { &mut forward };
+        let mut now = EncodedMut::carve(home, self.gemms.fprop.x, rows, cols)?;
+        let again = self.gemms.x_again().filter(|_| keep);
+        let mut later = again.map(|cast| EncodedMut::carve(&mut saved, cast, rows, cols)).transpose()?;
+        if ready {
+            return Ok((now.freeze(rows, cols), Tally::default()));
+        }
+
+        let cpu = self.host.cpu();
+        let given_now = self.given(x.quantized.as_ref(), now.cast, rows, cols)?;
+        let given_later = match &later {
+            Some(later) => self.given(x.quantized.as_ref(), later.cast, rows, cols)?,
+            None => None,
+        };
+        let mut seen = Tally::default();
+        match (given_now, &mut later, given_later) {
+            (None, Some(later), None) => seen += operand::cast_both(&cpu, matrix, &mut now, later, telemetry),
+            (given, later, given_later) => {
+                seen += match given {
+                    Some((codes, scales)) => now.copy_from(codes, scales),
+                    None => operand::cast(&cpu, matrix, &mut now, telemetry),
+                };
+                if let Some(later) = later {
+                    seen += match given_later {
+                        Some((codes, scales)) => later.copy_from(codes, scales),
+                        None => operand::cast(&cpu, matrix, later, telemetry),
+                    };
+                }
+            }
+        }
+        Ok((now.freeze(rows, cols), seen))
+    }
+
+    /// Codes and scales of `cast`, if the producer of the input has made them.
+    fn given<'a>(
+        &self,
+        quantized: Option<&QuantizedInput<'a>>,
+        cast: Cast,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Option<(&'a [u8], &'a [f32])>> {
+        let given = match cast.axis {
+            ScaleAxis::Row => quantized.and_then(|given| given.by_row),
+            ScaleAxis::Col => quantized.and_then(|given| given.by_col),
+            ScaleAxis::Tensor => None,
+        };
+        let Some((codes, scales)) = given else { return Ok(None) };
+        let dtype = DType::of(cast.format);
+        self.expect("codes of x", codes.dtype(), codes.shape(), dtype, [rows, cols])?;
+        self.expect("scales of x", scales.dtype(), scales.shape(), DType::F32, [cast.scales(rows, cols)])?;
+        Ok(Some((codes.codes()?, scales.floats()?)))
+    }
+
+    fn wgrad_input<'a>(
+        &self,
+        x: Option<TensorRef<'a>>,
+        group_saved: &'a [u8],
+        tokens: usize,
+    ) -> Result<WgradInput<'a>> {
+        let k = self.in_features;
+        if let Some(wgrad) = self.gemms.wgrad {
+            let mut saved = Read::new("shared saved region", group_saved);
+            return Ok(WgradInput::Fp8(Encoded::read(&mut saved, wgrad.x, tokens, k)?));
+        }
+        let x = x.ok_or_else(|| {
+            Error::protocol(format!("{}: backward needs x, as `Memory::keep_input` says", self.name))
+        })?;
+        let matrix = self.activations("x", &x, k)?;
+        self.expect("x", x.dtype(), x.shape(), x.dtype(), [tokens, k])?;
+        Ok(WgradInput::High(matrix))
+    }
+
+    /// `tensor` as a matrix of bf16 or f32 with `cols` columns.
+    fn activations<'a>(&self, what: &str, tensor: &TensorRef<'a>, cols: usize) -> Result<Matrix<'a>> {
+        if !matches!(tensor.dtype(), DType::F32 | DType::BF16) {
+            let found = tensor.dtype().name();
+            return Err(Error::invalid(format!(
+                "{}: {what}: expected bf16 or f32, found {found}",
+                self.name
+            )));
+        }
+        let matrix = tensor.matrix()?;
+        if matrix.cols != cols {
+            let found = tensor.shape();
+            return Err(Error::invalid(format!(
+                "{}: {what}: expected [M, {cols}], found {found:?}",
+                self.name
+            )));
+        }
+        Ok(matrix)
+    }
+
+    fn master<'a>(&self, weight: &TensorRef<'a>) -> Result<Matrix<'a>> {
+        let shape = [self.out_features, self.in_features];
+        self.expect("weight", weight.dtype(), weight.shape(), DType::F32, shape)?;
+        weight.matrix()
+    }
+
+    fn expect<const R: usize>(
+        &self,
+        what: &str,
+        found: DType,
+        found_shape: &[u64],
+        dtype: DType,
+        shape: [usize; R],
+    ) -> Result<()> {
+        if found == dtype && found_shape.iter().copied().eq(shape.iter().map(|&n| n as u64)) {
+            return Ok(());
+        }
+        let (found, dtype) = (found.name(), dtype.name());
+        Err(Error::invalid(format!(
+            "{}: {what}: expected {dtype} {shape:?}, found {found} {found_shape:?}",
+            self.name
+        )))
+    }
+}
+
+fn store(accumulate: bool) -> Store {
+    if accumulate { Store::Accumulate } else { Store::Overwrite }
+}
+
+fn clear(out: &mut ElementsMut<'_>) {
+    match out {
+        ElementsMut::F32(out) => out.fill(0.0),
+        ElementsMut::Bf16(out) => out.fill(fp8flow_sdk::kernels::bf16::ZERO),
+    }
+}
