@@ -64,6 +64,15 @@ impl Isa {
         }
     }
 
+    /// Fails loudly where this CPU lacks it; detection is cached, so this costs a nanosecond.
+    ///
+    /// # Panics
+    /// If [`Isa::is_available`] is false.
+    #[inline]
+    pub fn require(self) {
+        assert!(self.is_available(), "this CPU has no {}", self.name());
+    }
+
     /// The best instruction set of this CPU.
     pub fn best() -> Self {
         Self::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Self::Scalar)

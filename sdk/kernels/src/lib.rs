@@ -17,7 +17,9 @@ pub mod gemm;
 pub mod isa;
 pub mod math;
 pub mod matrix;
+mod multiversion;
 pub mod parallel;
+pub mod philox;
 pub mod scale;
 
 pub use format::Fp8;
