@@ -1,7 +1,7 @@
 //! What the tests of this backend share: recipes by name, and the reference's numbers.
 
-use fp8flow_sdk::kernels::{Isa, bf16};
-use fp8flow_sdk::{Backend, Host, Options, Recipe};
+use fp8flow_sdk::kernels::{ElementsMut, Fp8, Isa, bf16};
+use fp8flow_sdk::{Backend, Host, Options, Quantize, Recipe, ScaleAxis, TensorMut, TensorRef};
 use fp8flow_testkit::{Activations, Layers, Values, host};
 use serde_json::Value;
 use torchao_rowwise::TorchaoRowwise;
@@ -57,9 +57,41 @@ pub(crate) fn golden() -> Golden {
     let x = Values::new(Activations::Bf16, m, k, &bf16s(&file["x"]));
     let dy = Values::new(Activations::Bf16, m, n, &bf16s(&file["go"]));
     let w = bf16s(&file["w"]);
-    Golden { x, w, dy, file }
+    Golden { file, x, w, dy }
 }
 
 pub(crate) fn transposed(x: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     (0..cols).flat_map(|j| (0..rows).map(move |i| x[i * cols + j])).collect()
+}
+
+/// Codes and the bits of the scales, through the backend's primitives.
+pub(crate) fn quantize(
+    x: TensorRef<'_>,
+    format: Fp8,
+    axis: ScaleAxis,
+    power_of_two: bool,
+) -> (Vec<u32>, Vec<u32>) {
+    let [rows, cols] = x.shape().try_into().unwrap();
+    let (rows, cols) = (rows as usize, cols as usize);
+    let scales = match axis {
+        ScaleAxis::Row => rows,
+        ScaleAxis::Col => cols,
+        ScaleAxis::Tensor => 1,
+    };
+    let mut codes = vec![0xff; rows * cols];
+    let mut scales = vec![f32::NAN; scales];
+    let host = here();
+    let kernels = TorchaoRowwise::start(&host).unwrap().kernels(&host).unwrap();
+    let n = scales.len();
+    kernels
+        .quantize(Quantize {
+            x,
+            format,
+            axis,
+            power_of_two,
+            codes: TensorMut::codes(&mut codes, format, &[rows, cols]),
+            scales: TensorMut::new(ElementsMut::F32(&mut scales), &[n]),
+        })
+        .unwrap();
+    (codes.into_iter().map(u32::from).collect(), scales.into_iter().map(f32::to_bits).collect())
 }

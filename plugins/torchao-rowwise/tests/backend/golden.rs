@@ -1,38 +1,11 @@
 //! The bits of torchao 0.18.0: casts exactly, outputs and gradients within one bf16 unit in the last place (the
 //! order of the f32 sums differs).
 
-use crate::common::{Golden, RECIPES, bf16s, bits, golden, here, recipe_on, transposed};
-use fp8flow_sdk::kernels::{Elements, ElementsMut, Fp8, bf16};
-use fp8flow_sdk::{Backend, Pass, Quantize, ScaleAxis, TensorMut, TensorRef};
+use crate::common::{Golden, RECIPES, bf16s, bits, golden, here, quantize, recipe_on, transposed};
+use fp8flow_sdk::kernels::{Elements, Fp8, bf16};
+use fp8flow_sdk::{Pass, ScaleAxis, TensorRef};
 use fp8flow_testkit::Layers;
 use serde_json::Value;
-use torchao_rowwise::TorchaoRowwise;
-
-fn quantize(x: TensorRef<'_>, format: Fp8, axis: ScaleAxis, power_of_two: bool) -> (Vec<u32>, Vec<u32>) {
-    let [rows, cols] = x.shape().try_into().unwrap();
-    let (rows, cols) = (rows as usize, cols as usize);
-    let scales = match axis {
-        ScaleAxis::Row => rows,
-        ScaleAxis::Col => cols,
-        ScaleAxis::Tensor => 1,
-    };
-    let mut codes = vec![0xff; rows * cols];
-    let mut scales = vec![f32::NAN; scales];
-    let host = here();
-    let kernels = TorchaoRowwise::start(&host).unwrap().kernels(&host).unwrap();
-    let n = scales.len();
-    kernels
-        .quantize(Quantize {
-            x,
-            format,
-            axis,
-            power_of_two,
-            codes: TensorMut::codes(&mut codes, format, &[rows, cols]),
-            scales: TensorMut::new(ElementsMut::F32(&mut scales), &[n]),
-        })
-        .unwrap();
-    (codes.into_iter().map(u32::from).collect(), scales.into_iter().map(f32::to_bits).collect())
-}
 
 #[test]
 fn every_cast_of_the_golden_is_exact() {

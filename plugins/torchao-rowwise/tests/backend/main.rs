@@ -1,7 +1,10 @@
 //! The backend against torchao's numbers, and against the protocol.
 
+#![cfg(test)]
+
 mod common;
 mod decisions;
 mod golden;
+mod numerics;
 mod protocol;
 mod table;
