@@ -42,6 +42,8 @@ pub struct Layers {
     in_features: usize,
     /// Whether calls ask for telemetry.
     pub telemetry: bool,
+    /// What lent memory is full of before a call.
+    pub fill: u8,
 }
 
 /// What a forward has left for backward.
@@ -64,6 +66,27 @@ pub struct Gradients {
     pub accumulate_dx: bool,
     /// Whether to add to what is in `dw`.
     pub accumulate_dw: bool,
+}
+
+/// What a step computed, layer by layer.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// `[M, N]` each.
+    pub outputs: Vec<Values>,
+    /// `dx` and `dW` each.
+    pub gradients: Vec<Gradients>,
+}
+
+impl Step {
+    /// Every bit of it, for comparisons.
+    pub fn bits(&self) -> Vec<u8> {
+        let mut bits: Vec<u8> = self.outputs.iter().flat_map(|y| y.bytes().to_vec()).collect();
+        for Gradients { dx, dw, .. } in &self.gradients {
+            bits.extend(dx.iter().flat_map(Values::bytes));
+            bits.extend(dw.iter().flat_map(|dw| dw.to_le_bytes()));
+        }
+        bits
+    }
 }
 
 impl Layers {
@@ -90,7 +113,7 @@ impl Layers {
                 recipe.linear(&facts).map_err(|error| Failure::Call { call: "Recipe::linear", error })?,
             );
         }
-        Ok(Self { recipe, linears, decisions, weights, in_features, telemetry: false })
+        Ok(Self { recipe, linears, decisions, weights, in_features, telemetry: false, fill: 0xa5 })
     }
 
     /// Layer `i`.
@@ -128,6 +151,11 @@ impl Layers {
         &*self.recipe
     }
 
+    /// The recipe, to restore its state.
+    pub fn recipe_mut(&mut self) -> &mut dyn Recipe {
+        &mut *self.recipe
+    }
+
     /// Tells the recipe of a point in the protocol.
     pub fn on(&mut self, event: Event) -> Result<(), Failure> {
         self.recipe.on(event).map_err(|error| Failure::Call { call: "Recipe::on", error })
@@ -148,6 +176,30 @@ impl Layers {
         self.forward_given(pass, x, None)
     }
 
+    /// One optimizer step of a single micro-batch: forward and backward of every layer, all events in between.
+    pub fn step(&mut self, x: &Values, dys: &[Values]) -> Result<Step, Failure> {
+        let (outputs, saved) = self.forward(Pass::Train, x)?;
+        self.on(Event::ForwardDone)?;
+        let gradients = self.all_gradients(&saved, x, dys)?;
+        self.on(Event::BackwardDone)?;
+        self.on(Event::WeightsChanged)?;
+        Ok(Step { outputs, gradients })
+    }
+
+    /// The backward of every layer, last to first, into fresh memory.
+    pub fn all_gradients(
+        &mut self,
+        saved: &Saved,
+        x: &Values,
+        dys: &[Values],
+    ) -> Result<Vec<Gradients>, Failure> {
+        let mut gradients = Vec::new();
+        for (i, dy) in dys.iter().enumerate().rev() {
+            gradients.insert(0, self.gradients(i, saved, x, dy)?);
+        }
+        Ok(gradients)
+    }
+
     /// [`Layers::forward`] with an input that its producer has cast.
     pub fn forward_given(
         &mut self,
@@ -160,14 +212,14 @@ impl Layers {
         let memory: Vec<_> = self.linears.iter().map(|layer| layer.memory(tokens)).collect();
         let keep = usize::from(pass != Pass::Eval);
         let largest = |bytes: fn(&fp8flow_sdk::Memory) -> usize| memory.iter().map(bytes).max().unwrap_or(0);
-        let mut group_saved = Guarded::new(keep * largest(|m| m.shared_saved), 0xa5);
-        let mut group_forward = Guarded::new(largest(|m| m.shared_forward), 0xa5);
+        let mut group_saved = Guarded::new(keep * largest(|m| m.shared_saved), self.fill);
+        let mut group_forward = Guarded::new(largest(|m| m.shared_forward), self.fill);
         let mut kept = Vec::new();
         let mut outputs = Vec::new();
         for (i, layer) in self.linears.iter_mut().enumerate() {
             let n = self.weights[i].len() / self.in_features;
-            let mut saved = Guarded::new(keep * memory[i].saved, 0xa5);
-            let mut scratch = Guarded::new(memory[i].forward_scratch, 0xa5);
+            let mut saved = Guarded::new(keep * memory[i].saved, self.fill);
+            let mut scratch = Guarded::new(memory[i].forward_scratch, self.fill);
             let mut y = Values::unwritten(x.dtype(), tokens, n);
             layer
                 .forward(Forward {
@@ -210,7 +262,7 @@ impl Layers {
     ) -> Result<(), Failure> {
         const CALL: &str = "Linear::backward";
         let memory = self.linears[i].memory(dy.rows());
-        let mut scratch = Guarded::new(memory.backward_scratch, 0xa5);
+        let mut scratch = Guarded::new(memory.backward_scratch, self.fill);
         let shape = [self.out_features(i), self.in_features];
         self.linears[i]
             .backward(Backward {

@@ -1,5 +1,6 @@
 //! Activations in either type, and the reproducible numbers that tests run on.
 
+use fp8flow_sdk::kernels::philox::Philox;
 use fp8flow_sdk::kernels::{Elements, ElementsMut, bf16};
 use fp8flow_sdk::{TensorMut, TensorRef};
 
@@ -113,21 +114,12 @@ impl Values {
     }
 }
 
-/// `len` numbers from N(0, `deviation`²): the sum of twelve uniform numbers, which needs no logarithm.
+/// `len` numbers from N(0, `deviation`²), the same for the same seed.
 pub fn normal(len: usize, deviation: f32, seed: u64) -> Vec<f32> {
-    // SplitMix64 (Steele, Lea, Flood 2014): every seed starts a sequence of its own.
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    (0..len)
-        .map(|_| {
-            let sum: u64 = (0..6).map(|_| next()).map(|bits| (bits >> 32) + (bits & 0xffff_ffff)).sum();
-            ((sum as f64 / 4_294_967_296.0 - 6.0) * f64::from(deviation)) as f32
-        })
+    let numbers = Philox::new(seed, "testkit");
+    (0..len.div_ceil(2))
+        .flat_map(|i| numbers.normal_pair(0, i as u64))
+        .take(len)
+        .map(|x| x * deviation)
         .collect()
 }

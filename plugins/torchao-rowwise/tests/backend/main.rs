@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod common;
+mod conformance;
 mod decisions;
 mod golden;
 mod numerics;

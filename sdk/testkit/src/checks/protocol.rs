@@ -1,0 +1,152 @@
+//! Passes, groups, events, state and counters.
+
+use fp8flow_sdk::kernels::Isa;
+use fp8flow_sdk::{Counters, Pass};
+
+use super::{Found, ensure};
+use crate::driver::{Failure, Gradients, Layers, Step};
+use crate::host::host;
+use crate::subject::{Subject, here, input, output_gradients};
+use crate::values::Activations::Bf16;
+
+/// Tokens of a micro-batch, not a multiple of anything.
+const TOKENS: usize = 19;
+
+/// Step number `i`, on data of its own.
+fn step(layers: &mut Layers, i: u64) -> Result<Step, Failure> {
+    layers.step(&input(Bf16, TOKENS, i), &output_gradients(Bf16, TOKENS, i))
+}
+
+/// Any number of threads, any instruction set, again and again: the same bits, over three steps.
+pub(crate) fn bits_depend_on_nothing_else(subject: &Subject<'_>) -> Found {
+    let run = |isa, threads| -> Result<Vec<u8>, Failure> {
+        let mut layers = subject.group_on(&host(isa, threads))?;
+        let mut bits = Vec::new();
+        for i in 0..3 {
+            bits.extend(step(&mut layers, i)?.bits());
+        }
+        Ok(bits)
+    };
+    let expected = run(Isa::Scalar, 1)?;
+    ensure!(run(Isa::Scalar, 1)? == expected, "the same steps twice differ");
+    let mut runs = 2;
+    for isa in Isa::available() {
+        for threads in [1, 2, 3] {
+            ensure!(run(isa, threads)? == expected, "{} with {threads} threads differs", isa.name());
+            runs += 1;
+        }
+    }
+    Ok(format!("{runs} runs alike"))
+}
+
+/// Layers that share an input give the bits they give alone.
+pub(crate) fn a_shared_input_changes_no_bit(subject: &Subject<'_>) -> Found {
+    let shared = step(&mut subject.group()?, 0)?;
+    let x = input(Bf16, TOKENS, 0);
+    for (i, dy) in output_gradients(Bf16, TOKENS, 0).into_iter().enumerate() {
+        let alone = subject.alone(i)?.step(&x, &[dy])?;
+        let of_group =
+            Step { outputs: vec![shared.outputs[i].clone()], gradients: vec![shared.gradients[i].clone()] };
+        ensure!(of_group.bits() == alone.bits(), "layer {i} of the group differs from the same layer alone");
+    }
+    Ok(format!("{} layers", shared.outputs.len()))
+}
+
+/// A recomputed forward gives the bits of the first, and leaves the steps after it as they were.
+pub(crate) fn recompute_repeats_the_forward(subject: &Subject<'_>) -> Found {
+    let (mut plain, mut repeated) = (subject.group()?, subject.group()?);
+    for i in 0..3 {
+        let (x, dys) = (input(Bf16, TOKENS, i), output_gradients(Bf16, TOKENS, i));
+        let expected = plain.step(&x, &dys)?;
+        let (outputs, _) = repeated.forward(Pass::Train, &x)?;
+        repeated.on(fp8flow_sdk::Event::ForwardDone)?;
+        let (again, saved) = repeated.forward(Pass::Recompute, &x)?;
+        let same = outputs.iter().zip(&again).all(|(first, second)| first.bytes() == second.bytes());
+        ensure!(same, "step {i}: the recomputed outputs differ from the first");
+        let gradients = repeated.all_gradients(&saved, &x, &dys)?;
+        repeated.on(fp8flow_sdk::Event::BackwardDone)?;
+        repeated.on(fp8flow_sdk::Event::WeightsChanged)?;
+        let found = Step { outputs: again, gradients };
+        ensure!(found.bits() == expected.bits(), "step {i}: with recomputation the results are others");
+    }
+    same_state(&plain, &repeated, "recomputation")?;
+    Ok("3 steps".into())
+}
+
+/// Evaluations between, and within, the steps change neither state nor any later bit.
+pub(crate) fn evaluation_leaves_no_trace(subject: &Subject<'_>) -> Found {
+    let (mut plain, mut evaluated) = (subject.group()?, subject.group()?);
+    for i in 0..3 {
+        // Ten times larger, so that an amax taken from it would show.
+        let mut other = input(Bf16, 16, 50 + i).to_f32();
+        for x in &mut other {
+            *x *= 10.0;
+        }
+        let other = crate::values::Values::new(Bf16, 16, crate::subject::K, &other);
+        let expected = step(&mut plain, i)?;
+        evaluated.forward(Pass::Eval, &other)?;
+        let found = step(&mut evaluated, i)?;
+        evaluated.forward(Pass::Eval, &other)?;
+        ensure!(found.bits() == expected.bits(), "step {i}: after an evaluation the results are others");
+        same_state(&plain, &evaluated, "an evaluation")?;
+    }
+    Ok("3 steps".into())
+}
+
+fn same_state(a: &Layers, b: &Layers, what: &str) -> Result<(), Failure> {
+    let state = |layers: &Layers| {
+        layers.recipe().state().map_err(|error| Failure::Call { call: "Recipe::state", error })
+    };
+    ensure!(state(a)? == state(b)?, "{what} changed the recipe's state");
+    Ok(())
+}
+
+/// A fresh recipe that takes over the state goes on with the same bits.
+pub(crate) fn state_carries_over_a_restart(subject: &Subject<'_>) -> Found {
+    let mut first = subject.group()?;
+    for i in 0..2 {
+        step(&mut first, i)?;
+    }
+    let state = first.recipe().state().map_err(|error| Failure::Call { call: "Recipe::state", error })?;
+    let mut second = subject.group_on(&here())?;
+    second.recipe_mut().restore(&state).map_err(|error| Failure::Call { call: "Recipe::restore", error })?;
+    for i in 2..4 {
+        let (expected, found) = (step(&mut first, i)?, step(&mut second, i)?);
+        ensure!(found.bits() == expected.bits(), "step {i}: restored, the results are others");
+    }
+    Ok(format!("{} tensors of state", state.0.len()))
+}
+
+/// FP8 GEMMs are counted when they run and only then; elements only with telemetry.
+pub(crate) fn counters_tell_what_ran(subject: &Subject<'_>) -> Found {
+    let mut layers = subject.group()?;
+    let (x, dys) = (input(Bf16, TOKENS, 0), output_gradients(Bf16, TOKENS, 0));
+    let gemms = |layers: &Layers, i| {
+        let Counters { fprop, dgrad, wgrad, .. } = layers.counters(i);
+        [fprop, dgrad, wgrad]
+    };
+    layers.step(&x, &dys)?;
+    layers.forward(Pass::Eval, &x)?;
+    let (_, saved) = layers.forward(Pass::Train, &x)?;
+    for (i, dy) in dys.iter().enumerate() {
+        let mut only_dw = Gradients {
+            dx: None,
+            dw: vec![0.0; layers.weight(i).len()],
+            accumulate_dx: false,
+            accumulate_dw: true,
+        };
+        layers.backward(i, &saved, &x, dy, &mut only_dw)?;
+        let [fprop, dgrad, wgrad] = layers.decision(i).fp8_gemms.map(u64::from);
+        // Three forwards; two backwards, of which one needed no gradient of the input.
+        let (expected, found) = ([3 * fprop, dgrad, 2 * wgrad], gemms(&layers, i));
+        ensure!(found == expected, "layer {i}: counted {found:?} FP8 GEMMs, {expected:?} should have run");
+        let cast = layers.counters(i).cast;
+        ensure!(cast == [0; 3], "layer {i}: counted {cast:?} elements without telemetry");
+    }
+    layers.telemetry = true;
+    layers.step(&x, &dys)?;
+    layers.step(&x, &dys)?;
+    let cast = layers.counters(0).cast;
+    ensure!(cast.iter().any(|&elements| elements > 0), "no element was counted with telemetry");
+    Ok(format!("{:?} a micro-batch", layers.decision(0).fp8_gemms))
+}

@@ -1,0 +1,99 @@
+//! What is under test: a recipe with settled options, made anew for every check.
+
+use fp8flow_sdk::kernels::Isa;
+use fp8flow_sdk::{Backend, Error, Host, OptionKind, Options, Recipe, RecipeInfo};
+use serde_json::Value;
+
+use crate::driver::{Failure, Layers};
+use crate::host::host;
+use crate::values::{Activations, Values, normal};
+
+/// K of the test layers: a multiple of every block size in use.
+pub(crate) const K: usize = 128;
+/// N of the layers that share an input.
+pub(crate) const NS: [usize; 2] = [128, 256];
+
+/// A recipe of a backend, with options.
+pub(crate) struct Subject<'a> {
+    /// For the report.
+    pub(crate) label: String,
+    make: Box<Make<'a>>,
+}
+
+type Make<'a> = dyn Fn(&Host) -> Result<Box<dyn Recipe>, Error> + 'a;
+
+impl Subject<'_> {
+    /// The recipe on another host.
+    pub(crate) fn recipe(&self, host: &Host) -> Result<Box<dyn Recipe>, Failure> {
+        (self.make)(host).map_err(|error| Failure::Call { call: "Backend::recipe", error })
+    }
+
+    /// The layers of a group, with their weights, under a fresh recipe.
+    pub(crate) fn group(&self) -> Result<Layers, Failure> {
+        self.group_on(&here())
+    }
+
+    /// The same on another host.
+    pub(crate) fn group_on(&self, host: &Host) -> Result<Layers, Failure> {
+        Layers::new(self.recipe(host)?, K, (0..NS.len()).map(weight).collect())
+    }
+
+    /// Layer `i` of the group by itself.
+    pub(crate) fn alone(&self, i: usize) -> Result<Layers, Failure> {
+        Layers::new(self.recipe(&here())?, K, vec![weight(i)])
+    }
+}
+
+/// The host most checks run on.
+pub(crate) fn here() -> Host {
+    host(Isa::best(), 2)
+}
+
+/// The weight of layer `i`.
+pub(crate) fn weight(i: usize) -> Vec<f32> {
+    normal(NS[i] * K, 0.02, 100 + i as u64)
+}
+
+/// An input of `tokens` rows; another for another `seed`.
+pub(crate) fn input(dtype: Activations, tokens: usize, seed: u64) -> Values {
+    Values::normal(dtype, tokens, K, 1.0, 200 + seed)
+}
+
+/// The gradients of the outputs of all layers.
+pub(crate) fn output_gradients(dtype: Activations, tokens: usize, seed: u64) -> Vec<Values> {
+    NS.iter().zip(0..).map(|(&n, i)| Values::normal(dtype, tokens, n, 1e-3, 300 + 10 * seed + i)).collect()
+}
+
+/// Every recipe of `B` with its defaults, and with each option at each of its ends in turn.
+pub(crate) fn subjects<'a, B: Backend>(recipes: &[RecipeInfo]) -> Vec<Subject<'a>> {
+    let mut subjects = Vec::new();
+    for recipe in recipes {
+        let defaults: serde_json::Map<_, _> =
+            recipe.options.iter().map(|option| (option.name.clone(), option.default.clone())).collect();
+        let mut variants = vec![(recipe.name.clone(), Options(defaults.clone()))];
+        for option in &recipe.options {
+            for value in ends(&option.kind).into_iter().filter(|value| *value != option.default) {
+                let mut options = defaults.clone();
+                options.insert(option.name.clone(), value.clone());
+                variants.push((format!("{} with {} = {value}", recipe.name, option.name), Options(options)));
+            }
+        }
+        subjects.extend(variants.into_iter().map(|(label, options)| {
+            let name = recipe.name.clone();
+            Subject {
+                label,
+                make: Box::new(move |host: &Host| B::start(host)?.recipe(host, &name, &options)),
+            }
+        }));
+    }
+    subjects
+}
+
+fn ends(kind: &OptionKind) -> Vec<Value> {
+    match kind {
+        OptionKind::Bool => vec![false.into(), true.into()],
+        OptionKind::Integer { min, max } => vec![(*min).into(), (*max).into()],
+        OptionKind::Number { min, max } => vec![(*min).into(), (*max).into()],
+        OptionKind::Choice { values } => values.iter().map(|word| word.as_str().into()).collect(),
+    }
+}
