@@ -3,9 +3,8 @@
 //! [`run`] drives every recipe of a backend, with its defaults and with each option at its ends, through the protocol
 //! of `fp8flow-sdk`, and reports check by check what it measured or what is wrong. In a test of the backend's crate:
 //!
-//! ```ignore
-//! #[test]
-//! fn conforms() {
+//! ```
+//! fn conforms<MyBackend: fp8flow_sdk::Backend>() {
 //!     let report = fp8flow_testkit::run::<MyBackend>();
 //!     assert!(report.passed(), "{report}");
 //! }

@@ -55,39 +55,49 @@ impl Cast {
     }
 }
 
-/// Casts undo to within the format's noise; a GEMM of codes gives what their numbers give.
+/// Casts undo to within the format's noise; a GEMM of codes gives what their numbers give, whichever way they lie.
 pub(crate) fn cast_and_gemm_agree_with_arithmetic<B: Backend>() -> Found {
     let host = here();
     let backend = B::start(&host).map_err(|error| Failure::Call { call: "Backend::start", error })?;
     let Some(kernels) = backend.kernels(&host) else { return Ok("not offered".into()) };
-    let (a, b) = (normal(M * K, 1.0, 1), normal(N * K, 0.02, 2));
     let mut worst = f64::INFINITY;
-    for axis in [ScaleAxis::Row, ScaleAxis::Tensor] {
-        let (a_cast, b_cast) =
-            (Cast::new(&*kernels, &a, [M, K], axis)?, Cast::new(&*kernels, &b, [N, K], axis)?);
-        let (a_cast_numbers, b_cast_numbers) = (a_cast.numbers(K, axis), b_cast.numbers(K, axis));
+    for axis in [ScaleAxis::Row, ScaleAxis::Col, ScaleAxis::Tensor] {
+        // One scale a column belongs to an operand that is contracted along its rows.
+        let transpose = axis == ScaleAxis::Col;
+        let shape = |rows| if transpose { [K, rows] } else { [rows, K] };
+        let (a, b) = (normal(M * K, 1.0, 1), normal(N * K, 0.02, 2));
+        let a_cast = Cast::new(&*kernels, &a, shape(M), axis)?;
+        let b_cast = Cast::new(&*kernels, &b, shape(N), axis)?;
         let exact: Vec<_> = a.iter().map(|&x| f64::from(x)).collect();
-        let noise = snr_db(&exact, &a_cast_numbers);
+        let noise = snr_db(&exact, &a_cast.numbers(shape(M)[1], axis));
         ensure!((29.0..40.0).contains(&noise), "a cast by {axis:?} is {noise:.1} dB from its source");
 
         let mut out = vec![f32::NAN; M * N];
-        let ((a, scale_a), (b, scale_b)) = (a_cast.tensors([M, K]), b_cast.tensors([N, K]));
+        let ((a, scale_a), (b, scale_b)) = (a_cast.tensors(shape(M)), b_cast.tensors(shape(N)));
         kernels
             .scaled_gemm(ScaledGemm {
                 a,
-                transpose_a: false,
+                transpose_a: transpose,
                 scale_a,
                 b,
-                transpose_b: false,
+                transpose_b: transpose,
                 scale_b,
                 out: TensorMut::new(ElementsMut::F32(&mut out), &[M, N]),
                 accumulate: false,
             })
             .map_err(|error| Failure::Call { call: "Kernels::scaled_gemm", error })?;
-        let expected = Reference::new(&a_cast_numbers, &b_cast_numbers, &vec![0.0; M * N], K);
-        let found = snr_db(&expected.y, &out);
+        let rows_of = |cast: &Cast, rows| {
+            let numbers = cast.numbers(shape(rows)[1], axis);
+            if transpose { transposed(&numbers, K, rows) } else { numbers }
+        };
+        let exact = Reference::new(&rows_of(&a_cast, M), &rows_of(&b_cast, N), &vec![0.0; M * N], K);
+        let found = snr_db(&exact.y, &out);
         ensure!(found > 100.0, "a GEMM by {axis:?} is {found:.1} dB from the product of its operands");
         worst = worst.min(found);
     }
     Ok(format!("GEMM at {worst:.0} dB"))
+}
+
+fn transposed(x: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    (0..cols).flat_map(|j| (0..rows).map(move |i| x[i * cols + j])).collect()
 }
