@@ -38,6 +38,7 @@ mod operand;
 mod primitives;
 mod recipe;
 pub mod recipes;
+mod shapes;
 mod weights;
 
 use fp8flow_sdk::{

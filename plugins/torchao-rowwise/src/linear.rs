@@ -22,13 +22,13 @@ use fp8flow_sdk::{
 
 use crate::operand::{self, Encoded, EncodedMut, Role, Tally};
 use crate::recipes::{Cast, Gemms, rule_name};
+use crate::shapes::{activations, expect};
 use crate::weights::{Generation, WeightCache};
 
 /// A layer under one of the recipes.
 #[derive(Debug)]
 pub(crate) struct Float8Linear {
     host: Host,
-    name: String,
     /// K.
     in_features: usize,
     /// N.
@@ -43,7 +43,6 @@ impl Float8Linear {
         let (n, k) = (layer.out_features, layer.in_features);
         Self {
             host,
-            name: layer.name.clone(),
             in_features: k,
             out_features: n,
             gemms,
@@ -86,10 +85,15 @@ impl Linear for Float8Linear {
 
     fn forward(&mut self, call: Forward<'_>) -> Result<()> {
         let Forward { pass, x, weight, mut y, group, telemetry, .. } = call;
-        let input = self.activations("x", &x.tensor, self.in_features)?;
-        let weight = self.master(&weight)?;
+        let input = activations("x", &x.tensor, self.in_features)?;
+        expect(
+            "weight",
+            (weight.dtype(), weight.shape()),
+            (DType::F32, [self.out_features, self.in_features]),
+        )?;
+        let weight = weight.matrix()?;
         let tokens = input.rows;
-        self.expect("y", y.dtype(), y.shape(), x.tensor.dtype(), [tokens, self.out_features])?;
+        expect("y", (y.dtype(), y.shape()), (x.tensor.dtype(), [tokens, self.out_features]))?;
         if tokens == 0 {
             return Ok(());
         }
@@ -114,13 +118,18 @@ impl Linear for Float8Linear {
     fn backward(&mut self, call: Backward<'_>) -> Result<()> {
         let Backward { dy, weight, x, dx, mut dw, group_saved, scratch, telemetry, .. } = call;
         let (n, k) = (self.out_features, self.in_features);
-        let gradient = self.activations("dy", &dy, n)?;
-        let weight = self.master(&weight)?;
+        let gradient = activations("dy", &dy, n)?;
+        expect(
+            "weight",
+            (weight.dtype(), weight.shape()),
+            (DType::F32, [self.out_features, self.in_features]),
+        )?;
+        let weight = weight.matrix()?;
         let tokens = gradient.rows;
         if let Some(dx) = &dx {
-            self.expect("dx", dx.dtype(), dx.shape(), dy.dtype(), [tokens, k])?;
+            expect("dx", (dx.dtype(), dx.shape()), (dy.dtype(), [tokens, k]))?;
         }
-        self.expect("dw", dw.dtype(), dw.shape(), DType::F32, [n, k])?;
+        expect("dw", (dw.dtype(), dw.shape()), (DType::F32, [n, k]))?;
         let input = self.wgrad_input(x, group_saved, tokens)?;
         let store_dw = store(call.accumulate_dw);
         let mut dw = dw.elements_mut()?;
@@ -205,9 +214,9 @@ impl Float8Linear {
         }
 
         let cpu = self.host.cpu();
-        let given_now = self.given(x.quantized.as_ref(), now.cast, rows, cols)?;
+        let given_now = given(x.quantized.as_ref(), now.cast, rows, cols)?;
         let given_later = match &later {
-            Some(later) => self.given(x.quantized.as_ref(), later.cast, rows, cols)?,
+            Some(later) => given(x.quantized.as_ref(), later.cast, rows, cols)?,
             None => None,
         };
         let mut seen = Tally::default();
@@ -229,26 +238,6 @@ impl Float8Linear {
         Ok((now.freeze(rows, cols), seen))
     }
 
-    /// Codes and scales of `cast`, if the producer of the input has made them.
-    fn given<'a>(
-        &self,
-        quantized: Option<&QuantizedInput<'a>>,
-        cast: Cast,
-        rows: usize,
-        cols: usize,
-    ) -> Result<Option<(&'a [u8], &'a [f32])>> {
-        let given = match cast.axis {
-            ScaleAxis::Row => quantized.and_then(|given| given.by_row),
-            ScaleAxis::Col => quantized.and_then(|given| given.by_col),
-            ScaleAxis::Tensor => None,
-        };
-        let Some((codes, scales)) = given else { return Ok(None) };
-        let dtype = DType::of(cast.format);
-        self.expect("codes of x", codes.dtype(), codes.shape(), dtype, [rows, cols])?;
-        self.expect("scales of x", scales.dtype(), scales.shape(), DType::F32, [cast.scales(rows, cols)])?;
-        Ok(Some((codes.codes()?, scales.floats()?)))
-    }
-
     fn wgrad_input<'a>(
         &self,
         x: Option<TensorRef<'a>>,
@@ -260,57 +249,31 @@ impl Float8Linear {
             let mut saved = Read::new("shared saved region", group_saved);
             return Ok(WgradInput::Fp8(Encoded::read(&mut saved, wgrad.x, tokens, k)?));
         }
-        let x = x.ok_or_else(|| {
-            Error::protocol(format!("{}: backward needs x, as `Memory::keep_input` says", self.name))
-        })?;
-        let matrix = self.activations("x", &x, k)?;
-        self.expect("x", x.dtype(), x.shape(), x.dtype(), [tokens, k])?;
+        let x = x.ok_or_else(|| Error::protocol("backward needs x, as `Memory::keep_input` says"))?;
+        let matrix = activations("x", &x, k)?;
+        expect("x", (x.dtype(), x.shape()), (x.dtype(), [tokens, k]))?;
         Ok(WgradInput::High(matrix))
     }
+}
 
-    /// `tensor` as a matrix of bf16 or f32 with `cols` columns.
-    fn activations<'a>(&self, what: &str, tensor: &TensorRef<'a>, cols: usize) -> Result<Matrix<'a>> {
-        if !matches!(tensor.dtype(), DType::F32 | DType::BF16) {
-            let found = tensor.dtype().name();
-            return Err(Error::invalid(format!(
-                "{}: {what}: expected bf16 or f32, found {found}",
-                self.name
-            )));
-        }
-        let matrix = tensor.matrix()?;
-        if matrix.cols != cols {
-            let found = tensor.shape();
-            return Err(Error::invalid(format!(
-                "{}: {what}: expected [M, {cols}], found {found:?}",
-                self.name
-            )));
-        }
-        Ok(matrix)
-    }
-
-    fn master<'a>(&self, weight: &TensorRef<'a>) -> Result<Matrix<'a>> {
-        let shape = [self.out_features, self.in_features];
-        self.expect("weight", weight.dtype(), weight.shape(), DType::F32, shape)?;
-        weight.matrix()
-    }
-
-    fn expect<const R: usize>(
-        &self,
-        what: &str,
-        found: DType,
-        found_shape: &[u64],
-        dtype: DType,
-        shape: [usize; R],
-    ) -> Result<()> {
-        if found == dtype && found_shape.iter().copied().eq(shape.iter().map(|&n| n as u64)) {
-            return Ok(());
-        }
-        let (found, dtype) = (found.name(), dtype.name());
-        Err(Error::invalid(format!(
-            "{}: {what}: expected {dtype} {shape:?}, found {found} {found_shape:?}",
-            self.name
-        )))
-    }
+/// Codes and scales of `cast`, if the producer of the input has made them.
+fn given<'a>(
+    quantized: Option<&QuantizedInput<'a>>,
+    cast: Cast,
+    rows: usize,
+    cols: usize,
+) -> Result<Option<(&'a [u8], &'a [f32])>> {
+    let given = match cast.axis {
+        ScaleAxis::Row => quantized.and_then(|given| given.by_row),
+        ScaleAxis::Col => quantized.and_then(|given| given.by_col),
+        ScaleAxis::Tensor => None,
+    };
+    let Some((codes, scales)) = given else { return Ok(None) };
+    let dtype = DType::of(cast.format);
+    expect("codes of x", (codes.dtype(), codes.shape()), (dtype, [rows, cols]))?;
+    let expected = (DType::F32, [cast.scales(rows, cols)]);
+    expect("scales of x", (scales.dtype(), scales.shape()), expected)?;
+    Ok(Some((codes.codes()?, scales.floats()?)))
 }
 
 fn store(accumulate: bool) -> Store {

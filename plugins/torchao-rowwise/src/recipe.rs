@@ -86,7 +86,7 @@ impl Recipe for Configured {
 
     fn linear(&mut self, layer: &LayerFacts) -> Result<Box<dyn Linear>> {
         if let Some(obstacle) = Self::obstacle(layer) {
-            return Err(Error::invalid(format!("{}: {obstacle}", layer.name)));
+            return Err(Error::invalid(obstacle));
         }
         Ok(Box::new(Float8Linear::new(self.host.clone(), layer, self.gemms, self.generation.clone())))
     }
