@@ -1,6 +1,6 @@
 //! The one seam to hardware: every operation of the model is asked of a [`Device`].
 
-use fp8flow_kernels::Cpu;
+use fp8flow_kernels::{Cpu, math};
 
 use crate::Tensor;
 
@@ -35,6 +35,23 @@ pub struct RopeTable {
     pub sin: Tensor,
 }
 
+impl RopeTable {
+    /// The table for `positions` positions: `cos(p · inv_freq) · factor` and the sine alike, the angle rounded to f32
+    /// first, as transformers computes it.
+    pub fn new(inv_freq: &[f32], positions: usize, factor: f32) -> Self {
+        let half = inv_freq.len();
+        let (mut cos, mut sin) = (Vec::with_capacity(positions * half), Vec::with_capacity(positions * half));
+        for position in 0..positions {
+            for frequency in inv_freq {
+                let (s, c) = math::sin_cos_f64(f64::from(position as f32 * frequency));
+                cos.push(c as f32 * factor);
+                sin.push(s as f32 * factor);
+            }
+        }
+        Self { cos: Tensor::from_f32(cos, positions, half), sin: Tensor::from_f32(sin, positions, half) }
+    }
+}
+
 /// Result of a [`Device::cross_entropy`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CrossEntropy {
@@ -45,6 +62,8 @@ pub struct CrossEntropy {
     /// For each target, in token order, whether the logits' argmax is the target (lowest index wins a tie);
     /// empty in training.
     pub correct: Vec<bool>,
+    /// For each target, the logits' argmax; empty in training.
+    pub predicted: Vec<u32>,
 }
 
 /// Constants of one AdamW step, bias corrections and clipping folded in by the caller.

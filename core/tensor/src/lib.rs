@@ -6,8 +6,14 @@
 //!
 //! The CPU functions are the specification of every other device's kernels of the same name.
 
+mod cpu;
 pub mod device;
+mod element;
+mod ops;
+mod parts;
+mod scratch;
 pub mod tensor;
 
+pub use cpu::CpuDevice;
 pub use device::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation};
 pub use tensor::{DType, Tensor};

@@ -131,4 +131,15 @@ impl Tensor {
             ElementsMut::Bf16(_) => panic!("an f32 tensor was expected"),
         }
     }
+
+    /// The elements of a bf16 tensor, to write.
+    ///
+    /// # Panics
+    /// If it is of another type.
+    pub fn bf16_mut(&mut self) -> &mut [bf16] {
+        match self.elements_mut() {
+            ElementsMut::Bf16(x) => x,
+            ElementsMut::F32(_) => panic!("a bf16 tensor was expected"),
+        }
+    }
 }

@@ -1,0 +1,149 @@
+//! Next-token loss through the output head, a chunk of tokens at a time: logits of a whole batch never stand in
+//! memory, and tokens without a target cost nothing.
+//!
+//! For each chunk: gather the rows with a target, `logits = x·Wᵀ` in f32, `loss = lse − logit[target]`, then
+//! `dlogits = (softmax − onehot) · factor` in the activations' type, `dx = dlogits·W`, `dW += dlogitsᵀ·x`.
+
+use fp8flow_kernels::{
+    Cpu, Elements, ElementsMut, Epilogue, Matrix, Operand, Store, bf16, gemm, math, multiversion,
+};
+
+use crate::element::{Element, lane_sum};
+use crate::parts::Parts;
+use crate::{CrossEntropy, Tensor};
+
+/// Logits that may stand in memory at once; part of the numerics revision.
+const CHUNK_LOGITS: usize = 1 << 22;
+
+/// Tokens of a chunk, a function of the vocabulary alone.
+fn chunk_tokens(vocabulary: usize) -> usize {
+    (CHUNK_LOGITS / vocabulary.max(1) / 16 * 16).clamp(16, 4096)
+}
+
+multiversion! {
+    /// Softmax statistics of one row: `(max, Σ exp(x − max))`.
+    fn statistics(logits: &[f32]) -> (f32, f32) {
+        let mut tops = [f32::NEG_INFINITY; fp8flow_kernels::LANES];
+        for chunk in logits.chunks(fp8flow_kernels::LANES) {
+            for (top, x) in tops.iter_mut().zip(chunk) {
+                *top = if *x > *top || x.is_nan() { *x } else { *top };
+            }
+        }
+        let mut top = f32::NEG_INFINITY;
+        for x in tops {
+            top = if x > top || x.is_nan() { x } else { top };
+        }
+        (top, lane_sum(logits.len(), |i, acc| acc + math::exp(logits[i] - top)))
+    }
+}
+
+multiversion! {
+    fn gradient<A: Element>(logits: &[f32], lse: f32, factor: f32, out: &mut [A]) {
+        for (out, x) in out.iter_mut().zip(logits) {
+            *out = A::narrow(math::exp(*x - lse) * factor);
+        }
+    }
+}
+
+/// The element types whose slices kernels take.
+pub(crate) trait Activation: Element {
+    fn elements(x: &[Self]) -> Elements<'_>;
+    fn elements_mut(x: &mut [Self]) -> ElementsMut<'_>;
+}
+
+impl Activation for f32 {
+    fn elements(x: &[Self]) -> Elements<'_> {
+        Elements::F32(x)
+    }
+    fn elements_mut(x: &mut [Self]) -> ElementsMut<'_> {
+        ElementsMut::F32(x)
+    }
+}
+
+impl Activation for bf16 {
+    fn elements(x: &[Self]) -> Elements<'_> {
+        Elements::Bf16(x)
+    }
+    fn elements_mut(x: &mut [Self]) -> ElementsMut<'_> {
+        ElementsMut::Bf16(x)
+    }
+}
+
+/// Buffers of a chunk, kept from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct Workspace<A> {
+    logits: Vec<f32>,
+    gathered: Vec<A>,
+    dlogits: Vec<A>,
+    dgathered: Vec<A>,
+}
+
+/// Where gradients go: `dx`, `dhead` and the factor on the loss.
+pub(crate) type Gradients<'a, A> = Option<(&'a mut [A], &'a mut Tensor, f32)>;
+
+pub(crate) fn run<A: Activation>(
+    cpu: Cpu<'_>,
+    x: &[A],
+    head: &Tensor,
+    targets: &[i32],
+    mut gradients: Gradients<'_, A>,
+    space: &mut Workspace<A>,
+) -> CrossEntropy {
+    let (vocabulary, width) = (head.rows(), head.cols());
+    let rows: Vec<usize> = (0..targets.len()).filter(|&t| targets[t] >= 0).collect();
+    let mut result = CrossEntropy { targets: rows.len(), ..CrossEntropy::default() };
+    if let Some((dx, ..)) = &mut gradients {
+        dx.fill(A::default());
+    }
+    for chunk in rows.chunks(chunk_tokens(vocabulary)) {
+        let n = chunk.len();
+        space.gathered.clear();
+        for &t in chunk {
+            space.gathered.extend_from_slice(&x[t * width..][..width]);
+        }
+        space.logits.resize(n * vocabulary, 0.0);
+        let gathered = Matrix::new(A::elements(&space.gathered), n, width);
+        let (one, rows_of_head) = (Epilogue::One, Operand::rows(head.matrix()));
+        let logits = ElementsMut::F32(&mut space.logits);
+        gemm(&cpu, &Operand::rows(gathered), one, &rows_of_head, one, Store::Overwrite, logits);
+
+        let mut losses = vec![(0.0_f32, 0.0_f32, 0_u32); n];
+        let parts = Parts::new(&mut losses, 1);
+        let logits = &space.logits;
+        cpu.pool.run(n, &|i| {
+            let row = &logits[i * vocabulary..][..vocabulary];
+            let (top, sum) = statistics(cpu.isa, row);
+            let lse = top + math::ln(sum);
+            let best = row.iter().position(|x| *x == top).unwrap_or(0);
+            parts.claim(i)[0] = (lse, lse - row[targets[chunk[i]] as usize], best as u32);
+        });
+        for (&t, &(_, loss, best)) in chunk.iter().zip(&losses) {
+            result.loss_sum += f64::from(loss);
+            if gradients.is_none() {
+                result.correct.push(best as i32 == targets[t]);
+                result.predicted.push(best);
+            }
+        }
+        let Some((dx, dhead, factor)) = &mut gradients else { continue };
+        space.dlogits.resize(n * vocabulary, A::default());
+        let parts = Parts::new(&mut space.dlogits, vocabulary);
+        let factor = *factor;
+        cpu.pool.run(n, &|i| {
+            let (row, out) = (&logits[i * vocabulary..][..vocabulary], parts.claim(i));
+            gradient(cpu.isa, row, losses[i].0, factor, out);
+            let target = targets[chunk[i]] as usize;
+            out[target] = A::narrow((math::exp(row[target] - losses[i].0) - 1.0) * factor);
+        });
+        let dlogits = Matrix::new(A::elements(&space.dlogits), n, vocabulary);
+        space.dgathered.resize(n * width, A::default());
+        let columns_of_head = Operand::transposed(head.matrix());
+        let dgathered = A::elements_mut(&mut space.dgathered);
+        gemm(&cpu, &Operand::rows(dlogits), one, &columns_of_head, one, Store::Overwrite, dgathered);
+        for (row, &t) in space.dgathered.chunks_exact(width).zip(chunk) {
+            dx[t * width..][..width].copy_from_slice(row);
+        }
+        let (dlogits, gathered) = (Operand::transposed(dlogits), Operand::transposed(gathered));
+        gemm(&cpu, &dlogits, one, &gathered, one, Store::Accumulate, dhead.elements_mut());
+    }
+    result
+}

@@ -1,0 +1,45 @@
+//! Rotary position embedding (Su et al. 2021) in the Hugging Face layout: element `i` of a head pairs with
+//! `i + head_dim/2`, and positions restart at each sequence.
+
+use fp8flow_kernels::{Cpu, multiversion};
+
+use super::ROWS_PER_TASK;
+use crate::element::Element;
+use crate::parts::Parts;
+
+multiversion! {
+    fn rotate<A: Element>(head: &mut [A], cos: &[f32], sin: &[f32], sign: f32) {
+        let (low, high) = head.split_at_mut(cos.len());
+        for (((a, b), c), s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+            let (x, y, s) = (a.widen(), b.widen(), s * sign);
+            *a = A::narrow(x * c - y * s);
+            *b = A::narrow(y * c + x * s);
+        }
+    }
+}
+
+/// Turns every head of every token; `sign` is 1 forward, −1 backward.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn rotate_all<A: Element>(
+    cpu: Cpu<'_>,
+    x: &mut [A],
+    width: usize,
+    head_dim: usize,
+    sequences: &[u32],
+    cos: &[f32],
+    sin: &[f32],
+    sign: f32,
+) {
+    let half = head_dim / 2;
+    let parts = Parts::new(x, ROWS_PER_TASK * width);
+    cpu.pool.run(parts.count(), &|task| {
+        for (row, x) in parts.claim(task).chunks_exact_mut(width).enumerate() {
+            let token = (task * ROWS_PER_TASK + row) as u32;
+            let sequence = sequences.partition_point(|&start| start <= token) - 1;
+            let at = (token - sequences[sequence]) as usize * half;
+            for head in x.chunks_exact_mut(head_dim) {
+                rotate(cpu.isa, head, &cos[at..at + half], &sin[at..at + half], sign);
+            }
+        }
+    });
+}
