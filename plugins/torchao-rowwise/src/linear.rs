@@ -146,13 +146,9 @@ impl Linear for Float8Linear {
         let mut for_dgrad = EncodedMut::carve(&mut scratch, self.gemms.dgrad.dy, tokens, n)?;
         let again = self.gemms.dy_again();
         let mut for_wgrad = again.map(|cast| EncodedMut::carve(&mut scratch, cast, tokens, n)).transpose()?;
-        let seen = match (&dx, &mut for_wgrad) {
-            (Some(_), Some(second)) => operand::cast_both(&cpu, gradient, &mut for_dgrad, second, telemetry),
-            (None, Some(second)) => operand::cast(&cpu, gradient, second, telemetry),
-            // One cast serves both, or wgrad takes none and there is no dgrad to cast for.
-            (None, None) if self.gemms.wgrad.is_none() => Tally::default(),
-            (_, None) => operand::cast(&cpu, gradient, &mut for_dgrad, telemetry),
-        };
+        let needed = dx.is_some() || self.gemms.dy_serves_both();
+        let wanted = [Some(&mut for_dgrad).filter(|_| needed), for_wgrad.as_mut()];
+        let seen = operand::cast(&cpu, gradient, wanted, telemetry);
         seen.count(&mut self.counters, Role::Gradient);
         let for_dgrad = for_dgrad.freeze(tokens, n);
         let for_wgrad = for_wgrad.map_or(for_dgrad, |codes| codes.freeze(tokens, n));
@@ -213,28 +209,17 @@ impl Float8Linear {
             return Ok((now.freeze(rows, cols), Tally::default()));
         }
 
-        let cpu = self.host.cpu();
-        let given_now = given(x.quantized.as_ref(), now.cast, rows, cols)?;
-        let given_later = match &later {
-            Some(later) => given(x.quantized.as_ref(), later.cast, rows, cols)?,
-            None => None,
-        };
         let mut seen = Tally::default();
-        match (given_now, &mut later, given_later) {
-            (None, Some(later), None) => seen += operand::cast_both(&cpu, matrix, &mut now, later, telemetry),
-            (given, later, given_later) => {
-                seen += match given {
-                    Some((codes, scales)) => now.copy_from(codes, scales),
-                    None => operand::cast(&cpu, matrix, &mut now, telemetry),
-                };
-                if let Some(later) = later {
-                    seen += match given_later {
-                        Some((codes, scales)) => later.copy_from(codes, scales),
-                        None => operand::cast(&cpu, matrix, later, telemetry),
-                    };
-                }
+        let mut missing = [Some(&mut now), later.as_mut()];
+        for slot in &mut missing {
+            if let Some(out) = slot
+                && let Some((codes, scales)) = given(x.quantized.as_ref(), out.cast, rows, cols)?
+            {
+                seen += out.copy_from(codes, scales);
+                *slot = None;
             }
         }
+        seen += operand::cast(&self.host.cpu(), matrix, missing, telemetry);
         Ok((now.freeze(rows, cols), seen))
     }
 

@@ -153,8 +153,37 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// Casts `x`; elements are examined only with `telemetry`, scales always.
-pub(crate) fn cast(cpu: &Cpu<'_>, x: Matrix<'_>, out: &mut EncodedMut<'_>, telemetry: bool) -> Tally {
+/// Casts `x` as each of `wanted` asks; by row and by column in one read. Elements are examined only with
+/// `telemetry`, scales always.
+pub(crate) fn cast(
+    cpu: &Cpu<'_>,
+    x: Matrix<'_>,
+    wanted: [Option<&mut EncodedMut<'_>>; 2],
+    telemetry: bool,
+) -> Tally {
+    match wanted {
+        [Some(first), Some(second)] if is_row_and_col(first.cast, second.cast) => {
+            let mut stats = CastStats::default();
+            let seen = telemetry.then_some(&mut stats);
+            let Cast { format, rule, .. } = first.cast;
+            cast_rows_and_cols(cpu, x, format, rule, first.scales_mut(), second.scales_mut(), seen);
+            Tally { stats, non_finite: first.invert() + second.invert() }
+        }
+        wanted => {
+            let mut tally = Tally::default();
+            for out in wanted.into_iter().flatten() {
+                tally += cast_one(cpu, x, out, telemetry);
+            }
+            tally
+        }
+    }
+}
+
+fn is_row_and_col(first: Cast, second: Cast) -> bool {
+    first.axis == ScaleAxis::Row && second == Cast { axis: ScaleAxis::Col, ..first }
+}
+
+fn cast_one(cpu: &Cpu<'_>, x: Matrix<'_>, out: &mut EncodedMut<'_>, telemetry: bool) -> Tally {
     let mut stats = CastStats::default();
     let seen = telemetry.then_some(&mut stats);
     let Cast { format, axis, rule } = out.cast;
@@ -168,27 +197,4 @@ pub(crate) fn cast(cpu: &Cpu<'_>, x: Matrix<'_>, out: &mut EncodedMut<'_>, telem
         }
     }
     Tally { stats, non_finite: out.invert() }
-}
-
-/// Casts `x` twice; by row and by column it is read only once.
-pub(crate) fn cast_both(
-    cpu: &Cpu<'_>,
-    x: Matrix<'_>,
-    first: &mut EncodedMut<'_>,
-    second: &mut EncodedMut<'_>,
-    telemetry: bool,
-) -> Tally {
-    let Cast { format, rule, .. } = first.cast;
-    let by_row_and_col =
-        first.cast.axis == ScaleAxis::Row && second.cast == Cast { axis: ScaleAxis::Col, ..first.cast };
-    if by_row_and_col {
-        let mut stats = CastStats::default();
-        let seen = telemetry.then_some(&mut stats);
-        cast_rows_and_cols(cpu, x, format, rule, first.scales_mut(), second.scales_mut(), seen);
-        Tally { stats, non_finite: first.invert() + second.invert() }
-    } else {
-        let mut tally = cast(cpu, x, first, telemetry);
-        tally += cast(cpu, x, second, telemetry);
-        tally
-    }
 }

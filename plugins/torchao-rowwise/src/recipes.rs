@@ -161,9 +161,14 @@ impl Gemms {
         self.wgrad.map(|wgrad| wgrad.dy).filter(|&cast| cast != self.dgrad.dy)
     }
 
-    /// Whether what forward casts of `x` is what wgrad reads.
+    /// Whether what fprop reads of `x` is what wgrad reads.
     pub fn x_serves_both(&self) -> bool {
         self.wgrad.is_some_and(|wgrad| wgrad.x == self.fprop.x)
+    }
+
+    /// Whether what dgrad reads of `dy` is what wgrad reads.
+    pub fn dy_serves_both(&self) -> bool {
+        self.wgrad.is_some_and(|wgrad| wgrad.dy == self.dgrad.dy)
     }
 }
 

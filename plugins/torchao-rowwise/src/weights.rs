@@ -68,23 +68,17 @@ impl WeightCache {
         telemetry: bool,
     ) -> Tally {
         let now = self.generation.now();
-        let fprop = Some(&mut self.fprop).filter(|slot| slot.is_stale(now));
-        let dgrad = self.dgrad.as_mut().filter(|slot| backward && slot.is_stale(now));
-        match (fprop, dgrad) {
-            (None, None) => Tally::default(),
-            (Some(slot), None) | (None, Some(slot)) => slot.make(cpu, weight, now, telemetry),
-            (Some(first), Some(second)) => {
-                let (mut first, mut second) = (first.renew(weight, now), second.renew(weight, now));
-                operand::cast_both(cpu, weight, &mut first, &mut second, telemetry)
-            }
-        }
+        let mut fprop = self.fprop.renew_if_stale(weight, now);
+        let dgrad = self.dgrad.as_mut().filter(|_| backward);
+        let mut dgrad = dgrad.and_then(|slot| slot.renew_if_stale(weight, now));
+        operand::cast(cpu, weight, [fprop.as_mut(), dgrad.as_mut()], telemetry)
     }
 
     /// Makes the cast for dgrad fresh.
     pub(crate) fn refresh_backward(&mut self, cpu: &Cpu<'_>, weight: Matrix<'_>, telemetry: bool) -> Tally {
         let now = self.generation.now();
         let slot = self.dgrad.as_mut().unwrap_or(&mut self.fprop);
-        if slot.is_stale(now) { slot.make(cpu, weight, now, telemetry) } else { Tally::default() }
+        operand::cast(cpu, weight, [slot.renew_if_stale(weight, now).as_mut(), None], telemetry)
     }
 
     /// The weight as fprop reads it; only after a refresh.
@@ -99,19 +93,14 @@ impl WeightCache {
 }
 
 impl Slot {
-    fn is_stale(&self, now: u64) -> bool {
-        self.made_in != Some(now)
-    }
-
-    fn make(&mut self, cpu: &Cpu<'_>, weight: Matrix<'_>, now: u64, telemetry: bool) -> Tally {
-        operand::cast(cpu, weight, &mut self.renew(weight, now), telemetry)
-    }
-
-    fn renew(&mut self, weight: Matrix<'_>, now: u64) -> EncodedMut<'_> {
-        self.made_in = Some(now);
+    /// Room for a fresh cast, unless there is one.
+    fn renew_if_stale(&mut self, weight: Matrix<'_>, now: u64) -> Option<EncodedMut<'_>> {
+        if self.made_in.replace(now) == Some(now) {
+            return None;
+        }
         self.codes.resize(weight.rows * weight.cols, 0);
         self.factors.resize(self.cast.scales(weight.rows, weight.cols), 0.0);
-        EncodedMut { cast: self.cast, codes: &mut self.codes, factors: &mut self.factors }
+        Some(EncodedMut { cast: self.cast, codes: &mut self.codes, factors: &mut self.factors })
     }
 
     fn codes(&self, rows: usize, cols: usize) -> Encoded<'_> {
