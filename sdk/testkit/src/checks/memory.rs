@@ -3,8 +3,10 @@
 use fp8flow_sdk::{Memory, Pass};
 
 use super::{Found, ensure};
-use crate::subject::{Subject, input, output_gradients};
-use crate::values::Activations;
+use crate::driver::Failure;
+use crate::memory::Guarded;
+use crate::subject::{K, NS, Subject, input, output_gradients};
+use crate::values::{Activations, Values};
 
 /// More tokens never need less, and asking twice gives the same answer.
 pub(crate) fn regions_grow_with_tokens(subject: &Subject<'_>) -> Found {
@@ -52,4 +54,32 @@ pub(crate) fn what_is_lent_may_hold_anything(subject: &Subject<'_>) -> Found {
     };
     ensure!(run(0x00)? == run(0xff)?, "a step over zeroed memory and over memory full of ones differ");
     Ok("zeros and ones alike".into())
+}
+
+/// Tensors that do not fit, and regions that are gone, are errors: neither panics nor results.
+pub(crate) fn misuse_is_an_error(subject: &Subject<'_>) -> Found {
+    let mut layers = subject.group()?;
+    let refused = |what: &str, result: Result<(), Failure>| match result {
+        Err(Failure::Call { .. }) => Ok(()),
+        other => Err(Failure::Wrong(format!("{what} should be an error, but gave {other:?}"))),
+    };
+    let wide = Values::normal(Activations::Bf16, 16, K + 16, 1.0, 1);
+    refused("an input with too many columns", layers.forward(Pass::Train, &wide).map(|_| ()))?;
+
+    let (x, dys) = (input(Activations::Bf16, 16, 0), output_gradients(Activations::Bf16, 16, 0));
+    let (_, saved) = layers.forward(Pass::Train, &x)?;
+    let narrow = Values::normal(Activations::Bf16, 16, NS[0] - 16, 1.0, 1);
+    let result = layers.gradients(0, &saved, &x, &narrow).map(|_| ());
+    refused("a gradient with too few columns", result)?;
+    let result = layers.gradients(0, &saved, &input(Activations::F32, 16, 0), &dys[0]).map(|_| ());
+    refused("a gradient of another type than the input's", result)?;
+
+    let Memory { shared_saved, saved: own, .. } = layers.layer(0).memory(16);
+    if shared_saved + own > 0 {
+        let mut lost = saved;
+        lost.group = Guarded::new(0, 0);
+        lost.layers[0] = Guarded::new(0, 0);
+        refused("a backward without what forward kept", layers.gradients(0, &lost, &x, &dys[0]).map(|_| ()))?;
+    }
+    Ok("refused".into())
 }

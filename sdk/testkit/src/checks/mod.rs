@@ -19,12 +19,13 @@ pub(crate) use primitives::cast_and_gemm_agree_with_arithmetic;
 pub(crate) use schema::recipes_are_described;
 
 /// Every check of a recipe, with the name that stands in the report.
-pub(crate) const CHECKS: [Check; 14] = [
+pub(crate) const CHECKS: [Check; 15] = [
     ("decision", schema::decisions_are_sound),
     ("description", schema::description_is_stable),
     ("memory", memory::regions_grow_with_tokens),
     ("bounds", memory::nothing_beside_the_regions_is_touched),
     ("contents", memory::what_is_lent_may_hold_anything),
+    ("misuse", memory::misuse_is_an_error),
     ("determinism", protocol::bits_depend_on_nothing_else),
     ("group", protocol::a_shared_input_changes_no_bit),
     ("recompute", protocol::recompute_repeats_the_forward),

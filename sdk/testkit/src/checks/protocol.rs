@@ -17,19 +17,16 @@ fn step(layers: &mut Layers, i: u64) -> Result<Step, Failure> {
     layers.step(&input(Bf16, TOKENS, i), &output_gradients(Bf16, TOKENS, i))
 }
 
-/// Any number of threads, any instruction set, again and again: the same bits, over three steps.
+/// Any number of threads, any instruction set, again and again: the same bits, over two steps.
 pub(crate) fn bits_depend_on_nothing_else(subject: &Subject<'_>) -> Found {
     let run = |isa, threads| -> Result<Vec<u8>, Failure> {
         let mut layers = subject.group_on(&host(isa, threads))?;
-        let mut bits = Vec::new();
-        for i in 0..3 {
-            bits.extend(step(&mut layers, i)?.bits());
-        }
+        let mut bits = step(&mut layers, 0)?.bits();
+        bits.extend(step(&mut layers, 1)?.bits());
         Ok(bits)
     };
-    let expected = run(Isa::Scalar, 1)?;
-    ensure!(run(Isa::Scalar, 1)? == expected, "the same steps twice differ");
-    let mut runs = 2;
+    let expected = run(Isa::best(), 1)?;
+    let mut runs = 1;
     for isa in Isa::available() {
         for threads in [1, 2, 3] {
             ensure!(run(isa, threads)? == expected, "{} with {threads} threads differs", isa.name());

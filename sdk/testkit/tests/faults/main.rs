@@ -41,6 +41,7 @@ found! {
     memory_that_shrinks_with_tokens: MEMORY_SHRINKS => ["memory"];
     a_panic_without_tokens: PANICS_WITHOUT_TOKENS => ["bounds", "tokens"];
     results_made_from_scratch_memory: READS_SCRATCH => ["contents"];
+    a_panic_for_a_wrong_shape: TAKES_ANY_SHAPE => ["misuse"];
     results_that_depend_on_threads: COUNTS_THREADS => ["determinism"];
     a_second_layer_that_spoils_the_shared_input: SPOILS_GROUP => ["group"];
     a_recompute_that_records: RECOMPUTE_RECORDS => ["recompute"];

@@ -38,6 +38,7 @@ pub(crate) const NOISY_PADDING: Fault = 16;
 pub(crate) const OVERWRITES_SUMS: Fault = 17;
 pub(crate) const FORGETS_A_SCALE: Fault = 18;
 pub(crate) const UNKNOWN_RECIPE_TAKEN: Fault = 19;
+pub(crate) const TAKES_ANY_SHAPE: Fault = 20;
 
 pub(crate) struct Toy<const FAULT: Fault>;
 
@@ -181,6 +182,9 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
         let Forward { pass, x, weight, mut y, group, saved, .. } = call;
         let (host, x) = (self.host.clone(), x.tensor.matrix()?);
         assert!(FAULT != PANICS_WITHOUT_TOKENS || x.rows > 0, "no tokens");
+        if x.cols != self.k && FAULT != TAKES_ANY_SHAPE {
+            return Err(Error::invalid("x: wrong number of columns"));
+        }
         let cpu = host.cpu();
         if pass == Pass::Train
             || FAULT == RECOMPUTE_RECORDS && pass == Pass::Recompute
@@ -232,6 +236,9 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
         let Backward { dy, weight, dx, mut dw, group_saved, saved, scratch, .. } = call;
         let (host, dy) = (self.host.clone(), dy.matrix()?);
         let (cpu, rows) = (host.cpu(), dy.rows);
+        if dy.cols != self.n || dx.as_ref().is_some_and(|dx| dx.dtype() != call.dy.dtype()) {
+            return Err(Error::invalid("dy: wrong number of columns, or not the type of dx"));
+        }
         self.record(1, amax_of(&cpu, dy));
         let scale = self.scale(1);
         let noise = f32::from(scratch.first().copied().unwrap_or(0)) * 1e-6;
