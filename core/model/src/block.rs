@@ -5,7 +5,7 @@ use fp8flow_tensor::{Arena, AttentionShape, DType, Device, RopeTable, Rotation, 
 
 use crate::linear::{Kept, LinearGroup, Loan, LoanSize};
 use crate::parameters::position;
-use crate::{ModelConfig, ModelError, ParameterSpec, Parameters};
+use crate::{DecoderError, ModelConfig, ParameterSpec, Parameters};
 
 /// The layers of a block and where its norms stand among the parameters.
 pub(crate) struct Block {
@@ -72,11 +72,11 @@ impl Block {
         specs: &[ParameterSpec],
         dtype: DType,
         arena: &mut Arena,
-        mut backend: impl FnMut(&LayerFacts) -> Result<Option<Box<dyn Linear>>, ModelError>,
-    ) -> Result<Self, ModelError> {
+        mut backend: impl FnMut(&LayerFacts) -> Result<Option<Box<dyn Linear>>, DecoderError>,
+    ) -> Result<Self, DecoderError> {
         let norm = |name: &str| {
             let name = format!("model.layers.{index}.{name}");
-            position(specs, &format!("{name}.weight")).ok_or(ModelError::NoParameter(name))
+            position(specs, &format!("{name}.weight")).ok_or(DecoderError::NoParameter(name))
         };
         let mut group = |facts: &[LayerFacts]| LinearGroup::new(facts, specs, dtype, arena, &mut backend);
         Ok(Self {
@@ -143,7 +143,7 @@ impl Block {
         output: &mut Tensor,
         kept: &mut KeptBlock,
         space: &mut Workspace,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), DecoderError> {
         let Surroundings { device, parameters, rope, shape, eps, sequences, telemetry } = *around;
         let weights = parameters.tensors();
         let KeptBlock { rstd, q, k, v, lse, attended, middle, gate, up, inputs, groups } = kept;
@@ -184,7 +184,7 @@ impl Block {
         accumulate: bool,
         kept: &KeptBlock,
         space: &mut Workspace,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), DecoderError> {
         let Surroundings { device, parameters, rope, shape, sequences, telemetry, .. } = *around;
         let weights = parameters.tensors();
         let KeptBlock { rstd, q, k, v, lse, attended, middle, gate, up, inputs, groups } = kept;

@@ -7,7 +7,7 @@ use crate::block::{Block, KeptBlock, Surroundings, Workspace};
 use crate::layers::OUTPUT_HEAD;
 use crate::linear::LoanSize;
 use crate::parameters::position;
-use crate::{ModelConfig, ModelError, Parameters, linear_layers, parameter_specs};
+use crate::{DecoderError, ModelConfig, Parameters, linear_layers, parameter_specs};
 
 /// A micro-batch: sequences one after the other, without padding.
 #[derive(Clone, Copy, Debug)]
@@ -83,9 +83,9 @@ impl Decoder {
         options: DecoderOptions,
         mut fp8: Option<Fp8Layers>,
         arena: &mut Arena,
-    ) -> Result<Self, ModelError> {
+    ) -> Result<Self, DecoderError> {
         let specs = parameter_specs(config);
-        let index = |name: &str| position(&specs, name).ok_or_else(|| ModelError::NoParameter(name.into()));
+        let index = |name: &str| position(&specs, name).ok_or_else(|| DecoderError::NoParameter(name.into()));
         let DecoderOptions { dtype, tokens, recompute } = options;
         let before = arena.bytes();
         let facts = linear_layers(config, Some(tokens));
@@ -98,14 +98,14 @@ impl Decoder {
                     .recipe
                     .linear(layer)
                     .map(Some)
-                    .map_err(|source| ModelError::layer(&layer.name, source)),
+                    .map_err(|source| DecoderError::layer(&layer.name, source)),
                 _ => Ok(None),
             })?);
         }
         if let Some(fp8) = &fp8
             && fp8.wants(&facts[facts.len() - 1])
         {
-            return Err(ModelError::layer(
+            return Err(DecoderError::layer(
                 OUTPUT_HEAD,
                 fp8flow_sdk::Error::unsupported("the output head is part of the loss, in high precision"),
             ));
@@ -152,6 +152,11 @@ impl Decoder {
         &self.config
     }
 
+    /// The most tokens a micro-batch may have.
+    pub fn capacity(&self) -> usize {
+        self.options.tokens
+    }
+
     /// Bytes of activations, of weights in the activations' type and of what is lent to backends.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -176,12 +181,12 @@ impl Decoder {
     }
 
     /// State of the recipe that must survive a restart.
-    pub fn recipe_state(&self) -> Result<StateDict, ModelError> {
+    pub fn recipe_state(&self) -> Result<StateDict, DecoderError> {
         Ok(self.recipe.as_ref().map(|recipe| recipe.state()).transpose()?.unwrap_or_default())
     }
 
     /// Takes back what [`Decoder::recipe_state`] gave.
-    pub fn restore_recipe(&mut self, state: &StateDict) -> Result<(), ModelError> {
+    pub fn restore_recipe(&mut self, state: &StateDict) -> Result<(), DecoderError> {
         match &mut self.recipe {
             Some(recipe) => Ok(recipe.restore(state)?),
             None => Ok(state.expect_empty()?),
@@ -193,7 +198,7 @@ impl Decoder {
         &mut self,
         device: &dyn Device,
         parameters: &Parameters,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), DecoderError> {
         for group in self.blocks.iter_mut().flat_map(Block::groups_mut) {
             group.weights_changed(device, parameters);
         }
@@ -203,7 +208,7 @@ impl Decoder {
         self.announce(Event::WeightsChanged)
     }
 
-    fn announce(&mut self, event: Event) -> Result<(), ModelError> {
+    fn announce(&mut self, event: Event) -> Result<(), DecoderError> {
         Ok(self.recipe.as_mut().map_or(Ok(()), |recipe| recipe.on(event))?)
     }
 
@@ -213,7 +218,7 @@ impl Decoder {
         device: &dyn Device,
         parameters: &Parameters,
         batch: Batch<'_>,
-    ) -> Result<CrossEntropy, ModelError> {
+    ) -> Result<CrossEntropy, DecoderError> {
         self.forward(device, parameters, batch, Pass::Eval)?;
         let head = self.rounded_head.as_ref().unwrap_or(&parameters.tensors()[self.head]);
         Ok(device.cross_entropy(&self.final_normed, head, batch.targets, None))
@@ -225,7 +230,7 @@ impl Decoder {
         device: &dyn Device,
         parameters: &Parameters,
         batch: Batch<'_>,
-    ) -> Result<Tensor, ModelError> {
+    ) -> Result<Tensor, DecoderError> {
         self.forward(device, parameters, batch, Pass::Eval)?;
         let head = self.rounded_head.as_ref().unwrap_or(&parameters.tensors()[self.head]);
         let mut logits = Tensor::zeros(DType::F32, batch.ids.len(), self.config.vocab_size);
@@ -243,7 +248,7 @@ impl Decoder {
         factor: f32,
         gradients: &mut Parameters,
         accumulate: bool,
-    ) -> Result<CrossEntropy, ModelError> {
+    ) -> Result<CrossEntropy, DecoderError> {
         self.forward(device, parameters, batch, Pass::Train)?;
         self.announce(Event::ForwardDone)?;
         if !accumulate {
@@ -301,7 +306,7 @@ impl Decoder {
         parameters: &Parameters,
         batch: Batch<'_>,
         pass: Pass,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), DecoderError> {
         self.begin(batch)?;
         device.embedding(batch.ids, &parameters.tensors()[self.embedding], &mut self.stream[0]);
         for i in 0..self.blocks.len() {
@@ -321,7 +326,7 @@ impl Decoder {
         batch: Batch<'_>,
         pass: Pass,
         i: usize,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), DecoderError> {
         let around = Surroundings {
             device,
             parameters,
@@ -337,31 +342,31 @@ impl Decoder {
     }
 
     /// Checks a micro-batch and gives every tensor its number of rows.
-    fn begin(&mut self, batch: Batch<'_>) -> Result<(), ModelError> {
+    fn begin(&mut self, batch: Batch<'_>) -> Result<(), DecoderError> {
         let (tokens, room) = (batch.ids.len(), self.options.tokens);
         if tokens == 0 || tokens > room {
-            return Err(ModelError::Batch(format!("{tokens} tokens, where 1 to {room} were planned")));
+            return Err(DecoderError::Batch(format!("{tokens} tokens, where 1 to {room} were planned")));
         }
         if batch.targets.len() != tokens {
-            return Err(ModelError::Batch(format!("{tokens} tokens and {} targets", batch.targets.len())));
+            return Err(DecoderError::Batch(format!("{tokens} tokens and {} targets", batch.targets.len())));
         }
         let vocabulary = self.config.vocab_size;
         let foreign = batch.ids.iter().copied().find(|&id| id as usize >= vocabulary);
         let target = batch.targets.iter().copied().find(|&id| id >= 0 && id as usize >= vocabulary);
         if let Some(id) = foreign.map(i64::from).or(target.map(i64::from)) {
-            return Err(ModelError::Batch(format!("token {id} in a vocabulary of {vocabulary}")));
+            return Err(DecoderError::Batch(format!("token {id} in a vocabulary of {vocabulary}")));
         }
         let sequences = batch.sequences;
         let ascending = sequences.windows(2).all(|pair| pair[0] < pair[1]);
         if sequences.first() != Some(&0) || sequences.last() != Some(&(tokens as u32)) || !ascending {
-            return Err(ModelError::Batch(
+            return Err(DecoderError::Batch(
                 "sequences must start at 0, ascend and end at the last token".into(),
             ));
         }
         let longest = sequences.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as usize;
         let context = self.config.max_positions;
         if longest > context {
-            return Err(ModelError::Batch(format!(
+            return Err(DecoderError::Batch(format!(
                 "a sequence of {longest} tokens, where the model has {context} positions"
             )));
         }
@@ -380,7 +385,7 @@ impl Decoder {
         device: &dyn Device,
         parameters: &Parameters,
         batch: Batch<'_>,
-    ) -> Result<Option<String>, ModelError> {
+    ) -> Result<Option<String>, DecoderError> {
         if let Some((spec, _)) = parameters.iter().find(|(_, tensor)| !is_finite(tensor)) {
             return Ok(Some(format!("parameter `{}`", spec.name)));
         }

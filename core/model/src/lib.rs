@@ -3,7 +3,7 @@
 mod block;
 pub mod config;
 pub mod decoder;
-mod error;
+mod decoder_error;
 mod layers;
 mod linear;
 pub mod parameters;
@@ -11,6 +11,6 @@ pub mod rope;
 
 pub use config::{ModelConfig, Rope, RopeScaling};
 pub use decoder::{Batch, Decoder, DecoderOptions, Fp8Layers};
-pub use error::ModelError;
+pub use decoder_error::DecoderError;
 pub use layers::{OUTPUT_HEAD, linear_layers};
 pub use parameters::{ParameterKind, ParameterSpec, Parameters, parameter_specs};

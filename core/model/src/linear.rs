@@ -9,7 +9,7 @@ use fp8flow_sdk::{
 use fp8flow_tensor::{Arena, Bytes, DType, Device, Tensor};
 
 use crate::parameters::position;
-use crate::{ModelError, ParameterSpec, Parameters};
+use crate::{DecoderError, ParameterSpec, Parameters};
 
 /// One linear layer: where its parameters stand and who multiplies.
 struct Layer {
@@ -73,12 +73,12 @@ impl LinearGroup {
         specs: &[ParameterSpec],
         dtype: DType,
         arena: &mut Arena,
-        mut backend: impl FnMut(&LayerFacts) -> Result<Option<Box<dyn Linear>>, ModelError>,
-    ) -> Result<Self, ModelError> {
+        mut backend: impl FnMut(&LayerFacts) -> Result<Option<Box<dyn Linear>>, DecoderError>,
+    ) -> Result<Self, DecoderError> {
         let mut layers = Vec::new();
         for facts in facts {
             let index = |suffix: &str| position(specs, &format!("{}.{suffix}", facts.name));
-            let weight = index("weight").ok_or_else(|| ModelError::NoParameter(facts.name.clone()))?;
+            let weight = index("weight").ok_or_else(|| DecoderError::NoParameter(facts.name.clone()))?;
             let arithmetic = match backend(facts)? {
                 Some(linear) => Arithmetic::Fp8(linear),
                 None => Arithmetic::High {
@@ -147,7 +147,7 @@ impl LinearGroup {
         outputs: &mut [&mut Tensor],
         kept: &mut Kept,
         loan: &mut Loan,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), DecoderError> {
         let masters = parameters.tensors();
         let mut ready = false;
         for ((layer, y), own) in self.layers.iter_mut().zip(outputs).zip(&mut kept.layers) {
@@ -171,7 +171,7 @@ impl LinearGroup {
                         scratch: lend(&mut loan.scratch, memory.forward_scratch, &layer.name)?,
                         telemetry,
                     };
-                    linear.forward(call).map_err(|source| ModelError::layer(&layer.name, source))?;
+                    linear.forward(call).map_err(|source| DecoderError::layer(&layer.name, source))?;
                     ready = true;
                 }
             }
@@ -195,14 +195,14 @@ impl LinearGroup {
         accumulate: bool,
         kept: &Kept,
         loan: &mut Loan,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), DecoderError> {
         let masters = parameters.tensors();
         for (i, ((layer, &dy), own)) in self.layers.iter_mut().zip(dys).zip(&kept.layers).enumerate() {
             let master = &masters[layer.weight];
             let dw = &mut gradients.tensors_mut()[layer.weight];
             match &mut layer.arithmetic {
                 Arithmetic::High { rounded } => {
-                    let x = x.ok_or_else(|| ModelError::NoInput(layer.name.clone()))?;
+                    let x = x.ok_or_else(|| DecoderError::NoInput(layer.name.clone()))?;
                     let weight = rounded.as_ref().unwrap_or(master);
                     device.linear_backward(dy, x, weight, Some(dx), i > 0, dw, accumulate);
                 }
@@ -221,7 +221,7 @@ impl LinearGroup {
                         scratch: lend(&mut loan.scratch, memory.backward_scratch, &layer.name)?,
                         telemetry,
                     };
-                    linear.backward(call).map_err(|source| ModelError::layer(&layer.name, source))?;
+                    linear.backward(call).map_err(|source| DecoderError::layer(&layer.name, source))?;
                 }
             }
             if let Some(bias) = layer.bias {
@@ -241,20 +241,20 @@ impl LinearGroup {
 }
 
 /// The first `len` bytes; a backend that asks for more than it did for the largest micro-batch is at fault.
-fn lend<'a>(bytes: &'a mut Bytes, len: usize, layer: &str) -> Result<&'a mut [u8], ModelError> {
+fn lend<'a>(bytes: &'a mut Bytes, len: usize, layer: &str) -> Result<&'a mut [u8], DecoderError> {
     let planned = bytes.get().len();
     bytes.get_mut().get_mut(..len).ok_or_else(|| unplanned(layer, len, planned))
 }
 
-fn kept_bytes<'a>(bytes: &'a Bytes, len: usize, layer: &str) -> Result<&'a [u8], ModelError> {
+fn kept_bytes<'a>(bytes: &'a Bytes, len: usize, layer: &str) -> Result<&'a [u8], DecoderError> {
     bytes.get().get(..len).ok_or_else(|| unplanned(layer, len, bytes.get().len()))
 }
 
-fn unplanned(layer: &str, asked: usize, planned: usize) -> ModelError {
+fn unplanned(layer: &str, asked: usize, planned: usize) -> DecoderError {
     let message = format!(
         "the backend asks for {asked} bytes for a micro-batch, but for {planned} for the largest one it was asked about"
     );
-    ModelError::layer(layer, fp8flow_sdk::Error::protocol(message))
+    DecoderError::layer(layer, fp8flow_sdk::Error::protocol(message))
 }
 
 fn tensor_ref(x: &Tensor) -> TensorRef<'_> {

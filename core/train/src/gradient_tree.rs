@@ -118,7 +118,8 @@ mod tests {
         let device = CpuDevice::new(Isa::best(), Arc::new(Serial));
         let specs = [ParameterSpec { name: "w".into(), shape: vec![1], kind: ParameterKind::Norm }];
         for n in 1..40_usize {
-            let leaves: Vec<f32> = (0..n).map(|i| (1.0 + i as f32).ln() * 1e3_f32.powi(i as i32 % 5 - 2)).collect();
+            let leaves: Vec<f32> =
+                (0..n).map(|i| (1.0 + i as f32).ln() * 1e3_f32.powi(i as i32 % 5 - 2)).collect();
             let mut tree = GradientTree::new(Accumulation::Tree, n, &specs);
             for _ in 0..2 {
                 for leaf in &leaves {

@@ -122,8 +122,13 @@ mod tests {
 
     #[test]
     fn a_gradient_within_the_limit_is_left_alone() {
-        let config =
-            OptimizerConfig { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.0, decayed: Decayed::All, clip: 1.0 };
+        let config = OptimizerConfig {
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            weight_decay: 0.0,
+            decayed: Decayed::All,
+            clip: 1.0,
+        };
         let optimizer = Optimizer::new(config, &[]);
         assert_eq!(optimizer.clip_factor(0.5), 1.0);
         assert!((optimizer.clip_factor(4.0) - 0.25).abs() < 1e-6);

@@ -1,8 +1,8 @@
-//! What can go wrong with a model.
+//! What can go wrong while a model runs.
 
-/// A failure of loading, saving or running a model.
+/// A failure of running a model.
 #[derive(Debug, thiserror::Error)]
-pub enum ModelError {
+pub enum DecoderError {
     /// A backend failed in a layer.
     #[error("layer `{layer}`: {source}")]
     Layer {
@@ -25,7 +25,7 @@ pub enum ModelError {
     Batch(String),
 }
 
-impl ModelError {
+impl DecoderError {
     pub(crate) fn layer(layer: &str, source: fp8flow_sdk::Error) -> Self {
         Self::Layer { layer: layer.into(), source }
     }
