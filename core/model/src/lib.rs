@@ -1,7 +1,19 @@
 //! The Llama family: Hugging Face folders in and out, forward and backward.
 
 pub mod config;
+pub mod error;
+mod folder;
+mod mapping;
 pub mod parameters;
+mod read_config;
+pub mod safe_file;
+pub mod safe_writer;
+pub mod weights;
 
 pub use config::{ModelConfig, Rope, RopeScaling};
+pub use error::{Finding, ModelError};
 pub use parameters::{ParameterKind, ParameterSpec, Parameters, parameter_specs};
+pub use safe_file::{SafeFile, StoredTensor};
+pub use safe_writer::{NamedTensor, TensorData, Written, write_safetensors};
+pub use safetensors::Dtype as StoredType;
+pub use weights::Weights;
