@@ -49,6 +49,18 @@ pub enum TrainError {
         /// Rows of the model's embedding.
         model: usize,
     },
+    /// A layer that was to run in FP8 did not.
+    #[error(
+        "layer `{layer}` did not run in FP8 as planned: {planned:?} FP8 GEMMs (fprop, dgrad, wgrad) were due, the backend counted {counted:?}; the backend does not do what it says, use another one"
+    )]
+    NotFp8 {
+        /// The layer.
+        layer: String,
+        /// FP8 GEMMs that the plan asks for; for fprop, at least.
+        planned: [u64; 3],
+        /// FP8 GEMMs that the backend counted.
+        counted: [u64; 3],
+    },
     /// The file system refused.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {

@@ -12,6 +12,7 @@ pub mod evaluation;
 pub mod gradient_tree;
 pub mod metrics;
 pub mod optimizer;
+pub mod proof;
 pub mod schedule;
 pub mod trainer;
 

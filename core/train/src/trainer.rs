@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use fp8flow_data::{MicroBatch, Order, TokenSet};
 use fp8flow_model::{Decoder, ModelConfig, Parameters, parameter_specs};
+use fp8flow_sdk::Decision;
 use fp8flow_tensor::Device;
 
 use crate::checkpoint::{Checkpoints, Snapshot, State};
@@ -13,7 +14,7 @@ use crate::evaluation::{Evaluated, batch, evaluate, samples};
 use crate::gradient_tree::{Accumulation, GradientTree};
 use crate::metrics::{Lines, StepMetrics};
 use crate::optimizer::{Optimizer, OptimizerConfig};
-use crate::{Schedule, TrainError};
+use crate::{Schedule, TrainError, proof};
 
 /// What a run does, apart from the model and the data.
 #[derive(Clone, Debug)]
@@ -54,6 +55,8 @@ pub struct Job<'a> {
     pub device: &'a dyn Device,
     /// The model, without weights.
     pub decoder: Decoder,
+    /// The decision for every layer, which the counters are held against.
+    pub decisions: Vec<(String, Decision)>,
     /// Examples to learn from.
     pub train: &'a TokenSet,
     /// Examples to evaluate on; may be empty.
@@ -138,6 +141,9 @@ pub fn train(
             return Err(TrainError::Interrupted { step: run.done });
         }
         run.step()?;
+        if run.done == started_at + 1 {
+            run.prove(1)?;
+        }
         let TrainConfig { steps, checkpoint_every, evaluate_every, .. } = run.job.config;
         let due = |every: u64| every > 0 && run.done.is_multiple_of(every);
         let evaluate = due(evaluate_every) && run.done < steps;
@@ -148,6 +154,7 @@ pub fn train(
             run.evaluate()?;
         }
     }
+    run.prove(run.done - started_at)?;
     let checkpoint = run.save_once()?;
     run.evaluate()?;
     if run.stopped() {
@@ -268,6 +275,13 @@ impl<'a> Run<'a> {
         let line = StepMetrics { step, loss, lr, grad_norm: norm, tokens: tokens as u64, tokens_per_s };
         self.watcher.step(&line);
         self.metrics.append(line)
+    }
+
+    /// Holds the counters against the plan after `steps` steps of this process.
+    fn prove(&self, steps: u64) -> Result<(), TrainError> {
+        let config = &self.job.config;
+        let micro_batches = config.per_step.div_ceil(config.micro.max(1)) as u64;
+        proof::check(&self.job.decisions, &self.job.decoder.counters(), steps * micro_batches)
     }
 
     /// Finds the first layer whose output is infinite or NaN; else `parameter`, whose gradient is.

@@ -10,7 +10,7 @@ use fp8flow_model::{
     Batch, Decoder, DecoderOptions, Fp8Layers, ModelConfig, Parameters, SafeFile, Weights, linear_layers,
     parameter_specs,
 };
-use fp8flow_sdk::Recipe;
+use fp8flow_sdk::{Decision, Recipe};
 use fp8flow_tensor::{Arena, CpuDevice, DType};
 use fp8flow_train::{
     Accumulation, Decay, Decayed, Evaluated, Job, OptimizerConfig, Schedule, StepMetrics, TrainConfig,
@@ -61,21 +61,23 @@ pub(crate) struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) parameters: Parameters,
     pub(crate) decoder: Decoder,
+    pub(crate) decisions: Vec<(String, Decision)>,
 }
 
 /// The golden model; every linear layer of a block runs under `recipe`, if there is one.
 pub(crate) fn model(dtype: DType, recompute: bool, recipe: Option<Box<dyn Recipe>>) -> Model {
     let config = ModelConfig::open(folder().join("model")).unwrap();
     let parameters = Weights::open(folder().join("model"), &config).unwrap().load(&Serial).unwrap();
+    let mut decisions = Vec::new();
     let fp8 = recipe.map(|recipe| {
         let mut layers = linear_layers(&config, None);
         layers.pop();
-        let decisions = layers.iter().map(|layer| (layer.name.clone(), recipe.decide(layer))).collect();
-        Fp8Layers { recipe, decisions }
+        decisions = layers.iter().map(|layer| (layer.name.clone(), recipe.decide(layer))).collect();
+        Fp8Layers { recipe, decisions: decisions.clone() }
     });
     let options = DecoderOptions { dtype, recompute, tokens: 3 * 48 };
     let decoder = Decoder::new(&config, options, fp8, &mut Arena::allocate()).unwrap();
-    Model { config, parameters, decoder }
+    Model { config, parameters, decoder, decisions }
 }
 
 /// The gradient of the mean loss, and the loss.
@@ -106,7 +108,7 @@ impl Watcher for Silent {
 
 /// The losses of eleven full-batch steps with the settings of the golden.
 pub(crate) fn losses(model: Model) -> Vec<f64> {
-    let Model { config, parameters, decoder } = model;
+    let Model { config, parameters, decoder, decisions } = model;
     let folder = tempfile::tempdir().unwrap();
     let set = tokens(&config);
     let steps = 11;
@@ -137,6 +139,7 @@ pub(crate) fn losses(model: Model) -> Vec<f64> {
         config: settings,
         device: &device,
         decoder,
+        decisions,
         train: &set,
         held_out: &none,
         folder: folder.path(),
