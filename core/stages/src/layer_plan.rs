@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use fp8flow_sdk::{Decision, LayerFacts, Precision, Recipe};
+use fp8flow_model::OUTPUT_HEAD;
 use serde::{Deserialize, Serialize};
 
 /// The rule that says which layers are offered to the recipe at all.
@@ -57,6 +58,7 @@ impl LayerPlan {
         let layers = layers.into_iter().map(|facts| {
             let decision = match (rule.objection(&facts), recipe) {
                 (Some(reason), _) => high(reason),
+                _ if facts.name == OUTPUT_HEAD => high("the output head is part of the loss".into()),
                 (None, None) => high("no FP8 backend (plugin = \"none\")".into()),
                 (None, Some(recipe)) => recipe.decide(&facts),
             };
