@@ -1,0 +1,401 @@
+//! A plan at work: a folder with a lock, stages one after another, each done once however often the run is begun.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::context::{Reporter, StageCx};
+use crate::journal::{Journal, now};
+use crate::lock::Lock;
+use crate::manifest::{self, Manifest};
+use crate::plan::PlannedStage;
+use crate::record::{Record, Status, runs};
+use crate::{Artifact, Class, Error, Event, Observer, Outcome, Plan, Registry, StageError, atomic, run_id};
+
+/// How a plan is run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// The folder of runs; by default `runs` beside the workflow.
+    pub runs: Option<PathBuf>,
+    /// Begins a run of its own even if there is an unfinished one.
+    pub fresh: bool,
+    /// Where it runs, written into `run.json`: arguments, versions, CPU, device.
+    pub environment: Value,
+    /// An object with what must be the same for an unfinished run to go on, beside the workflow: the numerics
+    /// revision, the digests of plugins.
+    pub binding: Value,
+}
+
+/// A run that is open: this process holds its lock.
+#[derive(Debug)]
+pub struct Run<'a> {
+    plan: &'a Plan,
+    folder: PathBuf,
+    record: Record,
+    /// Where it stood when it was opened, if it is an old one.
+    before: Option<Record>,
+    /// Unfinished runs that were passed over, and why.
+    passed_over: Vec<String>,
+    _lock: Lock,
+}
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What each stage made, in order.
+    pub artifacts: Vec<Artifact>,
+    /// The report, line by line.
+    pub report: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    /// Opens the newest unfinished run of `plan`, or a new one.
+    pub fn open(plan: &'a Plan, options: RunOptions) -> Result<Self, Error> {
+        let folder = options.runs.unwrap_or_else(|| plan.folder.join("runs"));
+        let folder = std::path::absolute(&folder).map_err(Error::io("find", &folder))?;
+        let known = runs(&folder);
+        let sequence = known.last().map_or(0, |(_, record)| record.sequence) + 1;
+        let mut passed_over = Vec::new();
+        if !options.fresh {
+            let same = known.into_iter().rev().filter(|(_, record)| record.identity == plan.identity);
+            // What came before the newest finished one is history.
+            for (path, record) in same.take_while(|(_, record)| record.status != Status::Finished) {
+                if record.binding != options.binding {
+                    passed_over.push(format!(
+                        "run {} is unfinished, but {}; a new run begins",
+                        record.id,
+                        differences(&record.binding, &options.binding)
+                    ));
+                    continue;
+                }
+                let lock = Lock::take(&path)?;
+                match Record::read(&path) {
+                    Some(before) if before.status != Status::Finished => {
+                        let record = Record {
+                            environment: options.environment,
+                            status: Status::Running,
+                            ..before.clone()
+                        };
+                        let before = Some(before);
+                        return Ok(Self { plan, folder: path, record, before, passed_over, _lock: lock });
+                    }
+                    // It was finished in the meantime.
+                    _ => break,
+                }
+            }
+        }
+        let (id, path) = create(&folder)?;
+        let record = Record {
+            format: 1,
+            id,
+            sequence,
+            workflow: plan.name.clone(),
+            file: plan.path.display().to_string(),
+            identity: plan.identity.clone(),
+            binding: options.binding,
+            status: Status::Running,
+            attempts: 0,
+            started: now(),
+            updated: now(),
+            exit_code: None,
+            error: None,
+            environment: options.environment,
+        };
+        let lock =
+            Lock::take(&path).and_then(|lock| record.write(&path).map(|()| lock)).inspect_err(|_| {
+                let _ = fs::remove_dir_all(&path);
+            })?;
+        point_latest(&folder, &record.id);
+        Ok(Self { plan, folder: path, record, before: None, passed_over, _lock: lock })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether it was begun before.
+    pub fn resumed(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Runs every stage that has no result yet. `cancel` asks the current one to save its state and stop.
+    pub fn execute(
+        mut self,
+        registry: &Registry,
+        observer: Arc<dyn Observer>,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<Finished, Error> {
+        let begun = Instant::now();
+        let journal = Arc::new(Journal::open(&self.folder.join("events.jsonl"), observer)?);
+        let result = self.begin(&journal).and_then(|()| self.stages(registry, &journal, cancel));
+        let class = result.as_ref().err().map(Error::class);
+        self.record.status = match class {
+            None => Status::Finished,
+            Some(Class::Interrupted) => Status::Interrupted,
+            Some(_) => Status::Failed,
+        };
+        self.record.exit_code = Some(class.map_or(0, Class::exit_code));
+        self.record.error = result.as_ref().err().map(ToString::to_string);
+        let recorded = self.write_record();
+        journal.emit(&Event::RunFinished {
+            status: self.record.status.word().into(),
+            seconds: begun.elapsed().as_secs_f64(),
+            exit_code: class.map_or(0, Class::exit_code),
+        });
+        result.and_then(|finished| recorded.map(|()| finished))
+    }
+
+    fn begin(&mut self, journal: &Journal) -> Result<(), Error> {
+        self.record.attempts += 1;
+        self.record.exit_code = None;
+        self.record.error = None;
+        atomic::remove_leftovers(&self.folder).map_err(Error::io("clean", &self.folder))?;
+        self.write_record()?;
+        atomic::write_json(&self.folder.join("plan.json"), &self.plan.json())?;
+        let (run, folder) = (self.record.id.clone(), self.folder.display().to_string());
+        let workflow = self.plan.name.clone();
+        let stages = self.plan.stages.iter().map(|stage| stage.name.clone()).collect();
+        for message in self.passed_over.drain(..) {
+            journal.emit(&Event::Warning { stage: String::new(), message });
+        }
+        journal.emit(&match &self.before {
+            None => Event::RunStarted { run, folder, workflow, stages },
+            Some(before) => {
+                let reason = match (before.status, &before.error) {
+                    (Status::Running, _) => "it was killed".into(),
+                    (status, None) => format!("it was {}", status.word()),
+                    (_, Some(error)) => error.clone(),
+                };
+                Event::RunResumed { run, folder, workflow, stages, reason }
+            }
+        });
+        Ok(())
+    }
+
+    fn stages(
+        &self,
+        registry: &Registry,
+        journal: &Arc<Journal>,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<Finished, Error> {
+        let mut artifacts: Vec<Artifact> = Vec::new();
+        let mut results: BTreeMap<&str, String> = BTreeMap::new();
+        let mut report = Vec::new();
+        for (index, stage) in self.plan.stages.iter().enumerate() {
+            let inputs: BTreeMap<String, String> = stage
+                .inputs
+                .iter()
+                .map(|(edge, name)| (edge.clone(), results[name.as_str()].clone()))
+                .collect();
+            let job = Job { run: self, registry, journal, cancel, stage, index, inputs };
+            let manifest = match job.done()? {
+                Some(manifest) => manifest,
+                None => job.work(&artifacts)?,
+            };
+            report.extend(manifest.report);
+            results.insert(&stage.name, manifest.result);
+            artifacts.push(manifest.artifact);
+        }
+        let text: String = report.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        let path = self.folder.join("report.txt");
+        atomic::write(&path, text.as_bytes()).map_err(Error::io("write", &path))?;
+        journal.emit(&Event::Report { lines: report.clone() });
+        Ok(Finished { folder: self.folder.clone(), artifacts, report })
+    }
+
+    fn write_record(&mut self) -> Result<(), Error> {
+        self.record.updated = now();
+        self.record.write(&self.folder)
+    }
+}
+
+/// One stage of a run at work.
+struct Job<'a> {
+    run: &'a Run<'a>,
+    registry: &'a Registry,
+    journal: &'a Arc<Journal>,
+    cancel: &'a Arc<AtomicBool>,
+    stage: &'a PlannedStage,
+    index: usize,
+    inputs: BTreeMap<String, String>,
+}
+
+impl Job<'_> {
+    fn folder(&self) -> PathBuf {
+        self.run.folder.join(&self.stage.name)
+    }
+
+    /// The result of an earlier attempt, if it is there and whole.
+    fn done(&self) -> Result<Option<Manifest>, Error> {
+        let folder = self.folder();
+        let Some(mut manifest) = Manifest::read(&folder) else { return Ok(None) };
+        let name = &self.stage.name;
+        if let Some(objection) = manifest.objection(&folder, &self.inputs) {
+            let message = format!("the result of `{name}` cannot be used again: {objection}");
+            self.journal.emit(&Event::Warning { stage: name.clone(), message });
+            let path = folder.join(manifest::FILE);
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            return Ok(None);
+        }
+        let files = match manifest.outputs.len() {
+            0 => String::new(),
+            1 => ", its file verified".into(),
+            n => format!(", its {n} files verified"),
+        };
+        let reason = format!("done in this run at {}{files}", manifest.finished);
+        self.journal.emit(&Event::StageSkipped { stage: name.clone(), reason });
+        // The run may have been moved since.
+        manifest.artifact.dir = folder;
+        Ok(Some(manifest))
+    }
+
+    /// Runs the stage and seals its result.
+    fn work(&self, artifacts: &[Artifact]) -> Result<Manifest, Error> {
+        let folder = self.folder();
+        let begun = Instant::now();
+        let sealed =
+            self.run_stage(artifacts, &folder).and_then(|outcome| self.seal(outcome, &folder, begun));
+        match &sealed {
+            Ok(manifest) => self.journal.emit(&Event::StageFinished {
+                stage: self.stage.name.clone(),
+                seconds: manifest.seconds,
+                summary: manifest.summary.clone(),
+            }),
+            Err(error) => {
+                let message = match error {
+                    Error::Stage { error, .. } => error.to_string(),
+                    other => other.to_string(),
+                };
+                let (stage, class) = (self.stage.name.clone(), error.class());
+                self.journal.emit(&Event::StageFailed { stage, class, message });
+            }
+        }
+        sealed
+    }
+
+    fn run_stage(&self, artifacts: &[Artifact], folder: &Path) -> Result<Outcome, Error> {
+        let stage = self.stage;
+        let failed = |error| Error::Stage { run: self.run.folder.clone(), stage: stage.name.clone(), error };
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(failed(StageError::interrupted("stopped before it began")));
+        }
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        atomic::remove_leftovers(folder).map_err(Error::io("clean", folder))?;
+        let resumed = fs::read_dir(folder).map_err(Error::io("list", folder))?.next().is_some();
+        self.journal.emit(&Event::StageStarted {
+            stage: stage.name.clone(),
+            uses: stage.uses.clone(),
+            index: self.index + 1,
+            of: self.run.plan.stages.len(),
+            resumed,
+        });
+        let kind = self.registry.find(&stage.uses).map(|entry| &*entry.kind);
+        let kind = kind.ok_or_else(|| failed(StageError::bug("the plan is of another registry")))?;
+        let mut cx = StageCx {
+            plan: self.run.plan,
+            stage,
+            artifacts,
+            folder: folder.to_owned(),
+            resumed,
+            reporter: Reporter { stage: stage.name.as_str().into(), journal: Arc::clone(self.journal) },
+            cancel: Arc::clone(self.cancel),
+        };
+        let _span = tracing::info_span!("stage", name = stage.name).entered();
+        let result = catch_unwind(AssertUnwindSafe(|| kind.run(&mut cx)));
+        result.unwrap_or_else(|panic| Err(StageError::bug(words(&*panic)))).map_err(failed)
+    }
+
+    fn seal(&self, outcome: Outcome, folder: &Path, begun: Instant) -> Result<Manifest, Error> {
+        let stage = self.stage;
+        let outputs = manifest::outputs(folder, &outcome)?;
+        let artifact = Artifact {
+            stage: stage.name.clone(),
+            kind: stage.produces.clone(),
+            dir: folder.to_owned(),
+            info: outcome.info,
+        };
+        let manifest = Manifest {
+            format: 1,
+            stage: stage.name.clone(),
+            uses: stage.uses.clone(),
+            params: stage.params.json().clone(),
+            inputs: self.inputs.clone(),
+            result: manifest::result(&artifact, &outputs),
+            artifact,
+            summary: outcome.summary,
+            report: outcome.report,
+            seconds: begun.elapsed().as_secs_f64(),
+            finished: now(),
+            outputs,
+        };
+        manifest.write(folder)?;
+        Ok(manifest)
+    }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("without words"))
+}
+
+/// A new folder in `runs`, under a name that nobody has.
+fn create(runs: &Path) -> Result<(String, PathBuf), Error> {
+    fs::create_dir_all(runs).map_err(Error::io("create", runs))?;
+    let time = jiff::Timestamp::now();
+    for salt in u64::from(std::process::id()).. {
+        let id = run_id::name(time, salt);
+        let path = runs.join(&id);
+        match fs::create_dir(&path) {
+            Ok(()) => {
+                atomic::sync_parent(&path).map_err(Error::io("sync", runs))?;
+                return Ok((id, path));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io("create", &path)(error)),
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+/// `runs/latest` leads to the newest run: a convenience, so that a file system without links is no error.
+fn point_latest(runs: &Path, id: &str) {
+    #[cfg(unix)]
+    {
+        let aside = runs.join(".latest.aside");
+        let _ = fs::remove_file(&aside);
+        let _ = std::os::unix::fs::symlink(id, &aside).and_then(|()| fs::rename(&aside, runs.join("latest")));
+    }
+    #[cfg(not(unix))]
+    let _ = (runs, id);
+}
+
+/// Which keys of two bindings differ, in words.
+fn differences(old: &Value, new: &Value) -> String {
+    let empty = serde_json::Map::new();
+    let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
+    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let show = |value: Option<&Value>| value.map_or("nothing".into(), ToString::to_string);
+    let changed: Vec<String> = keys
+        .into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .map(|key| format!("{key} was {} and is {}", show(old.get(key)), show(new.get(key))))
+        .collect();
+    changed.join(", ")
+}
