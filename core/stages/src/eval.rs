@@ -96,7 +96,7 @@ impl StageKind for Eval {
         let path = cx.folder().join(FILE);
         let text = serde_json::to_string_pretty(&json!({ "evaluation": found, "samples": samples }))
             .map_err(StageError::bug::<serde_json::Error>)?;
-        fp8flow_flow::write_atomic(&path, (text + "\n").as_bytes())
+        fp8flow_flow::atomic::write(&path, (text + "\n").as_bytes())
             .map_err(|error| StageError::io(&path, error))?;
         let line = evaluation_line(&found);
         let mut outcome =

@@ -76,7 +76,7 @@ impl StageKind for LayersFilter {
         let recipe = backend::recipe(&self.0, cx.section(backend::SECTION))?;
         let plan = LayerPlan::decide(linear_layers(&config, None), &rule(cx.params()), recipe.as_deref());
         let path = cx.folder().join(FILE);
-        fp8flow_flow::write_atomic(&path, (json!(plan).to_string() + "\n").as_bytes())
+        fp8flow_flow::atomic::write(&path, (json!(plan).to_string() + "\n").as_bytes())
             .map_err(|error| StageError::io(&path, error))?;
         let (fp8, all) = (plan.fp8().count(), plan.layers.len());
         Ok(Outcome::new(json!({ "file": FILE, "fp8": fp8, "layers": all })).summary(format!(

@@ -195,7 +195,7 @@ fn identity(
     decisions: &[(String, Decision)],
 ) -> String {
     let about = json!({
-        "workflow": cx.plan().identity(),
+        "workflow": cx.plan().identity,
         "stage": cx.name(),
         "recipe": recipe.map(fp8flow_sdk::Recipe::describe),
         "decisions": decisions,
