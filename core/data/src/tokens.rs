@@ -99,18 +99,21 @@ impl TokenSet {
         self.examples().map(|example| example.targets()).sum()
     }
 
-    /// The examples `indices` in that order, as a set of their own.
-    ///
-    /// # Panics
-    /// If there is no such example.
-    #[must_use]
-    pub fn select(&self, indices: &[usize]) -> Self {
-        let mut chosen = Self::new(self.vocabulary);
-        for &index in indices {
-            let example = self.example(index);
-            chosen.push(example.ids, example.labels);
+    /// The examples that `chosen` says yes to, in order, as a set of their own.
+    pub(crate) fn select_where(&self, chosen: impl Fn(usize) -> bool) -> Self {
+        let mut selected = Self::new(self.vocabulary);
+        for (_, example) in self.examples().enumerate().filter(|&(index, _)| chosen(index)) {
+            selected.push(example.ids, example.labels);
         }
-        chosen
+        selected
+    }
+
+    /// Makes room in the vocabulary for tokens whose tokenizer is unknown.
+    pub(crate) fn grow_vocabulary(&mut self, ids: &[u32], labels: &[i32]) {
+        let labels = labels.iter().filter_map(|&label| u32::try_from(label).ok());
+        if let Some(largest) = ids.iter().copied().chain(labels).max() {
+            self.vocabulary = self.vocabulary.max(largest as usize + 1);
+        }
     }
 }
 
@@ -133,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn a_selection_keeps_the_order_asked_for() {
+    fn a_selection_keeps_the_order() {
         let mut set = TokenSet::new(10);
         set.push(&[1, 2], &[1, 2]);
         set.push(&[3], &[3]);
         set.push(&[4, 5, 6], &[4, 5, MASKED]);
-        let chosen = set.select(&[2, 0]);
-        assert_eq!(chosen.example(0), set.example(2));
-        assert_eq!(chosen.example(1), set.example(0));
+        let chosen = set.select_where(|index| index != 1);
+        assert_eq!(chosen.example(0), set.example(0));
+        assert_eq!(chosen.example(1), set.example(2));
         assert_eq!(chosen.len(), 2);
     }
 
