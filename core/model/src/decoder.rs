@@ -117,7 +117,7 @@ impl Decoder {
         let h = config.hidden_size;
         let head = if config.tied { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let mut decoder = Self {
-            rope: crate::rope::table(config, tokens.min(config.max_positions)),
+            rope: config.rope_table(tokens.min(config.max_positions)),
             shape: AttentionShape {
                 heads: config.heads,
                 kv_heads: config.kv_heads,

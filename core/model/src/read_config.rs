@@ -108,7 +108,7 @@ fn refuse_other_models(keys: &Keys<'_>) -> Result<(), ModelError> {
         Some(other) => return Err(keys.unsupported("model_type", other, "\"llama\" is")),
         None => return Err(keys.wrong("model_type", "is missing; \"llama\" is supported".into())),
     }
-    let allowed: [(&str, &[Value], &str); 10] = [
+    let allowed: [(&str, &[Value], &str); 11] = [
         ("architectures", &[serde_json::json!(["LlamaForCausalLM"])], "[\"LlamaForCausalLM\"] is"),
         ("hidden_act", &["silu".into(), "swish".into()], "\"silu\" is"),
         ("pretraining_tp", &[1.into()], "1 is"),
@@ -118,6 +118,7 @@ fn refuse_other_models(keys: &Keys<'_>) -> Result<(), ModelError> {
         ("use_sliding_window", &[false.into()], "full attention is"),
         ("quantization_config", &[], "weights in F32, BF16 or F16 are, without this key"),
         ("compression_config", &[], "weights in F32, BF16 or F16 are, without this key"),
+        ("per_layer_config", &[], "one configuration for all layers is"),
         ("is_encoder_decoder", &[false.into()], "a decoder is"),
     ];
     for (key, values, supported) in allowed {
@@ -139,7 +140,8 @@ fn refuse_other_models(keys: &Keys<'_>) -> Result<(), ModelError> {
 /// The rotary embedding. `rope_scaling` comes before `rope_parameters`, `rope_type` before `type`, and a base among
 /// the parameters before one beside them.
 fn rope(keys: &Keys<'_>, max_positions: usize) -> Result<Rope, ModelError> {
-    const BASE: std::ops::RangeInclusive<f64> = f64::MIN_POSITIVE..=f64::MAX;
+    // Wide enough for any model, and safe in f32 arithmetic.
+    const BASE: std::ops::RangeInclusive<f64> = 1e-6..=1e12;
     let theta = keys.number("rope_theta", Some(DEFAULT_THETA), BASE)?;
     let mut under = None;
     for name in ["rope_scaling", "rope_parameters"] {
@@ -239,11 +241,7 @@ impl Keys<'_> {
         let Some(value) = self.get(key) else { return default.ok_or_else(|| self.missing(key)) };
         value.as_f64().filter(|x| range.contains(x)).ok_or_else(|| {
             let (low, high) = (range.start(), range.end());
-            let expected = match (*low, *high) {
-                (f64::MIN_POSITIVE, f64::MAX) => "a number above 0".to_owned(),
-                _ => format!("a number from {low} to {high}"),
-            };
-            self.wrong(key, format!("must be {expected}, found {value}"))
+            self.wrong(key, format!("must be a number from {low:?} to {high:?}, found {value}"))
         })
     }
 

@@ -3,8 +3,7 @@
 //! No second copy of the tensors stands in memory. The bytes of a file are a function of its tensors and notes.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use half::slice::HalfFloatSliceExt;
@@ -12,11 +11,10 @@ use half::{bf16, f16};
 use safetensors::Dtype as StoredType;
 use serde_json::{Map, Value, json};
 
-use crate::error::{AtPath, ModelError};
+use crate::error::ModelError;
+use crate::new_file::{NewFile, Written};
 use crate::safe_file::METADATA;
 
-/// Bytes gathered before they go to the file.
-const BUFFER: usize = 1 << 20;
 /// Elements converted at a time.
 const CHUNK: usize = 1 << 12;
 
@@ -40,15 +38,6 @@ pub enum TensorData<'a> {
     Bytes(&'a [u8]),
     /// Rounded to nearest even as they are written, to `F32`, `BF16` or `F16`.
     F32(&'a [f32]),
-}
-
-/// A file that was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// Digest of its content.
-    pub digest: blake3::Hash,
 }
 
 impl NamedTensor<'_> {
@@ -80,8 +69,8 @@ impl NamedTensor<'_> {
 /// Writes `tensors` and the notes `metadata` to the new file `path`, and waits until the disk has them.
 ///
 /// The tensors stand in the given order, those of wider types first, so that each is aligned to its type. On an
-/// error no file remains. A file that exists is an error: it may be mapped, so it is never truncated; whoever replaces
-/// one writes aside and renames.
+/// error no file remains. A file that exists is an error: it may be mapped, so it is never truncated; whoever
+/// replaces one writes aside and renames.
 ///
 /// # Panics
 /// If a tensor's elements are not those of its shape and type, or two have the same name.
@@ -93,10 +82,15 @@ pub fn write_safetensors<'a>(
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bitsize()));
     let header = header(&tensors, metadata);
-    let file = File::create_new(path).at(path, "create")?;
-    write_to(file, &header, &tensors).at(path, "write").inspect_err(|_| {
-        // The error that led here says more than a second one would.
-        let _ = std::fs::remove_file(path);
+    NewFile::write(path, |out| {
+        out.write_all(&header)?;
+        for tensor in &tensors {
+            match tensor.data {
+                TensorData::Bytes(bytes) => out.write_all(bytes)?,
+                TensorData::F32(elements) => write_rounded(out, tensor.dtype, elements)?,
+            }
+        }
+        Ok(())
     })
 }
 
@@ -126,20 +120,6 @@ fn header(tensors: &[NamedTensor<'_>], metadata: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
-fn write_to(file: File, header: &[u8], tensors: &[NamedTensor<'_>]) -> io::Result<Written> {
-    let mut out = BufWriter::with_capacity(BUFFER, Digesting::new(file));
-    out.write_all(header)?;
-    for tensor in tensors {
-        match tensor.data {
-            TensorData::Bytes(bytes) => out.write_all(bytes)?,
-            TensorData::F32(elements) => write_rounded(&mut out, tensor.dtype, elements)?,
-        }
-    }
-    let digesting = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    digesting.file.sync_all()?;
-    Ok(Written { bytes: digesting.bytes, digest: digesting.hasher.finalize() })
-}
-
 fn write_rounded(out: &mut impl Write, dtype: StoredType, elements: &[f32]) -> io::Result<()> {
     let mut half = [0_u16; CHUNK];
     for chunk in elements.chunks(CHUNK) {
@@ -155,30 +135,4 @@ fn write_rounded(out: &mut impl Write, dtype: StoredType, elements: &[f32]) -> i
         out.write_all(bytemuck::cast_slice(half))?;
     }
     Ok(())
-}
-
-/// A file that digests what is written to it.
-struct Digesting {
-    file: File,
-    hasher: blake3::Hasher,
-    bytes: u64,
-}
-
-impl Digesting {
-    fn new(file: File) -> Self {
-        Self { file, hasher: blake3::Hasher::new(), bytes: 0 }
-    }
-}
-
-impl Write for Digesting {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(data)?;
-        self.hasher.update(&data[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fp8flow_kernels::Parallel;
@@ -12,6 +11,7 @@ use safetensors::Dtype as StoredType;
 
 use crate::error::{Finding, ModelError};
 use crate::folder::WeightFiles;
+use crate::tasks::for_each;
 use crate::{ModelConfig, ParameterSpec, Parameters, StoredTensor, parameter_specs};
 
 /// The output head, absent or a copy where it is tied.
@@ -82,15 +82,10 @@ impl Weights {
             let width = stored.dtype.bitsize() / 8;
             let sources = stored.bytes.chunks(ELEMENTS_PER_TASK * width);
             for (source, target) in sources.zip(tensor.f32_mut().chunks_mut(ELEMENTS_PER_TASK)) {
-                parts.push(Mutex::new((stored.dtype, source, target)));
+                parts.push((stored.dtype, source, target));
             }
         }
-        pool.run(parts.len(), &|task| {
-            let mut part = parts[task].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (dtype, source, target) = &mut *part;
-            widen(*dtype, source, target);
-        });
-        drop(parts);
+        for_each(pool, parts, |(dtype, source, target)| widen(dtype, source, target));
         if self.tied && !self.head_is_embedding(&parameters, pool) {
             return Err(ModelError::Weights {
                 folder: self.folder.clone(),
@@ -105,14 +100,13 @@ impl Weights {
         let (Some(head), Some(embedding)) = (self.files.tensor(HEAD), parameters.index(EMBEDDING)) else {
             return true;
         };
-        let embedding = parameters.tensors()[embedding].f32();
         let width = head.dtype.bitsize() / 8;
+        let sources = head.bytes.chunks(ELEMENTS_PER_TASK * width);
+        let parts = sources.zip(parameters.tensors()[embedding].f32().chunks(ELEMENTS_PER_TASK)).collect();
         let same = AtomicBool::new(true);
-        pool.run(embedding.len().div_ceil(ELEMENTS_PER_TASK), &|task| {
-            let start = task * ELEMENTS_PER_TASK;
-            let expected = &embedding[start..embedding.len().min(start + ELEMENTS_PER_TASK)];
+        for_each(pool, parts, |(source, expected): (&[u8], &[f32])| {
             let mut found = vec![0.0; expected.len()];
-            widen(head.dtype, &head.bytes[start * width..][..expected.len() * width], &mut found);
+            widen(head.dtype, source, &mut found);
             if found.iter().zip(expected).any(|(a, b)| a.to_bits() != b.to_bits()) {
                 same.store(false, Ordering::Relaxed);
             }
