@@ -69,15 +69,16 @@ impl Section for Backend {
                 .did_you_mean(name, known);
             return Planned::default();
         };
-        let options = match check_options(recipe, params.get::<&Value>("options").as_object().unwrap_or(&Map::new())) {
-            Ok(options) => options,
-            Err(errors) => {
-                for error in errors {
-                    cx.error(&format!("options.{}", error.key), error.to_string());
+        let options =
+            match check_options(recipe, params.get::<&Value>("options").as_object().unwrap_or(&Map::new())) {
+                Ok(options) => options,
+                Err(errors) => {
+                    for error in errors {
+                        cx.error(&format!("options.{}", error.key), error.to_string());
+                    }
+                    return Planned::default();
                 }
-                return Planned::default();
-            }
-        };
+            };
         let facts = json!({
             "fp8": true,
             "plugin": plugin.name(),
@@ -136,7 +137,10 @@ pub(crate) fn is_fp8(section: &PlannedSection) -> bool {
 }
 
 /// The recipe of a planned section, fresh; none where the workflow wants no FP8.
-pub(crate) fn recipe(engine: &Engine, section: &PlannedSection) -> Result<Option<Box<dyn Recipe>>, StageError> {
+pub(crate) fn recipe(
+    engine: &Engine,
+    section: &PlannedSection,
+) -> Result<Option<Box<dyn Recipe>>, StageError> {
     let facts = &section.facts;
     if !is_fp8(section) {
         return Ok(None);
@@ -148,8 +152,11 @@ pub(crate) fn recipe(engine: &Engine, section: &PlannedSection) -> Result<Option
         .and_then(|found| found.open(&engine.host))
         .map_err(failed)?;
     if plugin.digest().to_string() != text("digest") {
-        return Err(StageError::failed(format!("{} has changed since the run was planned", plugin.path().display()))
-            .help("Run again."));
+        return Err(StageError::failed(format!(
+            "{} has changed since the run was planned",
+            plugin.path().display()
+        ))
+        .help("Run again."));
     }
     let options = Options(facts["options"].as_object().cloned().unwrap_or_default());
     plugin.recipe(text("recipe"), &options).map(Some).map_err(failed)

@@ -60,8 +60,9 @@ impl StageKind for CheckpointExport {
         let source = model::folder(cx.input("model"));
         let dir: PathBuf = params.get("dir");
         let config = ModelConfig::open(&source).or_fail()?;
-        let parameters =
-            Weights::open(&source, &config).and_then(|weights| weights.load(self.0.device.cpu().pool)).or_fail()?;
+        let parameters = Weights::open(&source, &config)
+            .and_then(|weights| weights.load(self.0.device.cpu().pool))
+            .or_fail()?;
         let tokenizer: Option<PathBuf> = params.get("tokenizer");
         let options = ExportOptions {
             dtype: match params.get("dtype") {

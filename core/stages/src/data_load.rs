@@ -73,7 +73,8 @@ impl StageKind for DataLoad {
         for (reason, count) in &unusable {
             summary += &format!("; {count}: {reason}");
         }
-        let info = json!({ "path": path, "format": format, "digest": digest, "rows": rows, "unusable": unusable });
+        let info =
+            json!({ "path": path, "format": format, "digest": digest, "rows": rows, "unusable": unusable });
         Ok(Outcome::new(info).summary(summary))
     }
 }

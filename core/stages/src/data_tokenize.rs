@@ -61,7 +61,8 @@ impl StageKind for DataTokenize {
         if let Amount::Fraction(share) = params.get("held_out")
             && share >= 1.0
         {
-            cx.error("held_out", "nothing would be left to train on").help("A share is below 1; `1` is a count.");
+            cx.error("held_out", "nothing would be left to train on")
+                .help("A share is below 1; `1` is a count.");
         }
         let Some(path) = params.get::<Option<PathBuf>>("tokenizer") else {
             if cx.input("records").is_some() && !needless {
@@ -81,8 +82,11 @@ impl StageKind for DataTokenize {
         if !needless && let Err(error) = encoder(&tokenizer, template) {
             cx.error("template", error.to_string());
         }
-        let mut planned = Planned::new(json!({ "vocabulary": tokenizer.vocabulary() }))
-            .line(format!("{template} template, {} tokens in {}", tokenizer.vocabulary(), path.display()));
+        let mut planned = Planned::new(json!({ "vocabulary": tokenizer.vocabulary() })).line(format!(
+            "{template} template, {} tokens in {}",
+            tokenizer.vocabulary(),
+            path.display()
+        ));
         if params.get::<Option<u64>>("cutoff").is_none()
             && let Some(folder) = tokenizer.path().parent()
             && let Ok(config) = ModelConfig::open(folder)
@@ -97,8 +101,11 @@ impl StageKind for DataTokenize {
         let records = data_load::open(cx.input("records"))?;
         let path: Option<PathBuf> = params.get("tokenizer");
         let tokenizer = path.as_deref().map(Tokenizer::open).transpose().or_fail()?;
-        let encoder =
-            tokenizer.as_ref().map(|tokenizer| encoder(tokenizer, params.get("template"))).transpose().or_fail()?;
+        let encoder = tokenizer
+            .as_ref()
+            .map(|tokenizer| encoder(tokenizer, params.get("template")))
+            .transpose()
+            .or_fail()?;
         let how = Tokenizing {
             encoder: encoder.as_ref(),
             cutoff: params.get("cutoff"),

@@ -83,7 +83,8 @@ impl StageKind for Eval {
             tokens: largest_micro_batch(&set, micro).max(1),
         };
         let decoder = |error| TrainError::Decoder(error);
-        let mut model = Decoder::new(&config, options, fp8, &mut Arena::allocate()).map_err(decoder).or_fail()?;
+        let mut model =
+            Decoder::new(&config, options, fp8, &mut Arena::allocate()).map_err(decoder).or_fail()?;
         model.weights_changed(device, &parameters).map_err(decoder).or_fail()?;
         let proceed = |done: usize| {
             cx.progress(done as u64, Some(set.len() as u64), "example", "");

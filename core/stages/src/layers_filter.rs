@@ -45,7 +45,9 @@ impl StageKind for LayersFilter {
     }
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
-        let Some(config) = cx.input("model").and_then(model::planned_config) else { return Planned::default() };
+        let Some(config) = cx.input("model").and_then(model::planned_config) else {
+            return Planned::default();
+        };
         let Some(section) = cx.section(backend::SECTION) else { return Planned::default() };
         let rule = rule(cx.params());
         match backend::recipe(&self.0, section) {
@@ -94,6 +96,5 @@ fn rule(params: &fp8flow_flow::Params) -> FilterRule {
 pub(crate) fn read(folder: &Path) -> Result<LayerPlan, StageError> {
     let path = folder.join(FILE);
     let text = std::fs::read(&path).map_err(|error| StageError::io(&path, error))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| StageError::failed(format!("{}: {error}", path.display())))
+    serde_json::from_slice(&text).map_err(|error| StageError::failed(format!("{}: {error}", path.display())))
 }

@@ -64,8 +64,9 @@ pub(crate) fn check_vocabulary(cx: &mut PlanCx<'_>) {
         && tokens > config.vocab_size as u64
     {
         let rows = config.vocab_size;
-        cx.error("tokens", format!("the tokenizer has {tokens} tokens, the model's vocabulary only {rows}")).help(
-            format!("Use the model's own tokenizer, or a configuration whose `vocab_size` is at least {tokens}."),
-        );
+        cx.error("tokens", format!("the tokenizer has {tokens} tokens, the model's vocabulary only {rows}"))
+            .help(format!(
+                "Use the model's own tokenizer, or a configuration whose `vocab_size` is at least {tokens}."
+            ));
     }
 }

@@ -29,15 +29,16 @@ impl StageKind for ModelInit {
     }
 
     fn fields(&self) -> Vec<Field> {
-        vec![Field::existing_path("config").about("A config.json of the Llama family, or the folder that holds one.")]
+        vec![
+            Field::existing_path("config")
+                .about("A config.json of the Llama family, or the folder that holds one."),
+        ]
     }
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let path: PathBuf = cx.params().get("config");
         match ModelConfig::open(&path) {
-            Ok(config) => {
-                Planned::new(model::facts(&config, &path).into()).line(model::line(&config))
-            }
+            Ok(config) => Planned::new(model::facts(&config, &path).into()).line(model::line(&config)),
             Err(error) => {
                 cx.error("config", error.to_string());
                 Planned::default()

@@ -30,8 +30,9 @@ impl StageKind for ModelLoad {
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let path: PathBuf = cx.params().get("path");
-        let checked = ModelConfig::open(&path)
-            .and_then(|config| Weights::open(&path, &config).map(|weights| (config, weights.files().count())));
+        let checked = ModelConfig::open(&path).and_then(|config| {
+            Weights::open(&path, &config).map(|weights| (config, weights.files().count()))
+        });
         match checked {
             Ok((config, files)) => Planned::new(model::facts(&config, &path).into())
                 .line(model::line(&config))

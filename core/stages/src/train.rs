@@ -142,10 +142,8 @@ impl StageKind for Train {
         let mut watch = Watch::new(reporter, steps, tokenizer);
         let trained = train(job, load, cx.cancel(), &mut watch).or_fail()?;
 
-        let folder = format!(
-            "{CHECKPOINTS}/{}",
-            trained.checkpoint.file_name().unwrap_or_default().to_string_lossy()
-        );
+        let folder =
+            format!("{CHECKPOINTS}/{}", trained.checkpoint.file_name().unwrap_or_default().to_string_lossy());
         let report = report::Report::new(&trained, &decisions);
         let mut outcome = Outcome::new(json!({
             "folder": folder,

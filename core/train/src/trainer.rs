@@ -132,10 +132,13 @@ pub fn train(
 ) -> Result<Trained, TrainError> {
     let mut run = Run::begin(job, fresh, stop, watcher)?;
     let started_at = run.done;
-    if run.done == 0 {
-        run.evaluate()?;
-    }
-    while run.done < run.job.config.steps {
+    let TrainConfig { steps, checkpoint_every, evaluate_every, .. } = run.job.config;
+    let due = |every: u64, done: u64| every > 0 && done.is_multiple_of(every);
+    while run.done < steps {
+        // Asked of the steps done, not of this process, so that an interruption loses no evaluation.
+        if run.done == 0 || due(evaluate_every, run.done) {
+            run.evaluate()?;
+        }
         if run.stopped() {
             run.save_once()?;
             return Err(TrainError::Interrupted { step: run.done });
@@ -144,14 +147,8 @@ pub fn train(
         if run.done == started_at + 1 {
             run.prove(1)?;
         }
-        let TrainConfig { steps, checkpoint_every, evaluate_every, .. } = run.job.config;
-        let due = |every: u64| every > 0 && run.done.is_multiple_of(every);
-        let evaluate = due(evaluate_every) && run.done < steps;
-        if due(checkpoint_every) {
+        if due(checkpoint_every, run.done) {
             run.save_once()?;
-        }
-        if evaluate {
-            run.evaluate()?;
         }
     }
     run.prove(run.done - started_at)?;

@@ -41,7 +41,9 @@ pub(super) fn fields(task: Task) -> Vec<Field> {
         Field::choice("precision", &["bf16", "f32"])
             .default("bf16")
             .about("Type of the activations; masters, moments, statistics and the loss are f32 always."),
-        Field::bool("shuffle").default(true).about("Whether each epoch has an order of its own, from the seed."),
+        Field::bool("shuffle")
+            .default(true)
+            .about("Whether each epoch has an order of its own, from the seed."),
         Field::number("clip", 0.0..)
             .default(1.0)
             .about("Largest global norm of the gradient; 0 for no limit."),
@@ -76,12 +78,12 @@ pub(super) fn fields(task: Task) -> Vec<Field> {
             ],
         )
         .about("The learning rate over the run."),
-        Field::choice("recompute", &["none", "block"])
-            .default("none")
-            .about("Whether activations inside a block are kept, or computed again for backward: the same bits."),
-        Field::choice("accumulate", &["tree", "sequential"])
-            .default("tree")
-            .about("How gradients of micro-batches are added: in the canonical tree, or one by one in less memory."),
+        Field::choice("recompute", &["none", "block"]).default("none").about(
+            "Whether activations inside a block are kept, or computed again for backward: the same bits.",
+        ),
+        Field::choice("accumulate", &["tree", "sequential"]).default("tree").about(
+            "How gradients of micro-batches are added: in the canonical tree, or one by one in less memory.",
+        ),
         Field::table(
             "checkpoint",
             vec![

@@ -39,7 +39,11 @@ impl<'a> Report<'a> {
 
     pub(super) fn summary(&self) -> String {
         let (first, last) = self.losses();
-        format!("{} steps, loss {first:.4} → {last:.4}, {:.0} tokens/s", self.metrics.len(), self.tokens_per_s)
+        format!(
+            "{} steps, loss {first:.4} → {last:.4}, {:.0} tokens/s",
+            self.metrics.len(),
+            self.tokens_per_s
+        )
     }
 
     pub(super) fn json(&self) -> Value {
@@ -77,14 +81,17 @@ impl<'a> Report<'a> {
         if let Some(peak) = peak_memory() {
             lines.push(format!("memory: {:.2} GB at the peak", peak as f64 / 1e9));
         }
-        let edges = [self.evaluations.first(), self.evaluations.last().filter(|_| self.evaluations.len() > 1)];
+        let edges =
+            [self.evaluations.first(), self.evaluations.last().filter(|_| self.evaluations.len() > 1)];
         for evaluated in edges.into_iter().flatten() {
             lines.push(format!(
                 "held out, after step {}: {}",
                 evaluated.step,
                 evaluation(&evaluated.evaluation)
             ));
-            lines.extend(evaluated.samples.iter().filter_map(|s| watch.sample(s)).map(|line| format!("  {line}")));
+            lines.extend(
+                evaluated.samples.iter().filter_map(|s| watch.sample(s)).map(|line| format!("  {line}")),
+            );
         }
         lines
     }

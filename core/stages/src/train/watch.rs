@@ -24,7 +24,8 @@ impl Watch {
         let text = |ids: &[u32]| tokenizer.decode(ids, false).ok().map(|text| text.trim().replace('\n', " "));
         let expected = &sample.expected[..sample.expected.len().saturating_sub(1)];
         let (asked, wanted, answer) = (text(&sample.prompt)?, text(expected)?, text(&sample.answer)?);
-        let verdict = if answer == wanted { "as expected".to_owned() } else { format!("expected {}", short(&wanted)) };
+        let verdict =
+            if answer == wanted { "as expected".to_owned() } else { format!("expected {}", short(&wanted)) };
         Some(format!("{} → {} ({verdict})", tail(&asked), short(&answer)))
     }
 }
@@ -33,13 +34,17 @@ impl Watch {
 const SHOWN: usize = 60;
 
 fn short(text: &str) -> String {
-    if text.chars().count() <= SHOWN { return format!("\"{text}\""); }
+    if text.chars().count() <= SHOWN {
+        return format!("\"{text}\"");
+    }
     format!("\"{}…\"", text.chars().take(SHOWN).collect::<String>())
 }
 
 fn tail(text: &str) -> String {
     let count = text.chars().count();
-    if count <= SHOWN { return format!("\"{text}\""); }
+    if count <= SHOWN {
+        return format!("\"{text}\"");
+    }
     format!("\"…{}\"", text.chars().skip(count - SHOWN).collect::<String>())
 }
 
