@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::findings::{Finding, code};
 use crate::source::{Sources, Span};
-use crate::suggest::did_you_mean;
+use crate::suggest::{did_you_mean, nearest};
 use crate::syntax::{Entry, Node, Table, Tree};
 use crate::{Field, Kind, Presence};
 
@@ -32,14 +32,20 @@ impl Checker<'_> {
         table: &Table,
         also: &[&str],
     ) -> Map<String, Value> {
-        for entry in &table.0 {
-            if !fields.iter().any(|field| field.name == entry.key) && !also.contains(&entry.key.as_str()) {
-                let finding = unknown_key(owner, fields, entry, also);
-                self.findings.push(finding);
-            }
-        }
+        let known = |key: &str| fields.iter().any(|field| field.name == key) || also.contains(&key);
+        let unknown = || table.0.iter().filter(|entry| !known(&entry.key));
+        let finding = |entry| unknown_key(owner, fields, entry, also);
+        self.findings.extend(unknown().map(finding));
         let mut values = Map::new();
         for field in fields {
+            // A key that was misspelt is not missing as well.
+            let misspelt = |entry: &Entry| nearest(&entry.key, [field.name]) == [field.name];
+            if field.presence == Presence::Required
+                && table.get(field.name).is_none()
+                && unknown().any(misspelt)
+            {
+                continue;
+            }
             if let Some(value) = self.field(owner, field, table.get(field.name)) {
                 values.insert(field.name.into(), value);
             }
@@ -52,7 +58,7 @@ impl Checker<'_> {
         match (entry, &field.kind, &field.presence) {
             (Some(entry), Kind::Table(fields), _) => {
                 let Some(table) = entry.node.table() else {
-                    self.wrong_type(&entry.node, &field.kind, Some(field.name));
+                    self.wrong_type(&entry.node, &field.kind, field.name);
                     return None;
                 };
                 Some(self.table(&inner(Some(entry.span)), fields, table, &[]).into())
@@ -167,7 +173,7 @@ impl Checker<'_> {
                         .at(node.span, "a date, a number that is not finite, or one of more than 64 bits");
                 self.findings.push(finding);
             }
-            _ => self.wrong_type(node, kind, Some(key)),
+            _ => self.wrong_type(node, kind, key),
         }
     }
 
@@ -178,10 +184,7 @@ impl Checker<'_> {
     }
 
     /// Reports a value of another type than `kind`.
-    pub(crate) fn wrong_type(&mut self, node: &Node, kind: &Kind, key: Option<&str>) {
-        let what = key.map_or(String::new(), |key| format!("`{key}` is of the wrong type: "));
-        let finding =
-            Finding::error(code::WRONG_TYPE, format!("{what}expected {kind}, found {}", node.describe()));
+    pub(crate) fn wrong_type(&mut self, node: &Node, kind: &Kind, key: &str) {
         let hint = match (kind, &node.value) {
             (Kind::Integer { .. }, Tree::Number(x)) if x.fract() == 0.0 && x.abs() < 9e15 => {
                 Some(format!("write `{}`", *x as i64))
@@ -193,9 +196,13 @@ impl Checker<'_> {
                 Kind::Text | Kind::Path { .. } | Kind::Choice(_) | Kind::Edge(_),
                 Tree::Integer(_) | Tree::Bool(_),
             ) => Some(format!("write `\"{}\"`", self.sources.slice(node.span))),
+            (_, Tree::Text(text)) if kind.is_number() && text.parse::<f64>().is_ok() => {
+                Some(format!("write `{text}`, without quotes"))
+            }
             _ => None,
         };
-        self.findings.push(finding.at(node.span, format!("this is {}", node.describe())).help(hint));
+        let finding = Finding::error(code::WRONG_TYPE, format!("`{key}` must be {kind}"));
+        self.findings.push(finding.at(node.span, format!("found {}", node.describe())).help(hint));
     }
 }
 

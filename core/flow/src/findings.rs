@@ -142,12 +142,8 @@ impl Findings {
     /// For a terminal, with colours if `styled`: each finding with its place and a caret.
     pub fn render(&self, styled: bool) -> String {
         let renderer = if styled { Renderer::styled().hyperlink(false) } else { Renderer::plain() };
-        let mut out = String::new();
-        for finding in &self.list {
-            out.push_str(&renderer.render(&self.groups(finding)));
-            out.push('\n');
-        }
-        out
+        let render = |finding| renderer.render(&self.groups(finding)) + "\n";
+        self.list.iter().map(render).collect::<Vec<_>>().join("\n")
     }
 
     /// One object a finding: `code`, `level`, `class`, `message`, `file`, `line`, `column`, `help`, `notes`.

@@ -1,7 +1,7 @@
 //! What a type of value accepts, and how it is said in words.
 
 use std::fmt;
-use std::ops::Bound;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use serde_json::{Number, Value};
 
@@ -24,18 +24,23 @@ impl Kind {
         }
     }
 
+    /// Whether this is an edge that takes artifacts of the kind `made`.
+    pub(crate) fn accepts_artifact(&self, made: &str) -> bool {
+        matches!(self, Self::Edge(kinds) if kinds.contains(&made))
+    }
+
     /// `x` as JSON, if this is a number's type and `x` is in range.
     pub(crate) fn number_in_range(&self, x: f64) -> Option<Value> {
         let Self::Number { min, max } = self else { return None };
         let above = match *min {
-            Bound::Included(low) => x >= low,
-            Bound::Excluded(low) => x > low,
-            Bound::Unbounded => true,
+            Included(low) => x >= low,
+            Excluded(low) => x > low,
+            Unbounded => true,
         };
         let below = match *max {
-            Bound::Included(high) => x <= high,
-            Bound::Excluded(high) => x < high,
-            Bound::Unbounded => true,
+            Included(high) => x <= high,
+            Excluded(high) => x < high,
+            Unbounded => true,
         };
         // Zero has one spelling, so that `-0.0` is not another run.
         Number::from_f64(if x == 0.0 { 0.0 } else { x }).filter(|_| above && below).map(Value::from)
@@ -56,8 +61,13 @@ impl Kind {
         }
     }
 
+    /// Whether some number is of this type.
     pub(crate) fn is_number(&self) -> bool {
-        matches!(self, Self::Integer { .. } | Self::Number { .. })
+        match self {
+            Self::Integer { .. } | Self::Number { .. } => true,
+            Self::Either(kinds) => kinds.iter().any(Self::is_number),
+            _ => false,
+        }
     }
 }
 
@@ -66,58 +76,45 @@ impl fmt::Display for Kind {
         match self {
             Self::Bool => f.write_str("true or false"),
             Self::Integer { min: i64::MIN, max: i64::MAX } => f.write_str("a whole number"),
-            Self::Integer { min, max: i64::MAX } => write!(f, "a whole number, at least {min}"),
-            Self::Integer { min: i64::MIN, max } => write!(f, "a whole number, at most {max}"),
+            Self::Integer { min, max: i64::MAX } => write!(f, "a whole number from {min} up"),
+            Self::Integer { min: i64::MIN, max } => write!(f, "a whole number up to {max}"),
             Self::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
-            Self::Number { min, max } => {
-                let (low, high) = (low(*min), high(*max));
-                match (low.is_empty(), high.is_empty()) {
-                    (true, true) => f.write_str("a number"),
-                    (false, false) => write!(f, "a number {low} and {high}"),
-                    _ => write!(f, "a number {low}{high}"),
-                }
-            }
+            Self::Number { min, max } => match (min, max) {
+                (Unbounded, Unbounded) => f.write_str("a number"),
+                (Included(a), Unbounded) => write!(f, "a number from {a} up"),
+                (Excluded(a), Unbounded) => write!(f, "a number above {a}"),
+                (Unbounded, Included(b)) => write!(f, "a number up to {b}"),
+                (Unbounded, Excluded(b)) => write!(f, "a number below {b}"),
+                (Included(a), Included(b)) => write!(f, "a number from {a} to {b}"),
+                (Included(a), Excluded(b)) => write!(f, "a number from {a} to below {b}"),
+                (Excluded(a), Included(b)) => write!(f, "a number above {a} and up to {b}"),
+                (Excluded(a), Excluded(b)) => write!(f, "a number above {a} and below {b}"),
+            },
             Self::Text => f.write_str("a string"),
             Self::Path { exists: false } => f.write_str("a path"),
             Self::Path { exists: true } => f.write_str("the path of something that exists"),
-            Self::Choice(words) => either(f, words.iter().map(|word| format!("`{word}`"))),
+            Self::Choice(words) => either(f, words.iter().map(|word| format!("`{word}`")), " or "),
             Self::List { of, min: 0, max: usize::MAX } => write!(f, "a list, each {of}"),
             Self::List { of, min, max: usize::MAX } => write!(f, "a list of at least {min}, each {of}"),
             Self::List { of, min, max } if min == max => write!(f, "a list of {min}, each {of}"),
             Self::List { of, min, max } => write!(f, "a list of {min} to {max}, each {of}"),
-            Self::Either(kinds) => either(f, kinds.iter().map(ToString::to_string)),
+            Self::Either(kinds) => either(f, kinds.iter().map(ToString::to_string), ", or "),
             Self::Table(_) | Self::Free => f.write_str("a table"),
             Self::Edge(kinds) => {
                 f.write_str("the name of a stage that makes ")?;
-                either(f, kinds.iter().map(|kind| format!("`{kind}`")))
+                either(f, kinds.iter().map(|kind| format!("`{kind}`")), " or ")
             }
         }
     }
 }
 
-fn low(bound: Bound<f64>) -> String {
-    match bound {
-        Bound::Included(x) => format!("at least {x}"),
-        Bound::Excluded(x) => format!("above {x}"),
-        Bound::Unbounded => String::new(),
-    }
-}
-
-fn high(bound: Bound<f64>) -> String {
-    match bound {
-        Bound::Included(x) => format!("at most {x}"),
-        Bound::Excluded(x) => format!("below {x}"),
-        Bound::Unbounded => String::new(),
-    }
-}
-
-/// `a`, `a or b`, `a, b or c`.
-fn either(f: &mut fmt::Formatter<'_>, words: impl Iterator<Item = String>) -> fmt::Result {
+/// `a`, `a or b`, `a, b or c`; `or` is the word before the last.
+fn either(f: &mut fmt::Formatter<'_>, words: impl Iterator<Item = String>, or: &str) -> fmt::Result {
     let words: Vec<String> = words.collect();
     match words.split_last() {
         None => Ok(()),
         Some((only, [])) => f.write_str(only),
-        Some((last, rest)) => write!(f, "{} or {last}", rest.join(", ")),
+        Some((last, rest)) => write!(f, "{}{or}{last}", rest.join(", ")),
     }
 }
 
@@ -130,17 +127,14 @@ mod tests {
     fn types_are_said_in_words() {
         for (kind, words) in [
             (Kind::integer(..), "a whole number"),
-            (Kind::integer(1..), "a whole number, at least 1"),
+            (Kind::integer(1..), "a whole number from 1 up"),
             (Kind::integer(1..65), "a whole number from 1 to 64"),
             (Kind::number(above(0.0)), "a number above 0"),
-            (Kind::number(0.0..1.0), "a number at least 0 and below 1"),
+            (Kind::number(0.0..1.0), "a number from 0 to below 1"),
             (Kind::Choice(&["a", "b", "c"]), "`a`, `b` or `c`"),
-            (
-                Field::numbers("betas", 0.0..1.0, 2..=2).kind,
-                "a list of 2, each a number at least 0 and below 1",
-            ),
+            (Field::numbers("betas", 0.0..1.0, 2..=2).kind, "a list of 2, each a number from 0 to below 1"),
             (Field::strings("skip").kind, "a list, each a string"),
-            (Field::amount("n").kind, "a whole number, at least 0 or a number at least 0 and at most 1"),
+            (Field::amount("n").kind, "a whole number from 0 up, or a number from 0 to 1"),
             (Kind::Edge(&["model"]), "the name of a stage that makes `model`"),
         ] {
             assert_eq!(kind.to_string(), words);

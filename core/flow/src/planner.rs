@@ -3,36 +3,24 @@
 
 use serde_json::{Map, Value};
 
-use crate::check::{Checker, Owner};
+use crate::check::Checker;
+use crate::draft::{self, Draft};
+use crate::edges;
 use crate::findings::{Finding, Findings, code};
-use crate::graph;
+use crate::place::Place;
 use crate::plan::{self, Plan, PlannedSection, PlannedStage};
 use crate::plan_context::{Issue, PlanCx};
-use crate::registry::{Registry, StageEntry};
-use crate::source::Span;
-use crate::suggest::did_you_mean;
-use crate::syntax::{Entry, Table};
+use crate::registry::{Registry, SectionEntry};
 use crate::{Error, Field, Kind, Params, Planned, Workflow};
 
-/// A stage as written, with what was read of it so far.
-struct Draft<'a> {
-    written: &'a Entry,
-    table: &'a Table,
-    kind: &'a StageEntry,
-    values: Map<String, Value>,
-    /// Its edges: the key, and the number of the draft it leads to.
-    edges: Vec<(&'static str, usize)>,
-    /// Whether every key has a valid value and every edge leads somewhere.
-    sound: bool,
-}
-
+/// Plans `workflow`, or says everything that is wrong with it.
 pub(crate) fn plan(workflow: &Workflow, registry: &Registry) -> Result<Plan, Error> {
     let mut checker = Checker { sources: &workflow.sources, findings: Vec::new() };
-    root_keys(&mut checker, &workflow.root, registry);
-    let sections = sections(&mut checker, workflow, registry);
-    let mut drafts = drafts(&mut checker, &workflow.root, registry);
-    edges(&mut checker, &mut drafts, &workflow.root);
-    let order = order(&mut checker, &mut drafts);
+    draft::root_keys(&mut checker, &workflow.root, registry);
+    let sections = draft::sections(&mut checker, workflow, registry);
+    let mut drafts = draft::drafts(&mut checker, &workflow.root, registry);
+    edges::edges(&mut checker, &mut drafts, &workflow.root);
+    let order = edges::order(&mut checker, &mut drafts);
 
     let mut planner =
         Planner { workflow, sections: Vec::new(), stages: Vec::new(), findings: checker.findings };
@@ -49,229 +37,6 @@ pub(crate) fn plan(workflow: &Workflow, registry: &Registry) -> Result<Plan, Err
     planner.finish(identity)
 }
 
-/// `[workflow]`, the other sections and `[stages]`, and nothing else.
-fn root_keys(checker: &mut Checker<'_>, root: &Table, registry: &Registry) {
-    let names: Vec<&str> =
-        registry.section_entries().iter().map(|entry| entry.name).chain(["stages"]).collect();
-    for entry in root.0.iter().filter(|entry| !names.contains(&entry.key.as_str())) {
-        let finding = Finding::error(code::UNKNOWN_KEY, format!("unknown table `{}`", entry.key))
-            .at(entry.span, "")
-            .note(format!("known tables: {}", names.join(", ")))
-            .help(did_you_mean(&entry.key, &names));
-        checker.findings.push(finding);
-    }
-}
-
-type SectionDraft<'a> = (&'a crate::registry::SectionEntry, Map<String, Value>, bool);
-
-fn sections<'a>(
-    checker: &mut Checker<'_>,
-    workflow: &Workflow,
-    registry: &'a Registry,
-) -> Vec<SectionDraft<'a>> {
-    let mut drafts = Vec::new();
-    for entry in registry.section_entries() {
-        let before = checker.findings.len();
-        let written = workflow.root.get(entry.name);
-        let owner = Owner { name: format!("`[{}]`", entry.name), span: written.map(|written| written.span) };
-        let empty = Table::default();
-        let table = match written.map(|written| (written, written.node.table())) {
-            Some((written, None)) => {
-                checker.wrong_type(&written.node, &Kind::Free, Some(entry.name));
-                &empty
-            }
-            Some((_, Some(table))) => table,
-            None => &empty,
-        };
-        let mut values = checker.table(&owner, &entry.fields, table, &[]);
-        if entry.name == "workflow" && values.get("name").is_some_and(Value::is_null) {
-            let stem = workflow.path.file_stem().map_or("workflow".into(), |stem| stem.to_string_lossy());
-            values.insert("name".into(), stem.into());
-        }
-        drafts.push((entry, values, checker.findings.len() == before));
-    }
-    drafts
-}
-
-/// Every stage whose kind is known, with its keys checked.
-fn drafts<'a>(checker: &mut Checker<'_>, root: &'a Table, registry: &'a Registry) -> Vec<Draft<'a>> {
-    let mut drafts = Vec::new();
-    let Some(stages) = root.get("stages") else {
-        let finding = Finding::error(code::MISSING_KEY, "the workflow has no stage")
-            .help(Some("a stage is a table: `[stages.records]` with `uses = \"…\"`".into()));
-        checker.findings.push(finding.at(Span { source: 0, start: 0, end: 0 }, ""));
-        return drafts;
-    };
-    let Some(stages) = stages.node.table() else {
-        checker.wrong_type(&stages.node, &Kind::Free, Some("stages"));
-        return drafts;
-    };
-    for written in &stages.0 {
-        let before = checker.findings.len();
-        let Some(table) = written.node.table() else {
-            checker.wrong_type(&written.node, &Kind::Free, Some(&written.key));
-            continue;
-        };
-        if !good_name(&written.key) {
-            let finding =
-                Finding::error(code::BAD_NAME, format!("`{}` cannot be a stage's name", written.key))
-                    .at(written.span, "expected letters, digits, `_` and `-`, beginning with a letter");
-            checker.findings.push(finding);
-        }
-        let Some(kind) = kind(checker, written, table, stages, registry) else { continue };
-        let name = format!("stage `{}` ({})", written.key, kind.kind.name());
-        let owner = Owner { name, span: Some(written.span) };
-        let mut values = checker.table(&owner, &kind.fields, table, &["uses"]);
-        values.insert("uses".into(), kind.kind.name().into());
-        let sound = checker.findings.len() == before;
-        drafts.push(Draft { written, table, kind, values, edges: Vec::new(), sound });
-    }
-    drafts
-}
-
-/// A stage's name is the name of its folder in the run.
-fn good_name(name: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(inner)
-        && name.len() <= 64
-        && !["lock", "latest"].contains(&name.to_ascii_lowercase().as_str())
-}
-
-fn kind<'a>(
-    checker: &mut Checker<'_>,
-    written: &Entry,
-    table: &Table,
-    stages: &Table,
-    registry: &'a Registry,
-) -> Option<&'a StageEntry> {
-    let names = || registry.stages().map(crate::StageKind::name);
-    let known = || format!("known kinds: {}", names().collect::<Vec<_>>().join(", "));
-    let Some(uses) = table.get("uses") else {
-        // `--set stages.trian.steps=1` made this stage: its name is what was misspelt.
-        let finding = if checker.sources.overrides(written.span.source) {
-            let others = stages.0.iter().map(|entry| entry.key.as_str()).filter(|key| *key != written.key);
-            Finding::error(code::UNKNOWN_NAME, format!("there is no stage `{}`", written.key))
-                .at(written.span, "not in the workflow")
-                .help(did_you_mean(&written.key, others))
-        } else {
-            Finding::error(code::MISSING_KEY, format!("stage `{}` lacks the key `uses`", written.key))
-                .at(written.span, "`uses` must be written")
-                .note(known())
-        };
-        let near = table.0.iter().find(|entry| did_you_mean(&entry.key, ["uses"]).is_some());
-        checker.findings.push(match near {
-            Some(near) if !checker.sources.overrides(written.span.source) => {
-                finding.beside(near.span, "did you mean `uses`?")
-            }
-            _ => finding,
-        });
-        return None;
-    };
-    let crate::syntax::Tree::Text(name) = &uses.node.value else {
-        checker.wrong_type(&uses.node, &Kind::Text, Some("uses"));
-        return None;
-    };
-    let found = registry.find(name);
-    if found.is_none() {
-        let finding = Finding::error(code::UNKNOWN_NAME, format!("unknown kind of stage `{name}`"))
-            .at(uses.node.span, "")
-            .note(known())
-            .help(did_you_mean(name, names()));
-        checker.findings.push(finding);
-    }
-    found
-}
-
-/// Follows every edge to the stage it names.
-fn edges(checker: &mut Checker<'_>, drafts: &mut [Draft<'_>], root: &Table) {
-    let all: Vec<&str> = root
-        .get("stages")
-        .and_then(|stages| stages.node.table())
-        .map(|stages| stages.0.iter().map(|entry| entry.key.as_str()).collect())
-        .unwrap_or_default();
-    for index in 0..drafts.len() {
-        let (kind, table, own) = (drafts[index].kind, drafts[index].table, drafts[index].written);
-        for field in &kind.fields {
-            let (Kind::Edge(accepts), Some(written)) = (&field.kind, table.get(field.name)) else { continue };
-            let Some(name) = drafts[index].values.get(field.name).and_then(Value::as_str) else { continue };
-            let target = drafts.iter().position(|draft| draft.written.key == name);
-            let finding = match target {
-                // Named, but not valid itself: reported there.
-                None if all.contains(&name) => {
-                    drafts[index].sound = false;
-                    continue;
-                }
-                None => {
-                    let fitting = drafts.iter().filter(|draft| accepts.contains(&draft.kind.kind.produces()));
-                    let fitting: Vec<&str> = fitting.map(|draft| draft.written.key.as_str()).collect();
-                    let help = did_you_mean(name, &all).or_else(|| match fitting[..] {
-                        [only] if only != own.key => Some(format!("`{only}` would fit")),
-                        _ => None,
-                    });
-                    Finding::error(code::UNKNOWN_NAME, format!("there is no stage `{name}`"))
-                        .at(written.node.span, format!("expected {}", field.kind))
-                        .help(help)
-                }
-                Some(target) if !accepts.contains(&drafts[target].kind.kind.produces()) => {
-                    let made = drafts[target].kind.kind.produces();
-                    let fitting = drafts.iter().filter(|draft| accepts.contains(&draft.kind.kind.produces()));
-                    let names: Vec<String> = fitting
-                        .filter(|draft| draft.written.key != own.key)
-                        .map(|draft| format!("`{}`", draft.written.key))
-                        .collect();
-                    let help = if names.is_empty() {
-                        None
-                    } else {
-                        Some(format!("these fit: {}", names.join(", ")))
-                    };
-                    Finding::error(
-                        code::WRONG_ARTIFACT,
-                        format!("stage `{name}` does not make what `{}` takes", field.name),
-                    )
-                    .at(written.node.span, format!("expected {}", field.kind))
-                    .beside(drafts[target].written.span, format!("this stage makes `{made}`"))
-                    .help(help)
-                }
-                Some(target) => {
-                    drafts[index].edges.push((field.name, target));
-                    continue;
-                }
-            };
-            drafts[index].sound = false;
-            checker.findings.push(finding);
-        }
-    }
-}
-
-/// The order in which stages run; those in a circle are reported and left out.
-fn order(checker: &mut Checker<'_>, drafts: &mut [Draft<'_>]) -> Vec<usize> {
-    let inputs: Vec<Vec<usize>> =
-        drafts.iter().map(|draft| draft.edges.iter().map(|&(_, target)| target).collect()).collect();
-    let (order, cycles) = graph::order(&inputs);
-    for cycle in cycles {
-        let names: Vec<&str> = cycle.iter().map(|&index| drafts[index].written.key.as_str()).collect();
-        let title = match names[..] {
-            [only] => format!("stage `{only}` waits for itself"),
-            _ => format!("stages wait for each other in a circle: {} → {}", names.join(" → "), names[0]),
-        };
-        let mut finding = Finding::error(code::CYCLE, title);
-        for (place, &index) in cycle.iter().enumerate() {
-            let next = cycle[(place + 1) % cycle.len()];
-            let edge = drafts[index].edges.iter().find(|(_, target)| *target == next).map(|(edge, _)| *edge);
-            let Some(written) = edge.and_then(|edge| drafts[index].table.get(edge)) else { continue };
-            let label = format!("`{}` waits for `{}`", drafts[index].written.key, drafts[next].written.key);
-            finding = if place == 0 {
-                finding.at(written.node.span, label)
-            } else {
-                finding.beside(written.node.span, label)
-            };
-        }
-        checker.findings.push(finding);
-    }
-    order
-}
-
 /// Asks sections and stages about their part.
 struct Planner<'a> {
     workflow: &'a Workflow,
@@ -281,14 +46,15 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn section(&mut self, entry: &crate::registry::SectionEntry, values: Map<String, Value>, sound: bool) {
+    fn section(&mut self, entry: &SectionEntry, values: Map<String, Value>, sound: bool) {
         let written = self.workflow.root.get(entry.name);
         let place = Place {
             span: written.map(|written| written.span),
             table: written.and_then(|written| written.node.table()),
         };
         let mut params = Params::new(values.into(), &self.workflow.folder);
-        if !sound || !self.paths_exist(&entry.fields, &params, &place) {
+        let there = self.paths_exist(&entry.fields, &params, &place);
+        if !sound || !there {
             return;
         }
         let hook =
@@ -304,7 +70,8 @@ impl Planner<'_> {
         let mut values = draft.values.clone();
         values.shift_remove("uses");
         let mut params = Params::new(values.into(), &self.workflow.folder);
-        if !draft.sound || !self.paths_exist(&draft.kind.fields, &params, &place) {
+        let there = self.paths_exist(&draft.kind.fields, &params, &place);
+        if !draft.sound || !there {
             return;
         }
         let inputs: Vec<(String, String)> = draft
@@ -313,7 +80,8 @@ impl Planner<'_> {
             .map(|&(edge, target)| (edge.to_owned(), drafts[target].written.key.clone()))
             .collect();
         let kind = &*draft.kind.kind;
-        let Some(planned) = self.ask(&mut params, &inputs, &place, |cx| kind.plan(cx)) else { return };
+        let planned = self.ask(&mut params, &inputs, &place, |cx| kind.plan(cx));
+        let Some(planned) = planned.filter(|_| draft.connected) else { return };
         self.stages.push(PlannedStage {
             name: draft.written.key.clone(),
             uses: kind.name().into(),
@@ -359,7 +127,7 @@ impl Planner<'_> {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => error.to_string(),
                 _ => "no such file or folder".into(),
             };
-            let mut issue = Issue::new(&key, format!("{}: {why}", full.display()));
+            let mut issue = Issue::new(&key, format!("{why}: {}", full.display()));
             if let (Some(name), Some(parent)) = (full.file_name(), full.parent()) {
                 let names = std::fs::read_dir(parent).into_iter().flatten().flatten().take(10_000);
                 let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -404,52 +172,4 @@ fn existing_paths(fields: &[Field], values: &Map<String, Value>, prefix: &str) -
         }
     }
     paths
-}
-
-/// Where a section or stage stands in the text.
-struct Place<'a> {
-    span: Option<Span>,
-    table: Option<&'a Table>,
-}
-
-impl Place<'_> {
-    /// An objection at the value of its key, or as near to it as anything is written.
-    fn finding(&self, issue: Issue) -> Finding {
-        let mut finding =
-            Finding::error(issue.code.unwrap_or(code::OBJECTION), issue.message).help(issue.help);
-        finding.class = issue.class;
-        finding.warning = issue.warning;
-        let (span, whole) = self.nearest(&issue.key);
-        if !whole && !issue.key.is_empty() {
-            finding = finding.note(format!("`{}` is not written: its default stands", issue.key));
-        }
-        match span {
-            Some(span) => finding.at(span, issue.label),
-            None => finding,
-        }
-    }
-
-    /// The place of the value of `key`, and whether it is written; else of the last key on the way to it.
-    fn nearest(&self, key: &str) -> (Option<Span>, bool) {
-        let mut span = self.span;
-        let mut table = self.table;
-        let mut list: Option<&[crate::syntax::Node]> = None;
-        for part in key.split('.') {
-            let (key_span, node) = match (table.and_then(|table| table.get(part)), list) {
-                (Some(entry), _) => (entry.span, &entry.node),
-                (None, Some(list)) => match part.parse::<usize>().ok().and_then(|index| list.get(index)) {
-                    Some(node) => (node.span, node),
-                    None => return (span, false),
-                },
-                (None, None) => return (span, false),
-            };
-            span = Some(if node.table().is_some() { key_span } else { node.span });
-            table = node.table();
-            list = match &node.value {
-                crate::syntax::Tree::List(list) => Some(list),
-                _ => None,
-            };
-        }
-        (span, true)
-    }
 }

@@ -113,6 +113,11 @@ fn audit(owner: &str, fields: &[Field]) {
         assert!(seen.insert(field.name), "`{owner}` declares the key `{}` twice", field.name);
         assert!(!field.name.contains('.'), "`{owner}`: the key `{}` holds a dot", field.name);
         if let Kind::Table(inner) = &field.kind {
+            assert!(
+                !inner.iter().any(|field| matches!(field.kind, Kind::Edge(_))),
+                "`{owner}`: an edge stands in the inner table `{}`",
+                field.name
+            );
             audit(&format!("{owner}.{}", field.name), inner);
         }
         if let Presence::Default(value) = &field.presence {

@@ -1,23 +1,18 @@
 //! A plan at work: a folder with a lock, stages one after another, each done once however often the run is begun.
 
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::context::{Reporter, StageCx};
+use crate::job::Job;
 use crate::journal::{Journal, now};
 use crate::lock::Lock;
-use crate::manifest::{self, Manifest};
-use crate::plan::PlannedStage;
 use crate::record::{Record, Status, runs};
-use crate::{Artifact, Class, Error, Event, Observer, Outcome, Plan, Registry, StageError, atomic, run_id};
+use crate::{Artifact, Class, Error, Event, Observer, Plan, Registry, atomic, birth};
 
 /// How a plan is run.
 #[derive(Clone, Debug, Default)]
@@ -93,10 +88,9 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let (id, path) = create(&folder)?;
         let record = Record {
             format: 1,
-            id,
+            id: String::new(),
             sequence,
             workflow: plan.name.clone(),
             file: plan.path.display().to_string(),
@@ -110,12 +104,8 @@ impl<'a> Run<'a> {
             error: None,
             environment: options.environment,
         };
-        let lock =
-            Lock::take(&path).and_then(|lock| record.write(&path).map(|()| lock)).inspect_err(|_| {
-                let _ = fs::remove_dir_all(&path);
-            })?;
-        point_latest(&folder, &record.id);
-        Ok(Self { plan, folder: path, record, before: None, passed_over, _lock: lock })
+        let (folder, record, lock) = birth::create(&folder, record)?;
+        Ok(Self { plan, folder, record, before: None, passed_over, _lock: lock })
     }
 
     /// Its name.
@@ -202,7 +192,8 @@ impl<'a> Run<'a> {
                 .iter()
                 .map(|(edge, name)| (edge.clone(), results[name.as_str()].clone()))
                 .collect();
-            let job = Job { run: self, registry, journal, cancel, stage, index, inputs };
+            let (plan, run) = (self.plan, &*self.folder);
+            let job = Job { plan, run, registry, journal, cancel, stage, index, inputs };
             let manifest = match job.done()? {
                 Some(manifest) => manifest,
                 None => job.work(&artifacts)?,
@@ -222,168 +213,6 @@ impl<'a> Run<'a> {
         self.record.updated = now();
         self.record.write(&self.folder)
     }
-}
-
-/// One stage of a run at work.
-struct Job<'a> {
-    run: &'a Run<'a>,
-    registry: &'a Registry,
-    journal: &'a Arc<Journal>,
-    cancel: &'a Arc<AtomicBool>,
-    stage: &'a PlannedStage,
-    index: usize,
-    inputs: BTreeMap<String, String>,
-}
-
-impl Job<'_> {
-    fn folder(&self) -> PathBuf {
-        self.run.folder.join(&self.stage.name)
-    }
-
-    /// The result of an earlier attempt, if it is there and whole.
-    fn done(&self) -> Result<Option<Manifest>, Error> {
-        let folder = self.folder();
-        let Some(mut manifest) = Manifest::read(&folder) else { return Ok(None) };
-        let name = &self.stage.name;
-        if let Some(objection) = manifest.objection(&folder, &self.inputs) {
-            let message = format!("the result of `{name}` cannot be used again: {objection}");
-            self.journal.emit(&Event::Warning { stage: name.clone(), message });
-            let path = folder.join(manifest::FILE);
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-            return Ok(None);
-        }
-        let files = match manifest.outputs.len() {
-            0 => String::new(),
-            1 => ", its file verified".into(),
-            n => format!(", its {n} files verified"),
-        };
-        let reason = format!("done in this run at {}{files}", manifest.finished);
-        self.journal.emit(&Event::StageSkipped { stage: name.clone(), reason });
-        // The run may have been moved since.
-        manifest.artifact.dir = folder;
-        Ok(Some(manifest))
-    }
-
-    /// Runs the stage and seals its result.
-    fn work(&self, artifacts: &[Artifact]) -> Result<Manifest, Error> {
-        let folder = self.folder();
-        let begun = Instant::now();
-        let sealed =
-            self.run_stage(artifacts, &folder).and_then(|outcome| self.seal(outcome, &folder, begun));
-        match &sealed {
-            Ok(manifest) => self.journal.emit(&Event::StageFinished {
-                stage: self.stage.name.clone(),
-                seconds: manifest.seconds,
-                summary: manifest.summary.clone(),
-            }),
-            Err(error) => {
-                let message = match error {
-                    Error::Stage { error, .. } => error.to_string(),
-                    other => other.to_string(),
-                };
-                let (stage, class) = (self.stage.name.clone(), error.class());
-                self.journal.emit(&Event::StageFailed { stage, class, message });
-            }
-        }
-        sealed
-    }
-
-    fn run_stage(&self, artifacts: &[Artifact], folder: &Path) -> Result<Outcome, Error> {
-        let stage = self.stage;
-        let failed = |error| Error::Stage { run: self.run.folder.clone(), stage: stage.name.clone(), error };
-        if self.cancel.load(Ordering::Relaxed) {
-            return Err(failed(StageError::interrupted("stopped before it began")));
-        }
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        atomic::remove_leftovers(folder).map_err(Error::io("clean", folder))?;
-        let resumed = fs::read_dir(folder).map_err(Error::io("list", folder))?.next().is_some();
-        self.journal.emit(&Event::StageStarted {
-            stage: stage.name.clone(),
-            uses: stage.uses.clone(),
-            index: self.index + 1,
-            of: self.run.plan.stages.len(),
-            resumed,
-        });
-        let kind = self.registry.find(&stage.uses).map(|entry| &*entry.kind);
-        let kind = kind.ok_or_else(|| failed(StageError::bug("the plan is of another registry")))?;
-        let mut cx = StageCx {
-            plan: self.run.plan,
-            stage,
-            artifacts,
-            folder: folder.to_owned(),
-            resumed,
-            reporter: Reporter { stage: stage.name.as_str().into(), journal: Arc::clone(self.journal) },
-            cancel: Arc::clone(self.cancel),
-        };
-        let _span = tracing::info_span!("stage", name = stage.name).entered();
-        let result = catch_unwind(AssertUnwindSafe(|| kind.run(&mut cx)));
-        result.unwrap_or_else(|panic| Err(StageError::bug(words(&*panic)))).map_err(failed)
-    }
-
-    fn seal(&self, outcome: Outcome, folder: &Path, begun: Instant) -> Result<Manifest, Error> {
-        let stage = self.stage;
-        let outputs = manifest::outputs(folder, &outcome)?;
-        let artifact = Artifact {
-            stage: stage.name.clone(),
-            kind: stage.produces.clone(),
-            dir: folder.to_owned(),
-            info: outcome.info,
-        };
-        let manifest = Manifest {
-            format: 1,
-            stage: stage.name.clone(),
-            uses: stage.uses.clone(),
-            params: stage.params.json().clone(),
-            inputs: self.inputs.clone(),
-            result: manifest::result(&artifact, &outputs),
-            artifact,
-            summary: outcome.summary,
-            report: outcome.report,
-            seconds: begun.elapsed().as_secs_f64(),
-            finished: now(),
-            outputs,
-        };
-        manifest.write(folder)?;
-        Ok(manifest)
-    }
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("without words"))
-}
-
-/// A new folder in `runs`, under a name that nobody has.
-fn create(runs: &Path) -> Result<(String, PathBuf), Error> {
-    fs::create_dir_all(runs).map_err(Error::io("create", runs))?;
-    let time = jiff::Timestamp::now();
-    for salt in u64::from(std::process::id()).. {
-        let id = run_id::name(time, salt);
-        let path = runs.join(&id);
-        match fs::create_dir(&path) {
-            Ok(()) => {
-                atomic::sync_parent(&path).map_err(Error::io("sync", runs))?;
-                return Ok((id, path));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::io("create", &path)(error)),
-        }
-    }
-    unreachable!("the numbers do not end")
-}
-
-/// `runs/latest` leads to the newest run: a convenience, so that a file system without links is no error.
-fn point_latest(runs: &Path, id: &str) {
-    #[cfg(unix)]
-    {
-        let aside = runs.join(".latest.aside");
-        let _ = fs::remove_file(&aside);
-        let _ = std::os::unix::fs::symlink(id, &aside).and_then(|()| fs::rename(&aside, runs.join("latest")));
-    }
-    #[cfg(not(unix))]
-    let _ = (runs, id);
 }
 
 /// Which keys of two bindings differ, in words.

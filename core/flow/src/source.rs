@@ -47,11 +47,7 @@ impl Sources {
     /// Line and column of the start of `span`, both from 1, the column in characters.
     pub(crate) fn position(&self, span: Span) -> (usize, usize) {
         let text = self.text(span.source);
-        let mut start = span.start.min(text.len());
-        while !text.is_char_boundary(start) {
-            start -= 1;
-        }
-        let before = &text[..start];
+        let before = &text[..text.floor_char_boundary(span.start)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }

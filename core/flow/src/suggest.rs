@@ -13,7 +13,8 @@ pub(crate) fn did_you_mean<S: AsRef<str>>(found: &str, known: impl IntoIterator<
     Some(format!("did you mean {words}?"))
 }
 
-fn nearest<S: AsRef<str>>(found: &str, known: impl IntoIterator<Item = S>) -> Vec<String> {
+/// The candidates nearest to `found`, if any is near: the best ones only, up to three.
+pub(crate) fn nearest<S: AsRef<str>>(found: &str, known: impl IntoIterator<Item = S>) -> Vec<String> {
     // Distances are quadratic in length: nobody misspells a page.
     if found.len() > 100 {
         return Vec::new();

@@ -75,7 +75,27 @@ pub(crate) fn document(sources: &Sources, source: usize) -> Result<Table, Vec<Fi
     if errors.is_empty() {
         return Ok(table(source, tree.get_ref()));
     }
-    Err(errors.iter().map(|error| finding(source, text, error)).collect())
+    Err(few(sources, errors.iter().map(|error| finding(source, text, error)).collect()))
+}
+
+/// One slip (a bracket left open) makes nonsense of all that follows: one finding a line, and the first five.
+fn few(sources: &Sources, findings: Vec<Finding>) -> Vec<Finding> {
+    const MOST: usize = 5;
+    let total = findings.len();
+    let mut lines = Vec::new();
+    let mut kept: Vec<Finding> = Vec::new();
+    for finding in findings {
+        let line = finding.primary.as_ref().map(|(span, _)| sources.position(*span).0);
+        if kept.len() < MOST && !lines.contains(&line) {
+            lines.push(line);
+            kept.push(finding);
+        }
+    }
+    let left = total - kept.len();
+    if let (1.., Some(last)) = (left, kept.last_mut()) {
+        last.notes.push(format!("and {left} more errors of syntax, which may follow from these"));
+    }
+    kept
 }
 
 /// Reads one value that begins at byte `start` of a text and fills the rest of it.
@@ -102,7 +122,8 @@ pub(crate) fn value(sources: &Sources, source: usize, start: usize) -> Result<No
 
 fn finding(source: usize, text: &str, error: &toml::de::Error) -> Finding {
     let span = error.span().unwrap_or(text.len()..text.len());
-    let span = Span { source, start: span.start.min(text.len()), end: span.end.min(text.len()) };
+    let start = text.floor_char_boundary(span.start);
+    let span = Span { source, start, end: text.ceil_char_boundary(span.end).max(start) };
     Finding::error(code::SYNTAX, error.message().trim().replace('\n', "; ")).at(span, "")
 }
 
