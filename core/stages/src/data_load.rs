@@ -80,7 +80,7 @@ impl StageKind for DataLoad {
 }
 
 fn parse(format: &str) -> Result<Format, StageError> {
-    format.parse().map_err(StageError::bug::<fp8flow_data::DataError>)
+    format.parse().map_err(StageError::bug)
 }
 
 fn digest(path: &Path) -> Result<String, StageError> {
