@@ -49,7 +49,7 @@ impl Section for Backend {
         if name == NONE {
             return Planned::new(json!({ "fp8": false })).line("no FP8: plugin = \"none\"");
         }
-        let (plugin, why) = match find(&self.0, name, params.get("paths"), cx.folder()) {
+        let (plugin, why) = match find(&self.0, name, &params.get::<Vec<PathBuf>>("paths"), cx.folder()) {
             Ok(found) => found,
             Err(error) => {
                 cx.error("plugin", error.to_string()).class(Class::Missing);
@@ -103,10 +103,10 @@ impl Section for Backend {
 fn find(
     engine: &Engine,
     name: &str,
-    paths: Vec<PathBuf>,
+    paths: &[PathBuf],
     folder: &Path,
 ) -> Result<(Plugin, String), HostError> {
-    let search = Search::new(&engine.plugin_paths, &paths);
+    let search = Search::new(&engine.plugin_paths, paths);
     if name != "auto" {
         // A path is one, and relative to the workflow; a bare word is a name.
         let path = folder.join(name);
