@@ -16,8 +16,6 @@ pub struct CastStats {
     pub saturated: u64,
     /// Non-zero elements whose code is zero.
     pub underflowed: u64,
-    /// Scales made from an infinite or NaN maximum.
-    pub non_finite_scales: u64,
 }
 
 /// Scales and codes of one layout, to be written.
@@ -39,11 +37,12 @@ pub fn cast_rows(
     stats: Option<&mut CastStats>,
 ) {
     let _ = cpu;
-    for i in 0..x.rows {
+    let Quantized { codes, scales } = out;
+    for (i, scale) in scales.iter_mut().enumerate() {
         let amax = amax((0..x.cols).map(|j| x.elements.get(i * x.cols + j)));
-        out.scales[i] = rule.scale(amax, format);
+        *scale = rule.scale(amax, format);
     }
-    encode(x, format, |i, _| out.scales[i], out.codes, stats);
+    encode(x, format, |i, _| scales[i], codes, stats);
 }
 
 /// Casts with one scale a column.
@@ -56,11 +55,12 @@ pub fn cast_cols(
     stats: Option<&mut CastStats>,
 ) {
     let _ = cpu;
-    for j in 0..x.cols {
+    let Quantized { codes, scales } = out;
+    for (j, scale) in scales.iter_mut().enumerate() {
         let amax = amax((0..x.rows).map(|i| x.elements.get(i * x.cols + j)));
-        out.scales[j] = rule.scale(amax, format);
+        *scale = rule.scale(amax, format);
     }
-    encode(x, format, |_, j| out.scales[j], out.codes, stats);
+    encode(x, format, |_, j| scales[j], codes, stats);
 }
 
 /// Casts twice, with one scale a row and with one scale a column, in as few reads of `x` as possible.
@@ -109,14 +109,14 @@ fn encode(
     codes: &mut [u8],
     stats: Option<&mut CastStats>,
 ) {
-    let mut seen = CastStats { elements: x.elements.len() as u64, ..CastStats::default() };
+    let mut seen = CastStats { elements: x.elements.len() as u64, saturated: 0, underflowed: 0 };
     for i in 0..x.rows {
         for j in 0..x.cols {
             let value = x.elements.get(i * x.cols + j);
             let scaled = value * scale(i, j);
             let code = format.encode(scaled);
             seen.saturated += u64::from(value.is_finite() && scaled.abs() > format.max());
-            seen.underflowed += u64::from(value != 0.0 && code & 0x7f == 0);
+            seen.underflowed += u64::from(value != 0.0 && (code << 1) == 0);
             codes[i * x.cols + j] = code;
         }
     }

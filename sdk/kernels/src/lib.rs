@@ -11,6 +11,7 @@
 //!
 //! Nothing here knows a recipe, a model or a plugin.
 
+mod buffer;
 pub mod cast;
 pub mod format;
 pub mod gemm;
@@ -20,6 +21,7 @@ pub mod matrix;
 mod multiversion;
 pub mod parallel;
 pub mod philox;
+mod rectangle;
 pub mod scale;
 
 pub use format::Fp8;
@@ -28,6 +30,7 @@ pub use half::bf16;
 pub use isa::Isa;
 pub use matrix::{Elements, ElementsMut, Matrix};
 pub use parallel::{Parallel, Serial};
+pub use rectangle::{Rectangle, Rectangles};
 
 /// Partial sums of a reduction along a row: lane `j` adds elements `j, j + LANES, …`; part of the numerics revision.
 pub const LANES: usize = 16;
