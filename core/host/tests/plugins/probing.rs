@@ -95,12 +95,32 @@ fn a_probe_that_is_no_probe_lets_nothing_through() {
 
 #[test]
 fn failures_that_are_contained_are_not_the_probes_but_the_plugins() {
-    // They happen again in this process, where they are errors with a kind.
-    let setting = Setting::new();
-    for crash in ["panic", "error", "recipes"] {
-        let started = setting.found(probe(crash)).open(&host());
-        assert!(started.is_ok(), "{crash}: the child survived, and here nobody tells it to fail");
+    // They happen again in the process that asked, where they are errors with a kind.
+    for (crash, expected) in [
+        ("panic", "Panicked: crashing: start: panicked: told to panic in start"),
+        ("error", "Unsupported: crashing: start: told to fail"),
+        ("recipes", "Panicked: crashing: recipes: panicked: told to panic in recipes"),
+    ] {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "probing::as_engine", "--nocapture"])
+            .env("FP8FLOW_TEST_CRASH", crash)
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&child.stdout);
+        assert!(output.lines().any(|line| line == expected), "{crash}: {output}");
     }
+}
+
+/// The engine's side, in a process of its own whose environment tells the plugin to fail without a crash.
+#[test]
+fn as_engine() {
+    let Ok(crash) = std::env::var("FP8FLOW_TEST_CRASH") else { return };
+    let setting = Setting::new();
+    match setting.found(probe(&crash)).open(&host()).unwrap_err() {
+        HostError::Call(error) => println!("\n{:?}: {}", error.kind, error.message),
+        other => panic!("expected the plugin's own error: {other}"),
+    }
+    assert_eq!(setting.found(probe(&crash)).recipes(), None, "a failure is not remembered as a success");
 }
 
 #[test]

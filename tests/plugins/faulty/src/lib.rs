@@ -10,7 +10,7 @@ use fp8flow_sdk::serde_json::{Value, json};
 use fp8flow_sdk::{
     Backend, Backward, Counters, DType, Decision, Error, ErrorKind, Event, Forward, Host, InputFormat,
     Kernels, LayerFacts, Linear, Memory, OptionField, OptionKind, Options, Precision, Quantize, Recipe,
-    RecipeInfo, Result, ScaledGemm, StateDict, StateTensor,
+    RecipeInfo, Result, ScaledGemm, StateDict, StateTensor, tracing,
 };
 
 const CALLS: [&str; 19] = [
