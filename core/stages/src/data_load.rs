@@ -8,7 +8,7 @@ use fp8flow_data::{Format, Records};
 use fp8flow_flow::{Artifact, Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
 use serde_json::{Value, json};
 
-use crate::failure::OrFail as _;
+use crate::failure::{OrFail as _, absolute};
 
 /// The kind of the artifact.
 pub(crate) const RECORDS: &str = "records";
