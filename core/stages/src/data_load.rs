@@ -74,8 +74,7 @@ impl StageKind for DataLoad {
         for (reason, count) in &unusable {
             let _ = write!(summary, "; {count}: {reason}");
         }
-        let info =
-            json!({ "path": path, "format": format, "digest": digest, "rows": rows, "unusable": unusable });
+        let info = json!({ "path": absolute(&path)?, "format": format, "digest": digest, "rows": rows, "unusable": unusable });
         Ok(Outcome::new(info).summary(summary))
     }
 }
