@@ -110,3 +110,38 @@ fn a_listing_opens_nothing_and_shows_what_cannot_be_loaded() {
     let error = search.find("faulty").unwrap().open(&host()).unwrap_err();
     assert!(matches!(error, HostError::Mismatch { .. }), "{error}");
 }
+
+#[test]
+fn a_recipe_alone_leads_to_the_only_plugin_that_has_it() {
+    let (mixed, shadowing, old) = (Folder::new(), Folder::new(), Folder::new());
+    mixed.copy("faulty", "libfaulty.so");
+    mixed.copy("crashing", "libcrashing.so");
+    let found = search(mixed.path()).find_recipe("none").unwrap();
+    assert_eq!((found.name(), &found.place), ("crashing", &place(mixed.path())));
+
+    // One that does not fit is passed over, and shadows its name all the same.
+    old.patched("crashing", "\"sdk\":\"0.1.", "\"sdk\":\"0.9.");
+    let error =
+        Search::in_places(vec![place(old.path()), place(mixed.path())]).find_recipe("none").unwrap_err();
+    assert!(matches!(error, HostError::NoSuchRecipe { .. }), "{error}");
+    assert!(error.to_string().contains("`crashing` is built with fp8flow-sdk 0.9.0"), "{error}");
+
+    let error = search(mixed.path()).find_recipe("fualty").unwrap_err().to_string();
+    assert!(
+        error.starts_with("no plugin with a recipe `fualty` was found; did you mean `faulty`?"),
+        "{error}"
+    );
+    assert!(error.contains("has `crashing`, `faulty`"), "{error}");
+
+    shadowing.copy("crashing", "liba.so");
+    shadowing.copy("crashing", "libb.so");
+    assert!(matches!(search(shadowing.path()).find_recipe("none"), Err(HostError::Ambiguous { .. })));
+    mixed.patched("faulty", "\"recipes\":[\"faulty\"]", "\"recipes\":[\"none\"]  ");
+    std::fs::remove_file(mixed.path().join("libfaulty.so")).unwrap();
+    let error = search(mixed.path()).find_recipe("none").unwrap_err();
+    assert!(matches!(error, HostError::Undecided { .. }), "{error}");
+    assert!(
+        error.to_string().contains("have a recipe `none`: `crashing`, `faulty`; name the one"),
+        "{error}"
+    );
+}

@@ -9,7 +9,7 @@
 //!
 //! * **What crosses.** Tensors as [`crate::tensor::RawTensor`], memory as pointer and length, whatever describes as
 //!   JSON text, failures as a code with two texts. `abi_stable` gives the layouts and lets each side free its own.
-//! * **Panics.** Neither side unwinds into the other. [`guard`] turns a plugin's panic into an error and keeps the
+//! * **Panics.** Neither side unwinds into the other. `guard` turns a plugin's panic into an error and keeps the
 //!   plugin from being called again; a panic in a task on the engine's threads is carried back to the call it
 //!   belongs to.
 //! * **Growth.** New methods go behind the last one, with a default body; fields of a root module are optional; plain

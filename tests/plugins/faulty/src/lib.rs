@@ -3,6 +3,8 @@
 //! Its only recipe takes the name of a call as its option. `forward` writes the number of each row into it, row by row
 //! on the host's threads; every event reduces one maximum; what is made and asked is logged.
 
+#![forbid(unsafe_code)]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fp8flow_sdk::kernels::{ElementsMut, Parallel as _};
