@@ -5,7 +5,7 @@ use fp8flow_tensor::{Arena, AttentionShape, CrossEntropy, DType, Device, RopeTab
 
 use crate::block::{Block, KeptBlock, Surroundings, Workspace};
 use crate::layers::OUTPUT_HEAD;
-use crate::linear::LoanSize;
+use crate::linear::{LinearGroup, LoanSize};
 use crate::parameters::position;
 use crate::{DecoderError, ModelConfig, ParameterKind, Parameters, linear_layers, parameter_specs};
 

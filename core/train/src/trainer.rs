@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use fp8flow_data::{MicroBatch, Order, TokenSet};
 use fp8flow_model::{Decoder, ModelConfig, Parameters, parameter_specs};
-use fp8flow_sdk::Decision;
+use fp8flow_sdk::{Counters, Decision};
 use fp8flow_tensor::Device;
 
 use crate::checkpoint::{Checkpoints, Snapshot, State};
@@ -80,9 +80,10 @@ pub trait Watcher {
 }
 
 /// What a run came to.
+#[derive(Debug)]
 pub struct Trained {
-    /// The decoder, with its counters.
-    pub decoder: Decoder,
+    /// What every FP8 layer counted in this process.
+    pub counters: Vec<(String, Counters)>,
     /// The final masters.
     pub parameters: Parameters,
     /// The last checkpoint: a folder that loads as a model.
@@ -158,12 +159,12 @@ pub fn train(
         return Err(TrainError::Interrupted { step: run.done });
     }
     Ok(Trained {
+        counters: run.job.decoder.counters()?,
         checkpoint,
         metrics: run.metrics.all,
         evaluations: run.evaluations.all,
         steps_here: run.done - started_at,
         parameters: run.parameters,
-        decoder: run.job.decoder,
     })
 }
 
@@ -278,7 +279,7 @@ impl<'a> Run<'a> {
     fn prove(&self, steps: u64) -> Result<(), TrainError> {
         let config = &self.job.config;
         let micro_batches = config.per_step.div_ceil(config.micro.max(1)) as u64;
-        proof::check(&self.job.decisions, &self.job.decoder.counters(), steps * micro_batches)
+        proof::check(&self.job.decisions, &self.job.decoder.counters()?, steps * micro_batches)
     }
 
     /// Finds the first layer whose output is infinite or NaN; else `parameter`, whose gradient is.

@@ -23,7 +23,7 @@ impl<'a> Report<'a> {
         let mut speeds: Vec<f64> = here.iter().map(|line| line.tokens_per_s).collect();
         speeds.sort_by(f64::total_cmp);
         Self {
-            gemms: Fp8Gemms::sum(&trained.decoder.counters()),
+            gemms: Fp8Gemms::sum(&trained.counters),
             layers: decisions.len(),
             planned: decisions.iter().filter(|(_, d)| d.precision == Precision::Fp8).count(),
             metrics: &trained.metrics,
