@@ -58,26 +58,6 @@ impl Fp8 {
         }
     }
 
-    /// [`Fp8::decode`] of the low 8 bits of `word`, by arithmetic: loops over it become vectors.
-    #[inline(always)]
-    pub(crate) const fn decode_bits(self, word: u32) -> f32 {
-        let shift = 23 - self.mantissa_bits();
-        let (sign, magnitude) = ((word & 0x80) << 24, word & 0x7f);
-        let field = magnitude << shift;
-        let normal = field + (((127 - self.bias()) as u32) << 23);
-        // A subnormal is what its mantissa adds to the smallest normal number.
-        let smallest_normal = ((128 - self.bias()) as u32) << 23;
-        let subnormal = f32::from_bits(smallest_normal | field) - f32::from_bits(smallest_normal);
-        let number = if magnitude < 1 << self.mantissa_bits() { subnormal.to_bits() } else { normal };
-        let (infinity, nan) = match self {
-            Self::E4m3 => (0x80, 0x7f),
-            Self::E5m2 => (0x7c, 0x7d),
-        };
-        let number = if magnitude == infinity { f32::INFINITY.to_bits() } else { number };
-        let number = if magnitude >= nan { f32::NAN.to_bits() } else { number };
-        f32::from_bits(sign | number)
-    }
-
     /// The code nearest to `x`, ties to even, saturating: beyond the largest finite number, infinities included,
     /// the result is the largest finite number with the sign of `x`. NaN gives `0x7f` with the sign of `x`.
     ///
@@ -119,8 +99,33 @@ const fn decode_table(format: Fp8) -> [f32; 256] {
     let mut table = [0.0; 256];
     let mut code = 0;
     while code < 256 {
-        table[code] = format.decode_bits(code as u32);
+        table[code] = decode_bits(format, code as u32);
         code += 1;
     }
     table
+}
+
+const fn decode_bits(format: Fp8, code: u32) -> f32 {
+    let m = format.mantissa_bits();
+    let sign = (code & 0x80) << 24;
+    let exponent = (code & 0x7f) >> m;
+    let mantissa = code & ((1 << m) - 1);
+    let nan = match format {
+        Fp8::E4m3 => code & 0x7f == 0x7f,
+        Fp8::E5m2 => code & 0x7f > 0x7c,
+    };
+    if nan {
+        return f32::from_bits(sign | 0x7fc0_0000);
+    }
+    if matches!(format, Fp8::E5m2) && code & 0x7f == 0x7c {
+        return f32::from_bits(sign | 0x7f80_0000);
+    }
+    if exponent == 0 {
+        // A subnormal: mantissa · 2^(1 − bias − m), exact in f32.
+        let unit = f32::from_bits(((1 - format.bias() - m as i32 + 127) as u32) << 23);
+        let magnitude = mantissa as f32 * unit;
+        return f32::from_bits(sign | magnitude.to_bits());
+    }
+    let exponent = (exponent as i32 - format.bias() + 127) as u32;
+    f32::from_bits(sign | (exponent << 23) | (mantissa << (23 - m)))
 }

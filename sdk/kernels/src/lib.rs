@@ -13,6 +13,7 @@
 
 mod buffer;
 pub mod cast;
+mod element;
 pub mod format;
 pub mod gemm;
 pub mod isa;
@@ -24,6 +25,7 @@ pub mod philox;
 mod rectangle;
 pub mod scale;
 
+pub use element::Element;
 pub use format::Fp8;
 pub use gemm::{Epilogue, Operand, Store, gemm};
 pub use half::bf16;

@@ -10,13 +10,13 @@
 
 use std::ops::Range;
 
-use super::step::{Step, products_are_exact};
-use super::store::{Finish, Rounded};
-use super::tile::{self, Job};
+use super::step::products_are_exact;
+use super::store::Finish;
+use super::tile::{self, Job, Sums};
 use super::{Epilogue, Operand, Store, pack};
 use crate::buffer::Buffer;
 use crate::parallel::for_each;
-use crate::{Cpu, Isa, Rectangle, Rectangles};
+use crate::{Cpu, Element, Isa, Rectangle, Rectangles};
 
 /// Steps of a contraction between two waits: a panel of `b` of that length fits the first-level cache.
 const DEPTH: usize = 256;
@@ -32,7 +32,7 @@ const STRIP: usize = 192;
 const TASK: usize = 1 << 19;
 
 /// [`super::gemm`] for checked operands with a contraction of at least one step.
-pub(super) fn gemm<T: Rounded>(
+pub(super) fn gemm<T: Element>(
     cpu: &Cpu<'_>,
     a: &Operand<'_>,
     scale_a: Epilogue<'_>,
@@ -130,7 +130,7 @@ struct Pack<'a> {
 
 impl Job for Pack<'_> {
     #[inline(always)]
-    fn run<S: Step, const MR: usize, const NR: usize>(self) {
+    fn run<const MR: usize, const NR: usize>(self, _: impl Fn(&[f32], &[f32], &mut Sums<MR, NR>)) {
         let Self { operand, side, first, steps, out } = self;
         match side {
             Side::A => pack::panels::<MR>(operand, first, steps, out),
@@ -155,29 +155,35 @@ struct Multiply<'a, T> {
     out: Rectangle<'a, T>,
 }
 
-impl<T: Rounded> Job for Multiply<'_, T> {
+impl<T: Element> Job for Multiply<'_, T> {
     #[inline(always)]
-    fn run<S: Step, const MR: usize, const NR: usize>(mut self) {
+    fn run<const MR: usize, const NR: usize>(
+        mut self,
+        accumulate: impl Fn(&[f32], &[f32], &mut Sums<MR, NR>),
+    ) {
         let [rows, cols] = [self.out.rows(), self.out.cols()];
         let mut waiting = match &mut self.sums {
             Some(sums) => sums.as_chunks_mut::<NR>().0.as_chunks_mut::<MR>().0.iter_mut(),
             None => [].iter_mut(),
         };
         for (col, b) in cols.clone().step_by(NR).zip(self.b.chunks_exact(NR * self.depth)) {
+            let finish = self.finish.map(|finish| (finish, finish.columns::<NR>(col)));
             for (row, a) in rows.clone().step_by(MR).zip(self.a.chunks_exact(MR * self.depth)) {
-                let mut fresh = [[0.0; NR]; MR];
-                let tile = waiting.next().unwrap_or(&mut fresh);
-                if self.first {
-                    *tile = [[0.0; NR]; MR];
-                }
-                tile::accumulate::<S, MR, NR>(a, b, tile);
-                let Some(finish) = self.finish else { continue };
-                for (i, sums) in tile.iter().enumerate().take(rows.end - row) {
-                    let out = &mut self.out.row_mut(row + i)[col - cols.start..];
-                    match out.first_chunk_mut::<NR>() {
-                        Some(out) => finish.row(sums, row + i, col, out),
-                        None => finish.row(sums, row + i, col, out),
+                let mut fresh;
+                let tile = match waiting.next() {
+                    Some(tile) if !self.first => tile,
+                    Some(tile) => {
+                        *tile = [[0.0; NR]; MR];
+                        tile
                     }
+                    None => {
+                        fresh = [[0.0; NR]; MR];
+                        &mut fresh
+                    }
+                };
+                accumulate(a, b, tile);
+                if let Some((finish, columns)) = &finish {
+                    finish.tile(tile, columns, row, col, &mut self.out);
                 }
             }
         }
@@ -211,8 +217,8 @@ mod tests {
     fn a_task_takes_whole_tiles_and_a_strip_of_rows_at_most() {
         for (rows, cols) in [(1, 1), (17, 4000), (1000, 33), (1536, 2048)] {
             let [height, width] = task_size(&Cpu::new(Isa::Scalar, &Serial), rows, cols, 100);
-            assert!(height.is_multiple_of(4) && height <= STRIP, "{height}");
-            assert!(width.is_multiple_of(8) && width >= cols, "{width}");
+            assert!(height.is_multiple_of(2) && height <= STRIP, "{height}");
+            assert!(width.is_multiple_of(16) && width >= cols, "{width}");
         }
     }
 }

@@ -18,8 +18,7 @@ mod store;
 mod tests;
 mod tile;
 
-use self::store::Rounded;
-use crate::{Cpu, Elements, ElementsMut, Matrix};
+use crate::{Cpu, Element, Elements, ElementsMut, Matrix};
 
 /// One side of a contraction: `rows × depth` elements, element `(i, k)` at `i · row_stride + k · depth_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +134,8 @@ fn specification(
             let value = scale_b.apply(j, scale_a.apply(i, sum));
             let at = i * b.rows + j;
             match &mut out {
-                ElementsMut::F32(out) => out[at] = f32::nearest(store.combine(out[at], value)),
-                ElementsMut::Bf16(out) => out[at] = Rounded::nearest(store.combine(out[at].to_f32(), value)),
+                ElementsMut::F32(out) => out[at] = f32::narrow(store.combine(out[at], value)),
+                ElementsMut::Bf16(out) => out[at] = Element::narrow(store.combine(out[at].to_f32(), value)),
             }
         }
     }

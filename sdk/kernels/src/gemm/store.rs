@@ -1,44 +1,10 @@
 //! The end of a sum: two factors, the old output if asked, one rounding.
 
-use half::bf16;
-
+use super::tile::Sums;
 use super::{Epilogue, Store};
+use crate::{Element, Rectangle};
 
-/// An element of an output.
-pub(super) trait Rounded: Copy + Send {
-    fn widen(self) -> f32;
-    /// The nearest element, ties to even; every NaN gives the same one.
-    fn nearest(x: f32) -> Self;
-}
-
-impl Rounded for f32 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    fn nearest(x: f32) -> Self {
-        if x.is_nan() { Self::NAN } else { x }
-    }
-}
-
-impl Rounded for bf16 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
-
-    // `half`'s conversion branches on NaN; this one is a select and vectorises.
-    #[inline(always)]
-    fn nearest(x: f32) -> Self {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-        Self::from_bits(if x.is_nan() { Self::NAN.to_bits() } else { rounded as u16 })
-    }
-}
-
-/// What turns the sums of a block of the output into elements; counts rows and columns as the output does.
+/// What turns the sums of a tile into elements of the output; counts rows and columns as the output does.
 #[derive(Clone, Copy)]
 pub(super) struct Finish<'a> {
     pub(super) scale_a: Epilogue<'a>,
@@ -47,29 +13,53 @@ pub(super) struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Writes `sums` to `out`, a part of row `row` that starts at column `col`.
+    /// The factors of the columns of a tile at `col`, as far as they exist.
     #[inline(always)]
-    pub(super) fn row<T: Rounded>(self, sums: &[f32], row: usize, col: usize, out: &mut [T]) {
+    pub(super) fn columns<const NR: usize>(self, col: usize) -> [f32; NR] {
         // A factor of one changes no bit of a number.
-        let a = self.scale_a.apply(row, 1.0);
+        let mut factors = [1.0; NR];
         match self.scale_b {
-            Epilogue::One => self.scaled(sums, a, std::iter::repeat(1.0), out),
-            Epilogue::Tensor(b) => self.scaled(sums, a, std::iter::repeat(b), out),
-            Epilogue::PerRow(b) => self.scaled(sums, a, b[col..].iter().copied(), out),
+            Epilogue::One => {}
+            Epilogue::Tensor(factor) => factors = [factor; NR],
+            Epilogue::PerRow(all) => {
+                for (factor, all) in factors.iter_mut().zip(&all[col..]) {
+                    *factor = *all;
+                }
+            }
+        }
+        factors
+    }
+
+    /// Writes what of a tile at `row` and `col` lies in `out`.
+    #[inline(always)]
+    pub(super) fn tile<T: Element, const MR: usize, const NR: usize>(
+        self,
+        sums: &Sums<MR, NR>,
+        columns: &[f32; NR],
+        row: usize,
+        col: usize,
+        out: &mut Rectangle<'_, T>,
+    ) {
+        let (rows, cols) = (MR.min(out.rows().end - row), NR.min(out.cols().end - col));
+        let offset = col - out.cols().start;
+        for (i, sums) in sums.iter().enumerate().take(rows) {
+            let a = self.scale_a.apply(row + i, 1.0);
+            // Not as arrays of NR: loops of a length known only later are the ones that become vectors here.
+            self.row(sums, a, columns, &mut out.row_mut(row + i)[offset..][..cols]);
         }
     }
 
     #[inline(always)]
-    fn scaled<T: Rounded>(self, sums: &[f32], a: f32, b: impl Iterator<Item = f32>, out: &mut [T]) {
+    fn row<T: Element>(self, sums: &[f32], a: f32, b: &[f32], out: &mut [T]) {
         match self.store {
             Store::Overwrite => {
                 for ((out, sum), b) in out.iter_mut().zip(sums).zip(b) {
-                    *out = T::nearest(sum * a * b);
+                    *out = T::narrow(sum * a * b);
                 }
             }
             Store::Accumulate => {
                 for ((out, sum), b) in out.iter_mut().zip(sums).zip(b) {
-                    *out = T::nearest(out.widen() + sum * a * b);
+                    *out = T::narrow(out.widen() + sum * a * b);
                 }
             }
         }
