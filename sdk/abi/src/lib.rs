@@ -21,11 +21,14 @@
 //! evaluation: forward(Eval) of every layer; leaves no trace in the recipe's state
 //! ```
 
+#[doc(hidden)]
+pub mod abi;
 pub mod backend;
 pub mod call;
 pub mod counters;
 pub mod error;
 pub mod host;
+pub mod manifest;
 pub mod options;
 pub mod region;
 pub mod state;
@@ -40,6 +43,7 @@ pub use counters::Counters;
 pub use error::{Error, ErrorKind, Result};
 pub use fp8flow_kernels as kernels;
 pub use host::{Host, HostServices, Level};
+pub use manifest::Manifest;
 pub use options::{OptionField, OptionKind, Options, RecipeInfo};
 pub use serde_json;
 pub use state::{StateDict, StateTensor};

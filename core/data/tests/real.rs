@@ -1,0 +1,48 @@
+//! Real datasets with a real tokenizer, where they are at hand.
+
+use std::path::{Path, PathBuf};
+
+use fp8flow_data::{Encoder, Format, Loss, Records, Template, Tokenized, Tokenizer, Tokenizing, tokenize};
+use fp8flow_kernels::Serial;
+
+fn shared(file: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(file);
+    if !path.exists() {
+        println!("skipped: {} is not here", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn tokenized(file: &str, format: Format, template: Template) -> Option<Tokenized> {
+    let tokenizer = Tokenizer::open(&shared("llama2-tokenizer")?).unwrap();
+    assert_eq!(tokenizer.vocabulary(), 32_000);
+    let encoder = Encoder::new(&tokenizer, template).unwrap();
+    let how = Tokenizing {
+        encoder: Some(&encoder),
+        cutoff: Some(1024),
+        loss: Loss::Responses,
+        ..Tokenizing::default()
+    };
+    let tokenized =
+        tokenize(Records::open(&shared(file)?, format).unwrap(), &how, &Serial, &|| false).unwrap();
+    println!("{file}: {}", tokenized.report);
+    Some(tokenized)
+}
+
+#[test]
+fn every_row_of_the_real_datasets_is_accounted_for() {
+    for (file, format, template, rows) in [
+        ("alpaca_en_demo.json", Format::Alpaca, Template::Alpaca, 999),
+        ("identity.json", Format::Alpaca, Template::Alpaca, 91),
+        ("glaive_toolcall_en_demo.json", Format::ShareGpt, Template::Alpaca, 300),
+        ("c4_demo.jsonl", Format::Text, Template::Plain, 300),
+        ("wiki_demo.txt", Format::Text, Template::Plain, 30),
+    ] {
+        let Some(Tokenized { train, report, .. }) = tokenized(file, format, template) else { return };
+        assert_eq!(report.rows, rows, "{file}");
+        assert_eq!(report.kept + report.held_out + report.dropped_rows(), rows, "{file}");
+        assert_eq!(report.kept as usize, train.len(), "{file}");
+        assert!(train.longest() <= 1024, "{file}");
+    }
+}
