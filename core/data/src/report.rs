@@ -34,7 +34,7 @@ impl fmt::Display for Reason {
             Self::LateSystem => "a system message after the first turn",
             Self::EmptyAnswer => "an empty answer",
             Self::EmptyText => "empty",
-            Self::NothingToPredict => "no token to predict within the cutoff",
+            Self::NothingToPredict => "no token left to predict",
         })
     }
 }

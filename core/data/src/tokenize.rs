@@ -78,7 +78,6 @@ pub fn tokenize(
     }
     let mut all = TokenSet::new(how.encoder.map_or(0, |encoder| encoder.tokenizer().vocabulary()));
     let mut report = TokenReport::default();
-    let mut truncated = Vec::new();
     let mut records = records.into_iter();
     loop {
         let part = take_part(&mut records)?;
@@ -120,7 +119,6 @@ pub fn tokenize(
                 report.truncated += 1;
                 report.truncated_tokens += cut as u64;
             }
-            truncated.push(cut);
             if how.encoder.is_none() {
                 all.grow_vocabulary(&example.ids, &example.labels);
             }

@@ -108,6 +108,16 @@ impl TokenSet {
         selected
     }
 
+    /// Ids, labels and offsets.
+    pub(crate) fn parts(&self) -> (&[u32], &[i32], &[u64]) {
+        (&self.ids, &self.labels, &self.offsets)
+    }
+
+    /// The set of these parts, which the caller has checked.
+    pub(crate) fn from_parts(ids: Vec<u32>, labels: Vec<i32>, offsets: Vec<u64>, vocabulary: usize) -> Self {
+        Self { ids, labels, offsets, vocabulary }
+    }
+
     /// Makes room in the vocabulary for tokens whose tokenizer is unknown.
     pub(crate) fn grow_vocabulary(&mut self, ids: &[u32], labels: &[i32]) {
         let labels = labels.iter().filter_map(|&label| u32::try_from(label).ok());

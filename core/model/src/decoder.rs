@@ -7,7 +7,7 @@ use crate::block::{Block, KeptBlock, Surroundings, Workspace};
 use crate::layers::OUTPUT_HEAD;
 use crate::linear::LoanSize;
 use crate::parameters::position;
-use crate::{DecoderError, ModelConfig, Parameters, linear_layers, parameter_specs};
+use crate::{DecoderError, ModelConfig, ParameterKind, Parameters, linear_layers, parameter_specs};
 
 /// A micro-batch: sequences one after the other, without padding.
 #[derive(Clone, Copy, Debug)]
@@ -252,7 +252,7 @@ impl Decoder {
         self.forward(device, parameters, batch, Pass::Train)?;
         self.announce(Event::ForwardDone)?;
         if !accumulate {
-            self.clear_gained(gradients);
+            clear_gained(gradients);
         }
         let weights = parameters.tensors();
         let head = self.rounded_head.as_ref().unwrap_or(&weights[self.head]);
@@ -289,15 +289,6 @@ impl Decoder {
         device.embedding_backward(batch.ids, &self.grad, &mut gradients.tensors_mut()[self.embedding]);
         self.announce(Event::BackwardDone)?;
         Ok(loss)
-    }
-
-    /// Zeroes the gradients that only gain: all but the weights of linear layers, which are overwritten.
-    fn clear_gained(&self, gradients: &mut Parameters) {
-        for i in 0..gradients.specs().len() {
-            if gradients.specs()[i].kind != crate::ParameterKind::Matrix {
-                gradients.tensors_mut()[i].clear();
-            }
-        }
     }
 
     fn forward(
@@ -400,6 +391,15 @@ impl Decoder {
             }
         }
         Ok(None)
+    }
+}
+
+/// Zeroes the gradients that only gain: all but the weights of linear layers, which are overwritten.
+fn clear_gained(gradients: &mut Parameters) {
+    for i in 0..gradients.specs().len() {
+        if gradients.specs()[i].kind != ParameterKind::Matrix {
+            gradients.tensors_mut()[i].clear();
+        }
     }
 }
 

@@ -49,10 +49,10 @@ impl Section for Backend {
         if name == NONE {
             return Planned::new(json!({ "fp8": false })).line("no FP8: plugin = \"none\"");
         }
-        let (plugin, why) = match find(&self.0, name, params.get("paths"), cx.folder()) {
+        let (plugin, why) = match find(&self.0, name, &params.get::<Vec<PathBuf>>("paths"), cx.folder()) {
             Ok(found) => found,
             Err(error) => {
-                cx.error("plugin", error.to_string()).class(class(&error));
+                cx.error("plugin", error.to_string()).class(Class::Missing);
                 return Planned::default();
             }
         };
@@ -82,15 +82,15 @@ impl Section for Backend {
         let facts = json!({
             "fp8": true,
             "plugin": plugin.name(),
-            "version": plugin.version(),
-            "path": plugin.path(),
-            "digest": plugin.digest(),
+            "version": plugin.manifest().version,
+            "path": plugin.found().path,
+            "digest": plugin.digest().to_string(),
             "recipe": recipe.name,
             "options": options,
         });
         let planned = Planned::new(facts)
-            .line(format!("{} {}, recipe {}{why}", plugin.name(), plugin.version(), recipe.name))
-            .line(format!("{}", plugin.path().display()))
+            .line(format!("{} {}, recipe {}{why}", plugin.name(), plugin.manifest().version, recipe.name))
+            .line(format!("{}", plugin.found().path.display()))
             .derive("options", Value::Object(options.0.clone()));
         if params.get::<Option<&str>>("recipe").is_none() {
             return planned.derive("recipe", recipe.name.clone());
@@ -103,10 +103,10 @@ impl Section for Backend {
 fn find(
     engine: &Engine,
     name: &str,
-    paths: Vec<PathBuf>,
+    paths: &[PathBuf],
     folder: &Path,
 ) -> Result<(Plugin, String), HostError> {
-    let search = Search::new(&engine.plugin_paths, &paths);
+    let search = Search::new(&engine.plugin_paths, paths);
     if name != "auto" {
         // A path is one, and relative to the workflow; a bare word is a name.
         let path = folder.join(name);
@@ -126,11 +126,6 @@ fn find(
     Err(first.expect("the list of choices is not empty"))
 }
 
-/// What a user can do about an error of the host.
-fn class(error: &HostError) -> Class {
-    if matches!(error, HostError::Io { .. }) { Class::Io } else { Class::Missing }
-}
-
 /// Whether the workflow names an FP8 backend.
 pub(crate) fn is_fp8(section: &PlannedSection) -> bool {
     section.facts["fp8"] == true
@@ -146,18 +141,18 @@ pub(crate) fn recipe(
         return Ok(None);
     }
     let text = |key: &str| facts[key].as_str().unwrap_or_default();
-    let failed = |error: HostError| StageError::new(class(&error), error);
+    let missing = |error: HostError| StageError::missing(error);
     let plugin = Search::new(&engine.plugin_paths, &[])
         .find(text("path"))
         .and_then(|found| found.open(&engine.host))
-        .map_err(failed)?;
+        .map_err(missing)?;
     if plugin.digest().to_string() != text("digest") {
         return Err(StageError::failed(format!(
             "{} has changed since the run was planned",
-            plugin.path().display()
+            plugin.found().path.display()
         ))
         .help("Run again."));
     }
     let options = Options(facts["options"].as_object().cloned().unwrap_or_default());
-    plugin.recipe(text("recipe"), &options).map(Some).map_err(failed)
+    plugin.recipe(text("recipe"), &options).map(Some).map_err(missing)
 }

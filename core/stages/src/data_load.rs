@@ -1,6 +1,7 @@
 //! `data.load`: reads a dataset once, checks every row, and counts.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use fp8flow_data::{Format, Records};
@@ -71,7 +72,7 @@ impl StageKind for DataLoad {
         let dropped: u64 = unusable.values().sum();
         let mut summary = format!("{rows} rows, {} usable", rows - dropped);
         for (reason, count) in &unusable {
-            summary += &format!("; {count}: {reason}");
+            let _ = write!(summary, "; {count}: {reason}");
         }
         let info =
             json!({ "path": path, "format": format, "digest": digest, "rows": rows, "unusable": unusable });
@@ -80,7 +81,7 @@ impl StageKind for DataLoad {
 }
 
 fn parse(format: &str) -> Result<Format, StageError> {
-    format.parse().map_err(StageError::bug::<fp8flow_data::DataError>)
+    format.parse().map_err(StageError::bug)
 }
 
 fn digest(path: &Path) -> Result<String, StageError> {
@@ -109,4 +110,9 @@ pub(crate) fn open(artifact: &Artifact) -> Result<Records, StageError> {
 /// Whether the dataset needs no tokenizer.
 pub(crate) fn is_tokens(facts: &Value) -> bool {
     facts["format"] == "tokens"
+}
+
+/// Whether the dataset is documents.
+pub(crate) fn is_text(facts: &Value) -> bool {
+    facts["format"] == "text"
 }

@@ -47,7 +47,7 @@ impl StageKind for DataTokenize {
                 .default("responses")
                 .about("What is trained on in a conversation: answers with their end-of-turn tokens, or everything."),
             Field::integer("cutoff", 2..)
-                .optional("the context of the config.json beside the tokenizer, if there is one; else none")
+                .optional("none for text; else the context of the config.json beside the tokenizer, if there is one")
                 .about("Longer examples lose their end."),
             Field::amount("held_out")
                 .default(0)
@@ -87,7 +87,10 @@ impl StageKind for DataTokenize {
             tokenizer.vocabulary(),
             path.display()
         ));
+        // Documents are cut into blocks, not off.
+        let documents = cx.input("records").is_some_and(|stage| data_load::is_text(&stage.facts));
         if params.get::<Option<u64>>("cutoff").is_none()
+            && !documents
             && let Some(folder) = tokenizer.path().parent()
             && let Ok(config) = ModelConfig::open(folder)
         {

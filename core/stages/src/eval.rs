@@ -96,7 +96,7 @@ impl StageKind for Eval {
         let samples = samples(device, &mut model, &parameters, &set, params.get("samples")).or_fail()?;
         let path = cx.folder().join(FILE);
         let text = serde_json::to_string_pretty(&json!({ "evaluation": found, "samples": samples }))
-            .map_err(StageError::bug::<serde_json::Error>)?;
+            .map_err(StageError::bug)?;
         fp8flow_flow::atomic::write(&path, (text + "\n").as_bytes())
             .map_err(|error| StageError::io(&path, error))?;
         let line = evaluation_line(&found);

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::data_tokenize;
 use crate::failure::OrFail as _;
-use crate::layers_filter::{self, LAYERS};
+use crate::layers_filter;
 use crate::model::{self, MODEL};
 use crate::{Engine, backend};
 
@@ -64,9 +64,7 @@ impl StageKind for Train {
         fields::check(cx);
         model::check_vocabulary(cx);
         let backend = cx.section(backend::SECTION);
-        if cx.params().get::<Option<&str>>("layers").is_none()
-            && backend.is_some_and(|section| backend::is_fp8(section))
-        {
+        if cx.params().get::<Option<&str>>("layers").is_none() && backend.is_some_and(backend::is_fp8) {
             cx.error("uses", "the workflow names an FP8 backend, but this stage no `layers`").help(
                 "Add `layers = \"…\"` with the name of a `layers.filter` stage, or set `plugin = \"none\"` in [backend].",
             );
@@ -105,7 +103,7 @@ impl StageKind for Train {
             ));
         }
 
-        let decisions = self.decisions(cx)?;
+        let decisions = decisions(cx)?;
         let section = cx.section(backend::SECTION);
         let recipe = if decisions.is_empty() { None } else { backend::recipe(&self.engine, section)? };
         let mut job_settings = settings.train;
@@ -160,30 +158,29 @@ impl StageKind for Train {
     }
 }
 
-impl Train {
-    /// Name and decision of every linear layer; empty without `layers`.
-    fn decisions(&self, cx: &StageCx<'_>) -> Result<Vec<(String, Decision)>, StageError> {
-        let Some(layers) = cx.optional_input("layers") else { return Ok(Vec::new()) };
-        debug_assert_eq!(layers.kind, LAYERS);
-        let plan = layers_filter::read(&layers.dir)?;
-        Ok(plan.layers.into_iter().map(|layer| (layer.facts.name, layer.decision)).collect())
-    }
+/// Name and decision of every linear layer; empty without `layers`.
+fn decisions(cx: &StageCx<'_>) -> Result<Vec<(String, Decision)>, StageError> {
+    let Some(layers) = cx.optional_input("layers") else { return Ok(Vec::new()) };
+    let plan = layers_filter::read(&layers.dir)?;
+    Ok(plan.layers.into_iter().map(|layer| (layer.facts.name, layer.decision)).collect())
 }
 
-/// `set` as blocks of `length` tokens.
+/// `set` as blocks of `length` tokens, each document with its end token.
 fn blocks(
     cx: &StageCx<'_>,
     set: &TokenSet,
     length: usize,
     config: &ModelConfig,
 ) -> Result<TokenSet, StageError> {
-    let end = config.eos_token_ids.first().copied().ok_or_else(|| {
-        StageError::failed("the model's config.json names no `eos_token_id`, which documents end with")
-            .help("Add `eos_token_id` to the configuration.")
-    })?;
-    let (blocks, report) = set.blocks(length, end).or_fail()?;
-    cx.say(format!("{} documents: {report}", set.len()));
-    Ok(blocks)
+    let known = |end: &u32| (*end as usize) < set.vocabulary();
+    let blocks = set.blocks(length, config.eos_token_ids.first().copied().filter(known)).or_fail()?;
+    cx.say(format!(
+        "{} documents in {} blocks of {length} tokens; the last {} tokens do not fill one",
+        set.len(),
+        blocks.set.len(),
+        blocks.left_out
+    ));
+    Ok(blocks.set)
 }
 
 /// What every bit of the run depends on: the workflow's identity, this stage, the decisions and the recipe.

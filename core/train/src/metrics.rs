@@ -42,7 +42,7 @@ impl Line for StepMetrics {
 pub(crate) struct Lines<T> {
     path: PathBuf,
     file: File,
-    pub(crate) lines: Vec<T>,
+    pub(crate) all: Vec<T>,
 }
 
 impl<T: Line> Lines<T> {
@@ -69,13 +69,13 @@ impl<T: Line> Lines<T> {
         }
         file.set_len(end).map_err(io("cut"))?;
         std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(end)).map_err(io("seek in"))?;
-        Ok(Self { path: path.to_owned(), file, lines })
+        Ok(Self { path: path.to_owned(), file, all: lines })
     }
 
     pub(crate) fn append(&mut self, line: T) -> Result<(), TrainError> {
         let text = serde_json::to_string(&line).expect("plain data becomes JSON") + "\n";
         self.file.write_all(text.as_bytes()).map_err(TrainError::io(&self.path, "write"))?;
-        self.lines.push(line);
+        self.all.push(line);
         Ok(())
     }
 
@@ -98,13 +98,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let mut file = Lines::open(&path, 0).unwrap();
-        assert!(file.lines.is_empty());
+        assert!(file.all.is_empty());
         (1..=5).for_each(|step| file.append(metrics(step)).unwrap());
         drop(file);
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\":6,").unwrap();
 
         let mut file = Lines::open(&path, 3).unwrap();
-        assert_eq!(file.lines, [metrics(1), metrics(2), metrics(3)]);
+        assert_eq!(file.all, [metrics(1), metrics(2), metrics(3)]);
         file.append(metrics(4)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 4);

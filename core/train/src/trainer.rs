@@ -159,8 +159,8 @@ pub fn train(
     }
     Ok(Trained {
         checkpoint,
-        metrics: run.metrics.lines,
-        evaluations: run.evaluations.lines,
+        metrics: run.metrics.all,
+        evaluations: run.evaluations.all,
         steps_here: run.done - started_at,
         parameters: run.parameters,
         decoder: run.job.decoder,
@@ -301,7 +301,7 @@ impl<'a> Run<'a> {
 
     /// Evaluates the held-out examples, if there are any, unless this was done after this very step.
     fn evaluate(&mut self) -> Result<(), TrainError> {
-        let known = self.evaluations.lines.last().is_some_and(|line| line.step == self.done);
+        let known = self.evaluations.all.last().is_some_and(|line| line.step == self.done);
         if self.job.held_out.is_empty() || known {
             return Ok(());
         }

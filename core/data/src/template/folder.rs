@@ -65,8 +65,8 @@ impl Folder {
             .map(|(id, _)| id)
             .collect();
         specials.sort_unstable();
-        let names = tokenizer.names().iter().map(|(name, text)| (name.clone(), Jinja::from(text.as_str())));
-        Ok(Self { environment, marked, specials, names: names.collect() })
+        let names = Jinja::from_pairs(tokenizer.names().iter().cloned());
+        Ok(Self { environment, marked, specials, names })
     }
 
     pub(super) fn encode(&self, conversation: &Conversation) -> Result<Encoded, String> {
