@@ -1,9 +1,10 @@
 //! What happens in a run, as it happens: one stream for the terminal, for `--json` and for `events.jsonl`.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::Class;
+use crate::journal::now;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -127,6 +128,19 @@ pub enum Event {
         /// The process's exit code.
         exit_code: u8,
     },
+}
+
+impl Event {
+    /// The event as one line of JSON, without the newline: the `time` first, then its fields. `events.jsonl` and
+    /// `--json` are made of such lines.
+    pub fn line(&self) -> String {
+        let mut line = Map::new();
+        line.insert("time".into(), now().into());
+        if let Ok(Value::Object(fields)) = serde_json::to_value(self) {
+            line.extend(fields);
+        }
+        Value::Object(line).to_string()
+    }
 }
 
 /// Receives the events of a run, in order, from any thread.

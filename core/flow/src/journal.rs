@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::{Error, Event, Observer};
 
 /// Progress is for those who watch: the file keeps one such line a second, and the last one of a stage.
@@ -70,14 +68,8 @@ impl State {
         if self.broken {
             return Ok(());
         }
-        let mut line = serde_json::Map::new();
-        line.insert("time".into(), now().into());
-        if let Value::Object(fields) = serde_json::to_value(event)? {
-            line.extend(fields);
-        }
-        let mut line = serde_json::to_vec(&line)?;
-        line.push(b'\n');
-        self.file.write_all(&line)
+        let line = event.line() + "\n";
+        self.file.write_all(line.as_bytes())
     }
 }
 

@@ -468,7 +468,9 @@ fn everything_is_found_at_once_in_the_order_of_the_file() {
     let found: Vec<(String, u64)> = findings
         .json()
         .iter()
-        .map(|finding| (finding["code"].as_str().unwrap().into(), finding["line"].as_u64().unwrap()))
+        .map(|finding| {
+            (finding["code"].as_str().expect("it is there").into(), finding["line"].as_u64().unwrap())
+        })
         .collect();
     let expected = [
         ("F0102", 3),
@@ -492,7 +494,8 @@ fn the_class_is_of_all_errors_or_invalid() {
 #[test]
 fn a_warning_does_not_stop_the_plan() {
     let folder = toys::folder();
-    let plan = toys::plan(&folder, &GOOD.replacen("held_out", "cutoff = 4\nheld_out", 1), &[]).unwrap();
+    let plan =
+        toys::plan(&folder, &GOOD.replacen("held_out", "cutoff = 4\nheld_out", 1), &[]).expect("it is there");
     assert_eq!(plan.warnings.errors(), 0);
     assert_eq!(plan.warnings.json()[0]["level"], "warning");
     assert_eq!(plan.warnings.json()[0]["line"], 15);
@@ -501,11 +504,13 @@ fn a_warning_does_not_stop_the_plan() {
 #[test]
 fn a_file_that_cannot_be_read_says_so() {
     let folder = toys::folder();
-    let read = |name: &str| fp8flow_flow::Workflow::read(&folder.path().join(name), [""; 0]).unwrap_err();
+    let read = |name: &str| {
+        fp8flow_flow::Workflow::read(&folder.path().join(name), [""; 0]).expect_err("it is refused")
+    };
     let error = read("absent.toml");
     assert!(error.to_string().contains("cannot read the workflow"), "{error}");
     assert_eq!(error.class().exit_code(), 3);
-    std::fs::write(folder.path().join("latin.toml"), b"name = \"\xe4\"").unwrap();
+    std::fs::write(folder.path().join("latin.toml"), b"name = \"\xe4\"").expect("it is there");
     assert_eq!(read("latin.toml").class().exit_code(), 3);
     assert_eq!(read(".").class().exit_code(), 3);
 }

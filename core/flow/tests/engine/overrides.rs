@@ -7,10 +7,10 @@ use crate::toys::{self, GOOD, said};
 
 /// The values of a stage or section after `sets`.
 fn values(name: &str, sets: &[&str]) -> serde_json::Value {
-    let plan = toys::plan(&toys::folder(), GOOD, sets).unwrap();
+    let plan = toys::plan(&toys::folder(), GOOD, sets).expect("it is there");
     let params = plan.stage(name).map(|stage| &stage.params);
     let params = params.or_else(|| plan.section(name).map(|section| &section.params));
-    params.unwrap().json().clone().into()
+    params.expect("it is there").json().clone().into()
 }
 
 #[test]
@@ -39,9 +39,9 @@ fn a_bare_word_is_a_string() {
 fn a_key_that_the_file_lacks_can_be_given() {
     assert_eq!(values("records", &["stages.records.format=alpaca"])["format"], "alpaca");
     assert_eq!(values("backend", &["backend.options.round=up"])["options"], json!({ "round": "up" }));
-    let second =
-        toys::plan(&toys::folder(), GOOD, &["stages.second={uses=\"model.init\", width=8}"]).unwrap();
-    assert_eq!(second.stage("second").unwrap().facts["width"], 8);
+    let second = toys::plan(&toys::folder(), GOOD, &["stages.second={uses=\"model.init\", width=8}"])
+        .expect("it is there");
+    assert_eq!(second.stage("second").expect("it is there").facts["width"], 8);
 }
 
 #[test]

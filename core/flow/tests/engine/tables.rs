@@ -49,7 +49,7 @@ fn the_pages_have_a_row_a_key() {
     ] {
         assert!(page.contains(row), "{row}\n{page}");
     }
-    let help = docs::text(&registry, "train.sft").unwrap();
+    let help = docs::text(&registry, "train.sft").expect("it is there");
     assert!(
         help.contains("  optimizer.lr\n      Learning rate.\n      a number above 0; `0.00005`\n"),
         "{help}"
@@ -58,7 +58,7 @@ fn the_pages_have_a_row_a_key() {
 
 #[test]
 fn the_plan_writes_every_default_out() {
-    let plan = toys::plan(&toys::folder(), GOOD, &[]).unwrap();
+    let plan = toys::plan(&toys::folder(), GOOD, &[]).expect("it is there");
     let json = plan.json();
     assert_eq!(json["name"], "toy");
     assert_eq!(json["sections"]["workflow"]["params"], json!({ "name": "toy", "seed": 7, "device": "auto" }));
@@ -67,12 +67,12 @@ fn the_plan_writes_every_default_out() {
     assert_eq!(train["params"]["checkpoint"], json!({ "every_steps": 1 }));
     assert_eq!(train["inputs"], json!({ "model": "model", "tokens": "tokens" }));
     assert_eq!(train["facts"], json!({ "model_width": 64 }));
-    assert_eq!(plan.stage("model").unwrap().lines, ["a model of width 64"]);
+    assert_eq!(plan.stage("model").expect("it is there").lines, ["a model of width 64"]);
 }
 
 #[test]
 fn identity_is_of_values_and_not_of_their_spelling() {
-    let identity = |text: &str| toys::plan(&toys::folder(), text, &[]).unwrap().identity;
+    let identity = |text: &str| toys::plan(&toys::folder(), text, &[]).expect("it is there").identity;
     let good = identity(GOOD);
     assert_eq!(good, identity(&GOOD.replacen("lr = 1e-3", "lr = 0.001, kind = \"adamw\"", 1)));
     assert_eq!(good, identity(&GOOD.replacen("steps = 4", "steps = 4\ncheckpoint = { every_steps = 9 }", 1)));
@@ -83,16 +83,18 @@ fn identity_is_of_values_and_not_of_their_spelling() {
 
 #[test]
 fn stages_run_after_their_inputs_and_otherwise_in_the_order_of_the_file() {
-    let (before, export) = GOOD.split_at(GOOD.find("[stages.export]").unwrap());
-    let (sections, stages) = before.split_at(before.find("[stages.records]").unwrap());
-    let plan = toys::plan(&toys::folder(), &format!("{sections}{export}\n{stages}"), &[]).unwrap();
+    let (before, export) = GOOD.split_at(GOOD.find("[stages.export]").expect("it is there"));
+    let (sections, stages) = before.split_at(before.find("[stages.records]").expect("it is there"));
+    let plan =
+        toys::plan(&toys::folder(), &format!("{sections}{export}\n{stages}"), &[]).expect("it is there");
     let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
     assert_eq!(names, ["records", "tokens", "model", "train", "export"]);
     // A stage that needs nothing stands where it is written.
-    let (head, model) = GOOD.split_at(GOOD.find("[stages.model]").unwrap());
-    let (model, rest) = model.split_at(model.find("[stages.train]").unwrap());
-    let (sections, stages) = head.split_at(head.find("[stages.records]").unwrap());
-    let plan = toys::plan(&toys::folder(), &format!("{sections}{model}{stages}{rest}"), &[]).unwrap();
+    let (head, model) = GOOD.split_at(GOOD.find("[stages.model]").expect("it is there"));
+    let (model, rest) = model.split_at(model.find("[stages.train]").expect("it is there"));
+    let (sections, stages) = head.split_at(head.find("[stages.records]").expect("it is there"));
+    let plan =
+        toys::plan(&toys::folder(), &format!("{sections}{model}{stages}{rest}"), &[]).expect("it is there");
     assert_eq!(plan.stages[0].name, "model");
 }
 
