@@ -1,1 +1,78 @@
-//! The `fp8flow` command line.
+//! The `fp8flow` command line: arguments, progress, diagnostics, exit codes.
+//!
+//! It decides nothing about training. A command reads a workflow, asks `fp8flow-flow` for a plan with the stages of
+//! `fp8flow-stages`, and shows what comes back: findings as rustc shows them, a run as bars on a terminal, as plain lines
+//! elsewhere, as JSON under `--json`. What is asked for goes to stdout; progress bars, logs and errors go to stderr.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | 0 | done |
+//! | 1 | a stage failed; running it again gives the same |
+//! | 2 | the command line is wrong |
+//! | 3 | the workflow is not valid; nothing was started |
+//! | 69 | a backend or device is missing |
+//! | 70 | a bug of fp8flow or of a plugin |
+//! | 74 | a file cannot be read or written |
+//! | 75 | interrupted, state saved: run again to go on |
+//! | 130, 143 | a second signal: left at once |
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod engine;
+mod failure;
+mod human;
+mod logging;
+mod plan_text;
+mod screen;
+mod signals;
+
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use fp8flow_flow::Class;
+
+use crate::args::Args;
+use crate::screen::Screen;
+
+/// The whole program: [`run`] with logging, and a panic as exit code 70.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Args::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed pipe is nobody's fault.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let screen = Screen::new(arguments.common.json);
+    logging::start(&arguments.common, &screen);
+    let code = catch_unwind(AssertUnwindSafe(|| execute(arguments, &screen)));
+    ExitCode::from(code.unwrap_or(Class::Bug.exit_code()))
+}
+
+/// Runs the command that `arguments` (the program's name first) ask for, and returns its exit code.
+pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> u8 {
+    match Args::try_parse_from(arguments) {
+        Ok(arguments) => {
+            let screen = Screen::new(arguments.common.json);
+            execute(arguments, &screen)
+        }
+        Err(error) => {
+            let _ = error.print();
+            u8::try_from(error.exit_code()).unwrap_or(2)
+        }
+    }
+}
+
+fn execute(arguments: Args, screen: &Screen) -> u8 {
+    match commands::execute(arguments, screen) {
+        Ok(()) => 0,
+        Err(failure) => {
+            failure.show(screen);
+            failure.exit_code()
+        }
+    }
+}

@@ -1,1 +1,82 @@
-//! The workflow engine: TOML to typed plan to resumable run.
+//! The workflow engine: TOML to typed plan to resumable run. It knows no stage by name.
+//!
+//! Three steps, each of which hands on only what is whole:
+//!
+//! * a [`Workflow`] is text with what `--set` laid over it, in a tree in which every key and value knows its place;
+//! * a [`Plan`] is checked: every key against one table of [`Field`]s, every edge against the stage it names, every
+//!   part by the stage itself. Everything that is wrong is found at once ([`Findings`]), and nothing has started;
+//! * a [`Run`] is a folder with a lock. A stage that is done is proven by the digests of its files and not done again;
+//!   one that was left in the middle is called again with its folder as it is.
+//!
+//! Whoever builds the engine registers [`Section`]s and [`StageKind`]s in a [`Registry`]; the same field tables give the
+//! JSON Schema ([`schema::of_workflow`]) and the reference pages ([`docs::markdown`]). What happens is told in one
+//! stream of [`Event`]s.
+//!
+//! ```no_run
+//! use fp8flow_flow::{Registry, Run, RunOptions, Workflow};
+//! use std::sync::Arc;
+//!
+//! # fn main() -> Result<(), fp8flow_flow::Error> {
+//! let registry = Registry::new(); // .stage(DataLoad).stage(…)
+//! let workflow = Workflow::read("workflow.toml".as_ref(), ["stages.train.steps=10"])?;
+//! let plan = workflow.plan(&registry)?;
+//! let run = Run::open(&plan, RunOptions::default())?;
+//! let finished = run.execute(&registry, Arc::new(|event: &_| println!("{event:?}")), &Arc::default())?;
+//! println!("{}", finished.folder.display());
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod artifact;
+pub mod atomic;
+mod birth;
+mod check;
+mod class;
+mod context;
+pub mod digest;
+pub mod docs;
+mod draft;
+mod edges;
+mod error;
+mod event;
+mod field;
+mod findings;
+mod graph;
+mod job;
+mod journal;
+mod kind;
+mod lock;
+mod manifest;
+mod overrides;
+mod params;
+mod place;
+mod plan;
+mod plan_context;
+mod planner;
+mod record;
+mod registry;
+mod run;
+pub mod schema;
+mod source;
+mod stage;
+mod suggest;
+mod syntax;
+mod workflow;
+
+pub use artifact::{Artifact, Outcome};
+pub use class::Class;
+pub use context::{Reporter, StageCx};
+pub use error::{Error, StageError};
+pub use event::{Event, Observer};
+pub use field::{Field, Kind, Presence, above};
+pub use findings::{Findings, code};
+pub use params::{Amount, FromParam, Params};
+pub use plan::{Plan, PlannedSection, PlannedStage};
+pub use plan_context::{Issue, PlanCx};
+pub use record::{Record, Status, runs};
+pub use registry::Registry;
+pub use run::{Finished, Run, RunOptions};
+pub use stage::{Planned, Section, StageKind};
+pub use workflow::Workflow;

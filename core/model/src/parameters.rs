@@ -90,6 +90,11 @@ pub fn parameter_specs(config: &ModelConfig) -> Vec<ParameterSpec> {
     specs
 }
 
+/// Where the parameter called `name` stands.
+pub(crate) fn position(specs: &[ParameterSpec], name: &str) -> Option<usize> {
+    specs.iter().position(|spec| spec.name == name)
+}
+
 /// One f32 tensor for every parameter, in the order of [`parameter_specs`]: masters, gradients or moments.
 #[derive(Debug)]
 pub struct Parameters {
@@ -120,7 +125,7 @@ impl Parameters {
 
     /// Where the parameter called `name` stands.
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.specs.iter().position(|spec| spec.name == name)
+        position(&self.specs, name)
     }
 
     /// Every parameter with its specification.

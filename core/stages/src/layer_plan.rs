@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use fp8flow_model::OUTPUT_HEAD;
 use fp8flow_sdk::{Decision, LayerFacts, Precision, Recipe};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,7 @@ impl LayerPlan {
         let layers = layers.into_iter().map(|facts| {
             let decision = match (rule.objection(&facts), recipe) {
                 (Some(reason), _) => high(reason),
+                _ if facts.name == OUTPUT_HEAD => high("the output head is part of the loss".into()),
                 (None, None) => high("no FP8 backend (plugin = \"none\")".into()),
                 (None, Some(recipe)) => recipe.decide(&facts),
             };
@@ -93,7 +95,11 @@ impl LayerPlan {
         );
         for row in self.folded() {
             let precision = if row.fp8 { "fp8" } else { "high" };
-            let _ = writeln!(out, "  {precision:<5}{:<44}{:>6} × {:<7}{}", row.name, row.out, row.in_, row.reason);
+            let _ = writeln!(
+                out,
+                "  {precision:<5}{:<44}{:>6} × {:<7}{}",
+                row.name, row.out, row.in_, row.reason
+            );
         }
         out
     }
@@ -172,7 +178,10 @@ mod tests {
     }
 
     fn rule() -> FilterRule {
-        FilterRule { skip: ["embed", "lm_head", "output", "classifier"].map(String::from).into(), multiple_of: 16 }
+        FilterRule {
+            skip: ["embed", "lm_head", "output", "classifier"].map(String::from).into(),
+            multiple_of: 16,
+        }
     }
 
     struct Always;
@@ -233,8 +242,9 @@ mod tests {
 
     #[test]
     fn blocks_that_are_alike_share_a_line() {
-        let layers =
-            (0..4).map(|b| layer(&format!("model.layers.{b}.mlp.up_proj"), Some(b), 64, if b == 2 { 48 } else { 64 }));
+        let layers = (0..4).map(|b| {
+            layer(&format!("model.layers.{b}.mlp.up_proj"), Some(b), 64, if b == 2 { 48 } else { 64 })
+        });
         let table = LayerPlan::decide(layers.collect(), &rule(), Some(&Always)).table();
         assert!(table.contains("model.layers.{0-1,3}.mlp.up_proj"), "{table}");
         assert!(table.contains("model.layers.2.mlp.up_proj"), "{table}");

@@ -1,1 +1,52 @@
 //! The built-in stages.
+//!
+//! | kind | makes | does |
+//! | --- | --- | --- |
+//! | `data.load` | `records` | reads a dataset and checks every row |
+//! | `data.tokenize` | `tokens` | template, labels, cutoff, held-out part |
+//! | `model.load`, `model.init` | `model` | a Hugging Face folder; fresh weights for a configuration |
+//! | `layers.filter` | `layers` | FP8 or not for every linear layer, with the reason |
+//! | `train.sft`, `train.pt` | `model` | the training loop, resumable |
+//! | `eval` | `evaluation` | loss, perplexity, exact match, samples |
+//! | `checkpoint.export` | `model` | a folder that Hugging Face tools load |
+//!
+//! Each is a file: its keys, what `plan` says of it, what it does. They share the artifact kinds and nothing else;
+//! the work itself is in the crates below. [`registry`] hands them to the engine.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod checkpoint_export;
+mod data_load;
+mod data_tokenize;
+mod device;
+mod engine;
+mod eval;
+mod failure;
+mod layer_plan;
+mod layers_filter;
+mod model;
+mod model_init;
+mod model_load;
+mod train;
+
+use fp8flow_flow::Registry;
+
+pub use engine::Engine;
+pub use layer_plan::{FilterRule, LayerPlan, PlannedLayer};
+
+/// Every section and stage of a workflow, on `engine`.
+pub fn registry(engine: &Engine) -> Registry {
+    let train = |task| train::Train { engine: engine.clone(), task };
+    Registry::new()
+        .section(device::WorkflowDevice)
+        .section(backend::Backend(engine.clone()))
+        .stage(data_load::DataLoad)
+        .stage(data_tokenize::DataTokenize(engine.clone()))
+        .stage(model_load::ModelLoad)
+        .stage(model_init::ModelInit(engine.clone()))
+        .stage(layers_filter::LayersFilter(engine.clone()))
+        .stage(train(train::Task::FineTune))
+        .stage(train(train::Task::PreTrain))
+        .stage(eval::Eval(engine.clone()))
+        .stage(checkpoint_export::CheckpointExport(engine.clone()))
+}

@@ -6,6 +6,8 @@
 //!
 //! The CPU functions are the specification of every other device's kernels of the same name.
 
+pub mod arena;
+pub mod bytes;
 mod cpu;
 pub mod device;
 mod element;
@@ -14,6 +16,8 @@ mod parts;
 mod scratch;
 pub mod tensor;
 
+pub use arena::Arena;
+pub use bytes::Bytes;
 pub use cpu::CpuDevice;
 pub use device::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation};
 pub use tensor::{DType, Tensor};

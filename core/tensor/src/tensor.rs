@@ -132,6 +132,14 @@ impl Tensor {
         }
     }
 
+    /// Sets every element in use to zero.
+    pub fn clear(&mut self) {
+        match self.elements_mut() {
+            ElementsMut::F32(x) => x.fill(0.0),
+            ElementsMut::Bf16(x) => x.fill(bf16::ZERO),
+        }
+    }
+
     /// The elements of a bf16 tensor, to write.
     ///
     /// # Panics

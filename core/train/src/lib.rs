@@ -1,1 +1,29 @@
 //! The training loop: optimizer, schedule, checkpoints, metrics, evaluation.
+//!
+//! [`train`] turns a [`Job`] (a [`fp8flow_model::Decoder`], examples, settings and a folder) into a final checkpoint.
+//! It starts where the newest whole checkpoint in the folder stands, so that a run which was killed and started again
+//! ends with the same bytes as one that was not. Everything that a bit depends on is a function of the settings and the
+//! step's number; there is no other state than masters, moments and what the recipe keeps.
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+mod error;
+pub mod evaluation;
+pub mod gradient_tree;
+pub mod metrics;
+pub mod optimizer;
+pub mod proof;
+pub mod schedule;
+pub mod trainer;
+
+pub use checkpoint::{Checkpoint, Checkpoints};
+pub use error::TrainError;
+pub use evaluation::{Evaluated, Evaluation, Sample, evaluate, generate, samples};
+pub use gradient_tree::Accumulation;
+pub use metrics::StepMetrics;
+pub use optimizer::{Decayed, OptimizerConfig};
+pub use schedule::{Decay, Schedule, Warmup};
+pub use trainer::{
+    CHECKPOINTS, EVALUATIONS, Job, METRICS, TrainConfig, Trained, Watcher, check_fit, largest_micro_batch,
+    train,
+};

@@ -88,3 +88,5 @@ impl Backend for TorchaoRowwise {
         Some(Box::new(primitives::Primitives::new(host.clone())))
     }
 }
+
+fp8flow_sdk::export_backend!(TorchaoRowwise, recipes = ["rowwise", "tensorwise", "rowwise_with_gw_hp"]);

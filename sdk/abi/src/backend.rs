@@ -47,6 +47,13 @@ pub trait Recipe: Send {
     fn restore(&mut self, state: &StateDict) -> Result<()> {
         state.expect_empty()
     }
+
+    /// Fails if a call whose signature has no error (`describe`, `decide`, `memory`, `counters`, …) has failed, in this
+    /// recipe or its layers. That happens at the border to a loaded plugin only; authors leave it as it is. The engine
+    /// asks after it has planned, and before it believes counters.
+    fn healthy(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// One linear layer `y = x·Wᵀ`, with `x: [M, K]`, `W: [N, K]`, `y: [M, N]`. Bias is the engine's.

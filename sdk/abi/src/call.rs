@@ -17,7 +17,8 @@ pub enum Pass {
 }
 
 /// Bytes for M tokens; each region starts at a multiple of 64.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Memory {
     /// Kept from forward to backward, one region for the whole [`Group`].
     pub shared_saved: usize,

@@ -1,5 +1,7 @@
 //! The options of a recipe: a schema that the engine validates, prints and documents, and the values it hands over.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -54,6 +56,40 @@ pub enum OptionKind {
         /// The words.
         values: Vec<String>,
     },
+}
+
+impl OptionKind {
+    /// `value` as an option of this kind holds it, if it is of the type and in the range: whole numbers are numbers.
+    pub fn admit(&self, value: &serde_json::Value) -> Option<serde_json::Value> {
+        let fits = match self {
+            Self::Bool => value.is_boolean(),
+            Self::Integer { min, max } => value.as_i64().is_some_and(|x| (*min..=*max).contains(&x)),
+            Self::Choice { values } => values.iter().any(|word| value == word),
+            Self::Number { min, max } => {
+                let number = value.as_f64().filter(|x| (*min..=*max).contains(x))?;
+                return serde_json::Number::from_f64(number).map(Into::into);
+            }
+        };
+        fits.then(|| value.clone())
+    }
+}
+
+/// As the end of "expected …".
+impl fmt::Display for OptionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool => f.write_str("true or false"),
+            Self::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::Number { min, max } => write!(f, "a number from {min} to {max}"),
+            Self::Choice { values } => {
+                for (i, word) in values.iter().enumerate() {
+                    let before = if i == 0 { "" } else { " | " };
+                    write!(f, "{before}\"{word}\"")?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The values of a recipe's options, complete and checked.

@@ -2,12 +2,13 @@
 
 use std::marker::PhantomData;
 
+use abi_stable::StableAbi;
 use fp8flow_kernels::{Elements, ElementsMut, Fp8, Matrix, bf16};
 
 use crate::{Error, Result};
 
 /// An element type; open, so that later versions can add to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, StableAbi)]
 #[repr(transparent)]
 pub struct DType(pub u32);
 
@@ -52,7 +53,7 @@ impl DType {
 }
 
 /// Where a tensor's memory lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, StableAbi)]
 #[repr(C)]
 pub struct DeviceId {
     /// 0 for the CPU, 1 for CUDA; open.
@@ -69,7 +70,7 @@ impl DeviceId {
 }
 
 /// A tensor of up to four dimensions as plain data. This layout is part of the ABI and never changes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, StableAbi)]
 #[repr(C)]
 pub struct RawTensor {
     /// Address of element 0.
@@ -179,7 +180,7 @@ impl<'a> TensorRef<'a> {
         let len = self.raw.dense_len()?;
         // SAFETY: dense CPU memory of `len` elements of this type, valid for `'a` (see `new`, `from_raw`); `dense_len`
         // has checked device, strides and alignment.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, clippy::cast_ptr_alignment)]
         unsafe {
             Ok(match self.raw.dtype {
                 DType::F32 => Elements::F32(std::slice::from_raw_parts(self.raw.data.cast(), len)),
@@ -264,7 +265,7 @@ impl<'a> TensorMut<'a> {
     pub fn elements_mut(&mut self) -> Result<ElementsMut<'_>> {
         let len = self.raw.dense_len()?;
         // SAFETY: as in `TensorRef::elements`, and exclusive through `&mut self`.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, clippy::cast_ptr_alignment)]
         unsafe {
             Ok(match self.raw.dtype {
                 DType::F32 => ElementsMut::F32(std::slice::from_raw_parts_mut(self.raw.data.cast(), len)),
@@ -309,7 +310,7 @@ impl RawTensor {
             len = len.checked_mul(self.shape[i]).ok_or_else(|| Error::invalid("the shape overflows"))?;
         }
         let size = self.dtype.size().max(1);
-        if self.data.is_null() || self.data.addr() % size != 0 {
+        if self.data.is_null() || !self.data.addr().is_multiple_of(size) {
             return Err(Error::invalid("the tensor's address is null or misaligned"));
         }
         Ok(len as usize)

@@ -1,0 +1,150 @@
+//! The arguments of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+/// Fine-tunes language models in FP8 from a TOML workflow.
+#[derive(Debug, Parser)]
+#[command(name = "fp8flow", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Default, Group)]
+pub(crate) struct Common {
+    /// Write JSON to stdout: events, one a line, or one object.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more: once for what happens, twice for details. FP8FLOW_LOG refines it (`fp8flow_host=debug`).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say only what matters: warnings, errors, the report.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Threads to compute with; all there are by default. The result is the same for any number.
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// A folder of plugins, or a plugin's library, to look at first. May be given several times.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) plugin_path: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a workflow, or go on with its newest unfinished run.
+    Run(RunArgs),
+    /// Say everything that is wrong with a workflow; start nothing.
+    Check(WorkflowArgs),
+    /// Show what a workflow would do: stages, values, FP8 or not for every layer; start nothing.
+    Plan(WorkflowArgs),
+    /// Backend plugins: what is installed, and what it can do.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Print the JSON Schema of workflows, or their reference.
+    Schema(SchemaArgs),
+    /// Write a workflow to begin with.
+    Init(InitArgs),
+}
+
+/// A workflow with what is laid over it.
+#[derive(Debug, Group)]
+pub(crate) struct WorkflowArgs {
+    /// The workflow's file.
+    #[arg(value_name = "WORKFLOW")]
+    pub(crate) file: PathBuf,
+    /// Another value for a key: `--set stages.train.optimizer.lr=1e-4`. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArgs,
+    /// The folder of runs; `runs` beside the workflow by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runs: Option<PathBuf>,
+    /// Begin a run of its own even if there is an unfinished one.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Every plugin in the places that are searched; no library is opened.
+    List,
+    /// All about one plugin: file, digest, recipes with their options.
+    Show {
+        /// Its name, or the path of its library.
+        name: String,
+    },
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct SchemaArgs {
+    /// Only this kind of stage, such as `train.sft`.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) stage: Option<String>,
+    /// As what.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: SchemaFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaFormat {
+    /// JSON Schema, draft 4, for editors.
+    #[default]
+    Json,
+    /// The reference pages.
+    Markdown,
+    /// For the terminal.
+    Text,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct InitArgs {
+    /// The folder to write into.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// What to begin with.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) template: Template,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Template {
+    /// Fine-tune a Hugging Face folder on a dataset of yours.
+    #[default]
+    Sft,
+    /// Train a small model from scratch, its data included: runs at once.
+    Quickstart,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn common_arguments_stand_before_or_after_the_command() {
+        for line in ["fp8flow --json --threads 2 run w.toml", "fp8flow run w.toml --threads 2 --json"] {
+            let args = Args::try_parse_from(line.split(' ')).expect("it is well formed");
+            assert!(args.common.json);
+            assert_eq!(args.common.threads, Some(2));
+        }
+        let refused =
+            Args::try_parse_from("fp8flow run w.toml --threads 0".split(' ')).expect_err("no thread");
+        assert_eq!(refused.exit_code(), 2);
+    }
+}

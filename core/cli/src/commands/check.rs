@@ -1,0 +1,25 @@
+//! `fp8flow check`: everything that is wrong with a workflow.
+
+use serde_json::json;
+
+use super::planned;
+use crate::args::{Common, WorkflowArgs};
+use crate::engine::Machine;
+use crate::failure::{Failure, show_warnings};
+use crate::screen::Screen;
+
+pub(super) fn check(common: &Common, args: &WorkflowArgs, screen: &Screen) -> Result<(), Failure> {
+    let machine = Machine::to_look(common)?;
+    let plan = planned(args, &fp8flow_stages::registry(&machine.engine))?;
+    if screen.json() {
+        screen.print(
+            json!({ "event": "checked", "name": plan.name, "warnings": plan.warnings.json() }).to_string(),
+        );
+        return Ok(());
+    }
+    show_warnings(&plan.warnings, screen);
+    if !common.quiet {
+        screen.print(format!("{} is valid: {} stages", args.file.display(), plan.stages.len()));
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! One file a command.
+
+mod check;
+mod init;
+mod plan;
+mod plugin;
+mod run;
+mod schema;
+
+use fp8flow_flow::{Plan, Registry, Workflow};
+
+use crate::args::{Args, Command, WorkflowArgs};
+use crate::failure::Failure;
+use crate::screen::Screen;
+
+/// Does what `arguments` ask for.
+pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
+    let Args { common, command } = arguments;
+    match command {
+        Command::Run(args) => run::run(&common, args, screen),
+        Command::Check(args) => check::check(&common, &args, screen),
+        Command::Plan(args) => plan::plan(&common, &args, screen),
+        Command::Plugin(args) => plugin::plugin(&common, &args, screen),
+        Command::Schema(args) => schema::schema(&common, &args, screen),
+        Command::Init(args) => init::init(&common, &args, screen),
+    }
+}
+
+/// The plan of the workflow that `args` name.
+fn planned(args: &WorkflowArgs, registry: &Registry) -> Result<Plan, Failure> {
+    Ok(Workflow::read(&args.file, &args.set)?.plan(registry)?)
+}

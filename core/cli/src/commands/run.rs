@@ -1,0 +1,39 @@
+//! `fp8flow run`: a workflow, from its beginning or from where it stopped.
+
+use std::sync::Arc;
+
+use fp8flow_flow::{Class, Event, Observer, Run, RunOptions};
+
+use super::planned;
+use crate::args::{Common, RunArgs};
+use crate::engine::Machine;
+use crate::failure::{Failure, show_warnings};
+use crate::human::Human;
+use crate::screen::Screen;
+use crate::signals;
+
+pub(super) fn run(common: &Common, args: RunArgs, screen: &Screen) -> Result<(), Failure> {
+    let machine = Machine::to_compute(common)?;
+    let registry = fp8flow_stages::registry(&machine.engine);
+    let plan = planned(&args.workflow, &registry)?;
+    show_warnings(&plan.warnings, screen);
+    signals::listen(&machine.cancel, screen).map_err(|error| Failure::new(Class::Io, error))?;
+    let options = RunOptions {
+        runs: args.runs,
+        fresh: args.fresh,
+        environment: machine.environment(&plan),
+        binding: Machine::binding(&plan),
+    };
+    let run = Run::open(&plan, options)?;
+    let observer: Arc<dyn Observer> = if screen.json() {
+        let screen = screen.clone();
+        Arc::new(move |event: &Event| screen.print(event.line()))
+    } else {
+        Arc::new(Human::new(screen.clone(), common.quiet))
+    };
+    let finished = run.execute(&registry, observer, &machine.cancel)?;
+    if !screen.json() && !common.quiet {
+        screen.print(format!("everything is in {}", finished.folder.display()));
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What the commands lend the stages: threads, the device, the host of plugins; and what is written down of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use fp8flow_flow::{Class, Plan};
+use fp8flow_host::{Pool, Services};
+use fp8flow_kernels::{Isa, NUMERICS_REVISION, Parallel as _};
+use fp8flow_stages::Engine;
+use fp8flow_tensor::CpuDevice;
+use serde_json::{Value, json};
+
+use crate::args::Common;
+use crate::failure::Failure;
+
+/// The engine with what is known about it.
+pub(crate) struct Machine {
+    pub(crate) engine: Engine,
+    /// Set to stop.
+    pub(crate) cancel: Arc<AtomicBool>,
+    isa: Isa,
+    threads: usize,
+}
+
+impl Machine {
+    /// To look, not to compute: one thread.
+    pub(crate) fn to_look(common: &Common) -> Result<Self, Failure> {
+        Self::with_threads(1, common.plugin_path.clone())
+    }
+
+    /// To compute: the threads that were asked for, or all.
+    pub(crate) fn to_compute(common: &Common) -> Result<Self, Failure> {
+        Self::with_threads(common.threads.map_or(0, usize::from), common.plugin_path.clone())
+    }
+
+    fn with_threads(threads: usize, plugin_paths: Vec<PathBuf>) -> Result<Self, Failure> {
+        let isa = Isa::from_env().map_err(|error| Failure::new(Class::Missing, error))?;
+        let pool = Pool::new(threads).map_err(|error| Failure::new(Class::Failed, error))?;
+        let (pool, cancel) = (Arc::new(pool), Arc::new(AtomicBool::new(false)));
+        let threads = pool.threads();
+        let device = Arc::new(CpuDevice::new(isa, pool.clone()));
+        let host = Services::new(isa, pool, Arc::clone(&cancel)).host();
+        Ok(Self { engine: Engine { device, host, plugin_paths }, cancel, isa, threads })
+    }
+
+    /// Where a run of `plan` takes place, for `run.json`.
+    pub(crate) fn environment(&self, plan: &Plan) -> Value {
+        json!({
+            "argv": std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>(),
+            "fp8flow": env!("CARGO_PKG_VERSION"),
+            "numerics": NUMERICS_REVISION,
+            "os": std::env::consts::OS,
+            "arch": std::env::consts::ARCH,
+            "cpu": cpu(),
+            "isa": self.isa.name(),
+            "threads": self.threads,
+            "device": "cpu",
+            "backend": plan.section("backend").map(|section| &section.facts),
+        })
+    }
+
+    /// What must be the same for an unfinished run of `plan` to go on, because other bits could come of it.
+    pub(crate) fn binding(plan: &Plan) -> Value {
+        let plugin = plan.section("backend").and_then(|section| section.facts.get("digest"));
+        json!({ "device": "cpu", "numerics": NUMERICS_REVISION, "plugin": plugin })
+    }
+}
+
+/// The processor's name, where the system tells.
+fn cpu() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}

@@ -1,0 +1,118 @@
+//! How a command fails: what is shown, and the exit code.
+
+use std::fmt::Display;
+
+use fp8flow_flow::{Class, Error, Findings};
+use fp8flow_host::HostError;
+use serde_json::json;
+
+use crate::screen::Screen;
+
+const RED: &str = "\x1b[1;91m";
+const YELLOW: &str = "\x1b[1;33m";
+const CYAN: &str = "\x1b[1;96m";
+const RESET: &str = "\x1b[0m";
+
+/// Why a command has no result.
+pub(crate) enum Failure {
+    /// The engine says why.
+    Engine(Error),
+    /// Anything else.
+    Other { class: Class, message: String, help: Option<String> },
+}
+
+impl Failure {
+    pub(crate) fn new(class: Class, message: impl Display) -> Self {
+        Self::Other { class, message: message.to_string(), help: None }
+    }
+
+    pub(crate) fn help(self, sentence: impl Into<String>) -> Self {
+        match self {
+            Self::Other { class, message, .. } => Self::Other { class, message, help: Some(sentence.into()) },
+            engine @ Self::Engine(_) => engine,
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Engine(error) => error.class(),
+            Self::Other { class, .. } => *class,
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.class().exit_code()
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Engine(error) => error.to_string(),
+            Self::Other { message, .. } => message.clone(),
+        }
+    }
+
+    fn sentence(&self) -> Option<String> {
+        match self {
+            Self::Engine(error) => error.help(),
+            Self::Other { help, .. } => help.clone(),
+        }
+    }
+
+    /// On stderr for people, or as one object on stdout.
+    pub(crate) fn show(&self, screen: &Screen) {
+        if screen.json() {
+            let findings =
+                if let Self::Engine(Error::Workflow(findings)) = self { findings.json() } else { Vec::new() };
+            let message =
+                if findings.is_empty() { self.message() } else { "the workflow is not valid".into() };
+            let object = json!({
+                "event": "error",
+                "class": self.class(),
+                "exit_code": self.exit_code(),
+                "message": message,
+                "help": self.sentence(),
+                "findings": findings,
+            });
+            return screen.print(object.to_string());
+        }
+        if let Self::Engine(Error::Workflow(findings)) = self {
+            return show_findings(findings, screen);
+        }
+        let (colour, word) =
+            if self.class() == Class::Interrupted { (YELLOW, "stopped") } else { (RED, "error") };
+        screen.complain(format!("{colour}{word}{RESET}: {}", self.message()));
+        if let Self::Engine(Error::Stage { run, .. }) = self {
+            screen.complain(format!("  run: {}", run.display()));
+        }
+        if let Some(help) = self.sentence() {
+            screen.complain(format!("{CYAN}help{RESET}: {help}"));
+        }
+    }
+}
+
+/// Everything that is wrong, and that nothing was started.
+fn show_findings(findings: &Findings, screen: &Screen) {
+    let errors = findings.errors();
+    let plural = if errors == 1 { "" } else { "s" };
+    screen.complain(findings.render(true));
+    screen.complain(format!("\n{errors} error{plural}; nothing was started"));
+}
+
+/// Shows what a person should know although the workflow is valid.
+pub(crate) fn show_warnings(warnings: &Findings, screen: &Screen) {
+    if !warnings.is_empty() && !screen.json() {
+        screen.complain(warnings.render(true));
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::new(Class::Missing, error)
+    }
+}

@@ -1,0 +1,142 @@
+//! A run for people: a bar for the stage at work on a terminal, plain lines elsewhere.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fp8flow_flow::{Event, Observer};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::screen::Screen;
+
+/// Where there is no bar, progress is a line so often.
+const BETWEEN_LINES: Duration = Duration::from_secs(5);
+
+/// Lines of a stage stand under its heading.
+const INDENT: &str = "      ";
+
+/// Shows the events of a run.
+pub(crate) struct Human {
+    screen: Screen,
+    quiet: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    bar: Option<ProgressBar>,
+    /// When progress was last a line.
+    line: Option<Instant>,
+}
+
+impl Human {
+    pub(crate) fn new(screen: Screen, quiet: bool) -> Self {
+        Self { screen, quiet, state: Mutex::new(State::default()) }
+    }
+
+    fn say(&self, line: impl AsRef<str>) {
+        if !self.quiet {
+            self.screen.print(line);
+        }
+    }
+
+    fn progress(&self, done: u64, total: Option<u64>, unit: &str, message: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.quiet {
+            return;
+        }
+        if self.screen.has_bars() {
+            let bar = state.bar.get_or_insert_with(|| self.screen.bars().add(bar(total, unit)));
+            bar.set_position(done);
+            bar.set_message(message.to_owned());
+            return;
+        }
+        let last = Some(done) == total;
+        if last || state.line.is_none_or(|line| line.elapsed() >= BETWEEN_LINES) {
+            state.line = Some(Instant::now());
+            let of = total.map_or(String::new(), |total| format!(" of {total}"));
+            let comma = if message.is_empty() { "" } else { ", " };
+            self.screen.print(format!("{INDENT}{unit} {done}{of}{comma}{message}"));
+        }
+    }
+
+    fn end_of_stage(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = state.bar.take() {
+            bar.finish_and_clear();
+            self.screen.bars().remove(&bar);
+        }
+        state.line = None;
+    }
+}
+
+fn bar(total: Option<u64>, unit: &str) -> ProgressBar {
+    let template = if total.is_some() {
+        format!("{INDENT}{{bar:24.cyan/blue}} {unit} {{pos}} of {{len}}, {{msg}} ({{eta}} left)")
+    } else {
+        format!("{INDENT}{{spinner}} {unit} {{pos}}, {{msg}} ({{elapsed}})")
+    };
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total.unwrap_or(0)).with_style(style.progress_chars("━╸─"))
+}
+
+impl Observer for Human {
+    fn on(&self, event: &Event) {
+        match event {
+            Event::RunStarted { run, folder, workflow, .. } => {
+                self.say(format!("run {run} of {workflow}, in {folder}"));
+            }
+            Event::RunResumed { run, folder, workflow, reason, .. } => {
+                self.say(format!("run {run} of {workflow} goes on, in {folder}\n{INDENT}{reason}"));
+            }
+            Event::StageStarted { stage, uses, index, of, resumed } => {
+                let again = if *resumed { ", goes on" } else { "" };
+                self.say(format!("[{index}/{of}] {stage} ({uses}{again})"));
+            }
+            Event::StageSkipped { stage, reason } => self.say(format!("[---] {stage}: {reason}")),
+            Event::Progress { done, total, unit, message, .. } => self.progress(*done, *total, unit, message),
+            Event::Said { line, .. } => self.say(format!("{INDENT}{line}")),
+            Event::Warning { stage, message } => {
+                let who = if stage.is_empty() { String::new() } else { format!("{stage}: ") };
+                self.screen.complain(format!("\x1b[1;33mwarning\x1b[0m: {who}{message}"));
+            }
+            Event::StageFinished { seconds, summary, .. } => {
+                self.end_of_stage();
+                let colon = if summary.is_empty() { "" } else { ": " };
+                self.say(format!("{INDENT}done in {}{colon}{summary}", duration(*seconds)));
+            }
+            Event::StageFailed { .. } => self.end_of_stage(),
+            Event::Report { lines } if !lines.is_empty() => {
+                self.screen.print(format!("\n{}\n", lines.join("\n")));
+            }
+            Event::RunFinished { status, seconds, .. } => {
+                self.say(format!("{status} after {}", duration(*seconds)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        _ if seconds < 9.95 => format!("{seconds:.1} s"),
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_are_short() {
+        for (seconds, words) in
+            [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (185.2, "3 min 5 s"), (7800.0, "2 h 10 min")]
+        {
+            assert_eq!(duration(seconds), words);
+        }
+    }
+}

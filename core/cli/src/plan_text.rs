@@ -1,0 +1,57 @@
+//! A plan for people.
+
+use std::fmt::Write as _;
+
+use fp8flow_flow::{Plan, PlannedStage};
+use serde_json::{Map, Value};
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+/// Every section and stage: what it found out, and every value it will use.
+pub(crate) fn text(plan: &Plan) -> String {
+    let mut out =
+        format!("{BOLD}{}{RESET}: {} stages, from {}\n", plan.name, plan.stages.len(), plan.path.display());
+    for section in &plan.sections {
+        let _ = writeln!(out, "\n{BOLD}[{}]{RESET}", section.name);
+        part(&mut out, &section.lines, section.params.json(), &[]);
+    }
+    for (index, stage) in plan.stages.iter().enumerate() {
+        let _ = writeln!(out, "\n{BOLD}{}. {}{RESET}  {}", index + 1, stage.name, way(stage));
+        let edges: Vec<&str> = stage.inputs.iter().map(|(edge, _)| edge.as_str()).collect();
+        part(&mut out, &stage.lines, stage.params.json(), &edges);
+    }
+    let _ = writeln!(out, "\nidentity {}\nnothing was started", &plan.identity[..16]);
+    out
+}
+
+/// `train.sft: model, tokens → model`.
+fn way(stage: &PlannedStage) -> String {
+    let from: Vec<&str> = stage.inputs.iter().map(|(_, name)| name.as_str()).collect();
+    let arrow = if from.is_empty() { "→" } else { " →" };
+    format!("{}: {}{arrow} {}", stage.uses, from.join(", "), stage.produces)
+}
+
+/// Lines, then values; edges are in the heading.
+fn part(out: &mut String, lines: &[String], values: &Map<String, Value>, edges: &[&str]) {
+    for line in lines {
+        let _ = writeln!(out, "   {line}");
+    }
+    let mut pairs = Vec::new();
+    flat("", values, &mut pairs);
+    for (key, value) in pairs.into_iter().filter(|(key, _)| !edges.contains(&key.as_str())) {
+        let _ = writeln!(out, "   {DIM}{key} = {value}{RESET}");
+    }
+}
+
+fn flat(prefix: &str, values: &Map<String, Value>, pairs: &mut Vec<(String, String)>) {
+    for (key, value) in values {
+        match value {
+            Value::Object(inner) => flat(&format!("{prefix}{key}."), inner, pairs),
+            // What has no value is decided by the stage, and said in its lines.
+            Value::Null => {}
+            _ => pairs.push((format!("{prefix}{key}"), value.to_string())),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Being asked to stop: the first signal lets the current step finish and saves, the second leaves at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use crate::screen::Screen;
+
+/// Sets `cancel` at the first SIGINT, SIGTERM or SIGUSR1. At the next SIGINT or SIGTERM the process ends with 128 and the
+/// signal's number. Fails where the system gives no way to listen.
+pub(crate) fn listen(cancel: &Arc<AtomicBool>, screen: &Screen) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
+    let (cancel, screen) = (Arc::clone(cancel), screen.clone());
+    let wait = move || {
+        for signal in signals.forever() {
+            if !cancel.swap(true, Ordering::Relaxed) {
+                screen.complain("stopping: the current step is finished and saved; once more leaves at once");
+            } else if signal != SIGUSR1 {
+                signal_hook::low_level::exit(128 + signal);
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
+}

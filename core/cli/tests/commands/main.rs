@@ -1,0 +1,9 @@
+//! The program from outside: what it prints, what it leaves, its exit codes.
+
+// As the snapshots are written.
+#![allow(clippy::needless_raw_string_hashes)]
+
+mod bench;
+mod looking;
+mod running;
+mod stopping;

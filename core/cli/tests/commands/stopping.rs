@@ -1,0 +1,91 @@
+//! Signals, and going on after them.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::bench::Bench;
+
+/// A run of many steps, stopped at its first progress in training by `signals` in quick order. Returns the exit code (or
+/// 128 and the signal's number for one that was not caught) and the events.
+fn stopped_by(bench: &Bench, signals: &[&str]) -> (i32, Vec<Value>) {
+    let line = "run workflow.toml --json --set stages.train.steps=1000000";
+    let mut child: Child =
+        bench.command(line).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut events: Vec<Value> = Vec::new();
+    for line in BufReader::new(child.stdout.take().expect("it is piped")).lines() {
+        let event: Value = serde_json::from_str(&line.expect("text")).expect("JSON");
+        let first = event["event"] == "progress"
+            && event["stage"] == "train"
+            && !events.iter().any(|e| e["event"] == "sent");
+        events.push(event);
+        if first {
+            let kills: Vec<String> =
+                signals.iter().map(|signal| format!("kill -{signal} {}", child.id())).collect();
+            let sent = Command::new("sh").arg("-c").arg(kills.join("; ")).status().expect("a shell");
+            assert!(sent.success());
+            events.push(serde_json::json!({ "event": "sent" }));
+        }
+    }
+    let status = child.wait().expect("it ends");
+    let uncaught = std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal);
+    (status.code().or(uncaught).expect("a code"), events)
+}
+
+fn step_of(events: &[Value], which: impl Fn(&&Value) -> bool) -> Option<u64> {
+    events.iter().find(|event| event["event"] == "progress" && event["stage"] == "train" && which(event))?["done"].as_u64()
+}
+
+#[test]
+fn each_signal_saves_and_the_next_run_goes_on_there() {
+    let bench = Bench::small();
+    let mut last = 0;
+    for signal in ["TERM", "INT", "USR1"] {
+        let (code, events) = stopped_by(&bench, &[signal]);
+        assert_eq!(code, 75, "{signal}");
+        let first = step_of(&events, |_| true).expect("a step");
+        assert_eq!(first, last + 1, "{signal}");
+        last = events
+            .iter()
+            .filter(|event| event["event"] == "metrics")
+            .filter_map(|event| event["values"]["step"].as_u64())
+            .max()
+            .expect("a step");
+        let (_, run) = bench.runs().pop().expect("a run");
+        assert_eq!((run["status"].as_str(), run["exit_code"].as_u64()), (Some("interrupted"), Some(75)));
+        let error = events.last().expect("an event");
+        assert_eq!((error["event"].as_str(), error["class"].as_str()), (Some("error"), Some("interrupted")));
+    }
+    assert_eq!(bench.runs().len(), 1);
+}
+
+#[test]
+fn a_second_signal_leaves_at_once() {
+    let bench = Bench::small();
+    let (code, events) = stopped_by(&bench, &["INT", "TERM"]);
+    assert_eq!(code, 143);
+    assert!(!events.iter().any(|event| event["event"] == "run_finished"));
+    assert_eq!(bench.runs()[0].1["status"], "running");
+}
+
+#[test]
+fn a_killed_run_goes_on_and_a_second_process_is_refused_meanwhile() {
+    let bench = Bench::small();
+    let (code, _) = stopped_by(&bench, &["KILL"]);
+    assert_eq!(code, 137);
+    let line = "run workflow.toml --json --set stages.train.steps=1000000";
+    let mut child =
+        bench.command(line).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let resumed: Value = serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON");
+    assert_eq!(
+        (resumed["event"].as_str(), resumed["reason"].as_str()),
+        (Some("run_resumed"), Some("it was killed"))
+    );
+    let second = bench.fp8flow("run workflow.toml --set stages.train.steps=1000000");
+    assert_eq!(second.code, 74);
+    assert!(second.err.contains("is in use by another process (process "), "{}", second.err);
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+}

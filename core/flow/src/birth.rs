@@ -1,0 +1,120 @@
+//! How a run comes into being: locked and recorded aside, then given its name, so that a folder of runs holds whole
+//! ones only.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::lock::Lock;
+use crate::record::Record;
+use crate::{Error, atomic};
+
+const FIRST: [&str; 32] = [
+    "amber", "bold", "brisk", "calm", "clear", "cool", "crisp", "deep", "early", "fair", "fine", "fresh",
+    "gentle", "glad", "green", "keen", "kind", "light", "lively", "mellow", "mild", "neat", "noble", "plain",
+    "proud", "quick", "quiet", "ready", "sharp", "still", "sunny", "warm",
+];
+const SECOND: [&str; 32] = [
+    "ash", "beech", "birch", "brook", "cedar", "cliff", "cloud", "crane", "dune", "elm", "fern", "finch",
+    "fox", "grove", "hare", "hawk", "heath", "heron", "hill", "lake", "lark", "maple", "moor", "oak",
+    "otter", "pine", "reed", "ridge", "river", "robin", "stone", "wren",
+];
+
+/// How often a name is tried that somebody else took in the same moment.
+const TRIES: u64 = 16;
+
+/// Makes a folder in `runs` with `record`, whose name it chooses, and points `latest` at it.
+pub(crate) fn create(runs: &Path, mut record: Record) -> Result<(PathBuf, Record, Lock), Error> {
+    fs::create_dir_all(runs).map_err(Error::io("create", runs))?;
+    sweep(runs);
+    let time = jiff::Timestamp::now();
+    let mut tries = 0;
+    loop {
+        record.id = name(time, u64::from(std::process::id()) + (tries << 32));
+        match attempt(runs, &record) {
+            Ok((path, lock)) => {
+                point_latest(runs, &record.id);
+                return Ok((path, record, lock));
+            }
+            Err(_) if tries < TRIES && runs.join(&record.id).exists() => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn attempt(runs: &Path, record: &Record) -> Result<(PathBuf, Lock), Error> {
+    let (aside, path) = (runs.join(format!(".{}.new", record.id)), runs.join(&record.id));
+    fs::create_dir(&aside).map_err(Error::io("create", &path))?;
+    let born = || {
+        let lock = Lock::take(&aside)?;
+        record.write(&aside)?;
+        // A folder can take the place of an empty one, but not of a run.
+        fs::rename(&aside, &path).map_err(Error::io("create", &path))?;
+        atomic::sync_parent(&path).map_err(Error::io("sync", runs))?;
+        Ok(lock)
+    };
+    let lock: Result<Lock, Error> = born();
+    if lock.is_err() {
+        let _ = fs::remove_dir_all(&aside);
+    }
+    Ok((path, lock?))
+}
+
+/// Removes what was killed before it had its name: nobody holds its lock.
+fn sweep(runs: &Path) {
+    for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let unborn = name.starts_with('.') && name.ends_with(".new");
+        if unborn && entry.path().join("LOCK").exists() && Lock::take(&entry.path()).is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// `runs/latest` leads to the newest run: a convenience, so that a file system without links is no error.
+fn point_latest(runs: &Path, id: &str) {
+    #[cfg(unix)]
+    {
+        let aside = runs.join(".latest.aside");
+        let _ = fs::remove_file(&aside);
+        let _ = std::os::unix::fs::symlink(id, &aside).and_then(|()| fs::rename(&aside, runs.join("latest")));
+    }
+    #[cfg(not(unix))]
+    let _ = (runs, id);
+}
+
+/// A name for a run that begins at `time`: when that is, and two words that a person can say. Another `salt` gives
+/// other words.
+fn name(time: jiff::Timestamp, salt: u64) -> String {
+    let mixed = blake3::hash(format!("{} {salt}", time.as_nanosecond()).as_bytes());
+    let [a, b, ..] = *mixed.as_bytes();
+    let word = |words: &[&'static str; 32], byte: u8| words[usize::from(byte) % words.len()];
+    format!("{}-{}-{}", time.strftime("%Y%m%d-%H%M%S"), word(&FIRST, a), word(&SECOND, b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_begins_with_the_time_and_its_words_vary() {
+        let time = jiff::Timestamp::from_second(1_790_000_000).expect("in range");
+        assert!(name(time, 0).starts_with("20260921-"), "{}", name(time, 0));
+        let names: std::collections::HashSet<String> = (0..50).map(|salt| name(time, salt)).collect();
+        assert!(names.len() > 40);
+    }
+
+    #[test]
+    fn what_was_killed_before_it_was_born_is_swept_and_what_is_being_born_is_not() {
+        let runs = tempfile::tempdir().expect("a folder");
+        let [dead, alive] = [".dead.new", ".alive.new"].map(|name| runs.path().join(name));
+        for folder in [&dead, &alive] {
+            fs::create_dir(folder).expect("made");
+            fs::write(folder.join("LOCK"), "").expect("written");
+        }
+        let held = Lock::take(&alive).expect("free");
+        sweep(runs.path());
+        assert!(!dead.exists() && alive.exists());
+        drop(held);
+    }
+}

@@ -1,0 +1,140 @@
+//! What a stage sees while it runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::journal::Journal;
+use crate::plan::{Plan, PlannedSection, PlannedStage};
+use crate::{Artifact, Event, Params, StageError};
+
+/// What a stage sees while it runs.
+pub struct StageCx<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) stage: &'a PlannedStage,
+    pub(crate) artifacts: &'a [Artifact],
+    pub(crate) folder: PathBuf,
+    pub(crate) resumed: bool,
+    pub(crate) reporter: Reporter,
+    pub(crate) cancel: Arc<AtomicBool>,
+}
+
+impl<'a> StageCx<'a> {
+    /// The stage's name in the workflow.
+    pub fn name(&self) -> &'a str {
+        &self.stage.name
+    }
+
+    /// The values of the stage's keys.
+    pub fn params(&self) -> &'a Params {
+        &self.stage.params
+    }
+
+    /// What the stage said when it was planned.
+    pub fn facts(&self) -> &'a Value {
+        &self.stage.facts
+    }
+
+    /// The stage's own folder. It exists; a fresh stage finds it empty.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether the stage was begun before and left in the middle: its folder holds what it had written.
+    pub fn resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// The artifact at the end of the edge `edge`, which the field table requires.
+    pub fn input(&self, edge: &str) -> &'a Artifact {
+        self.optional_input(edge).unwrap_or_else(|| panic!("edge `{edge}` is not written, or not declared"))
+    }
+
+    /// The artifact at the end of the edge `edge`, where it is written.
+    pub fn optional_input(&self, edge: &str) -> Option<&'a Artifact> {
+        let (_, stage) = self.stage.inputs.iter().find(|(name, _)| name == edge)?;
+        self.artifacts.iter().find(|artifact| artifact.stage == *stage)
+    }
+
+    /// A section of the workflow, such as `backend`.
+    pub fn section(&self, name: &str) -> &'a PlannedSection {
+        self.plan.section(name).unwrap_or_else(|| panic!("no section `{name}` is registered"))
+    }
+
+    /// The workflow's seed.
+    pub fn seed(&self) -> u64 {
+        self.section("workflow").params.get("seed")
+    }
+
+    /// The whole plan.
+    pub fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+
+    /// A voice that can be cloned and carried to other threads.
+    pub fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    /// The flag that a signal sets. Look at it in every loop; when set, save what is worth it and return
+    /// [`StageError::interrupted`].
+    pub fn cancel(&self) -> &Arc<AtomicBool> {
+        &self.cancel
+    }
+
+    /// Whether to stop.
+    pub fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Ends a stage that has nothing to save when it is asked to stop: `cx.stop_if_cancelled()?` in its loops.
+    pub fn stop_if_cancelled(&self) -> Result<(), StageError> {
+        if self.cancelled() { Err(StageError::interrupted("stopped as asked")) } else { Ok(()) }
+    }
+}
+
+/// The voice of a stage: everything it says reaches the observer and `events.jsonl`.
+#[derive(Clone)]
+pub struct Reporter {
+    pub(crate) stage: Arc<str>,
+    pub(crate) journal: Arc<Journal>,
+}
+
+impl Reporter {
+    /// How far the stage has come: `done` of `total` `unit`s (a singular noun), with the state in a few words.
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &str, message: impl Into<String>) {
+        let (stage, unit, message) = (self.stage.to_string(), unit.into(), message.into());
+        self.journal.emit(&Event::Progress { stage, done, total, unit, message });
+    }
+
+    /// Measured values: a JSON object.
+    pub fn metrics(&self, values: Value) {
+        self.journal.emit(&Event::Metrics { stage: self.stage.to_string(), values });
+    }
+
+    /// A line for people.
+    pub fn say(&self, line: impl Into<String>) {
+        self.journal.emit(&Event::Said { stage: self.stage.to_string(), line: line.into() });
+    }
+
+    /// Something a person should know although the work goes on.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.journal.emit(&Event::Warning { stage: self.stage.to_string(), message: message.into() });
+    }
+
+    /// Anything else, for programs.
+    pub fn note(&self, values: Value) {
+        self.journal.emit(&Event::Note { stage: self.stage.to_string(), values });
+    }
+}
+
+impl std::ops::Deref for StageCx<'_> {
+    type Target = Reporter;
+
+    /// `cx.say(…)`, `cx.progress(…)`: a stage speaks through its [`Reporter`].
+    fn deref(&self) -> &Reporter {
+        &self.reporter
+    }
+}

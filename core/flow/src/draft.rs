@@ -1,0 +1,165 @@
+//! What is written, held against the tables of whoever it is written for: sections, and stages of known kinds.
+
+use serde_json::{Map, Value};
+
+use crate::check::{Checker, Owner};
+use crate::findings::{Finding, code};
+use crate::registry::{Registry, SectionEntry, StageEntry};
+use crate::source::Span;
+use crate::suggest::{did_you_mean, nearest};
+use crate::syntax::{Entry, Table, Tree};
+use crate::{Kind, StageKind, Workflow};
+
+/// A stage as written, with what was read of it so far.
+pub(crate) struct Draft<'a> {
+    pub(crate) written: &'a Entry,
+    pub(crate) table: &'a Table,
+    pub(crate) kind: &'a StageEntry,
+    pub(crate) values: Map<String, Value>,
+    /// Its edges: the key, and the number of the draft it leads to.
+    pub(crate) edges: Vec<(&'static str, usize)>,
+    /// Whether every key has a valid value.
+    pub(crate) sound: bool,
+    /// Whether every edge leads to a stage that fits, in no circle.
+    pub(crate) connected: bool,
+}
+
+/// `[workflow]`, the other sections and `[stages]`, and nothing else.
+pub(crate) fn root_keys(checker: &mut Checker<'_>, root: &Table, registry: &Registry) {
+    let names: Vec<&str> =
+        registry.section_entries().iter().map(|entry| entry.name).chain(["stages"]).collect();
+    for entry in root.0.iter().filter(|entry| !names.contains(&entry.key.as_str())) {
+        let finding = Finding::error(code::UNKNOWN_KEY, format!("unknown table `{}`", entry.key))
+            .at(entry.span, "")
+            .note(format!("known tables: {}", names.join(", ")))
+            .help(did_you_mean(&entry.key, &names));
+        checker.findings.push(finding);
+    }
+}
+
+/// A section, its values, and whether they are all valid.
+pub(crate) type SectionDraft<'a> = (&'a SectionEntry, Map<String, Value>, bool);
+
+pub(crate) fn sections<'a>(
+    checker: &mut Checker<'_>,
+    workflow: &Workflow,
+    registry: &'a Registry,
+) -> Vec<SectionDraft<'a>> {
+    let mut drafts = Vec::new();
+    for entry in registry.section_entries() {
+        let before = checker.findings.len();
+        let written = workflow.root.get(entry.name);
+        let owner = Owner { name: format!("`[{}]`", entry.name), span: written.map(|written| written.span) };
+        let empty = Table::default();
+        let table = match written.map(|written| (written, written.node.table())) {
+            Some((written, None)) => {
+                checker.wrong_type(&written.node, &Kind::Free, entry.name);
+                &empty
+            }
+            Some((_, Some(table))) => table,
+            None => &empty,
+        };
+        let mut values = checker.table(&owner, &entry.fields, table, &[]);
+        if entry.name == "workflow" && values.get("name").is_some_and(Value::is_null) {
+            let stem = workflow.path.file_stem().map_or("workflow".into(), |stem| stem.to_string_lossy());
+            values.insert("name".into(), stem.into());
+        }
+        drafts.push((entry, values, checker.findings.len() == before));
+    }
+    drafts
+}
+
+/// Every stage whose kind is known, with its keys checked.
+pub(crate) fn drafts<'a>(
+    checker: &mut Checker<'_>,
+    root: &'a Table,
+    registry: &'a Registry,
+) -> Vec<Draft<'a>> {
+    let mut drafts = Vec::new();
+    let Some(stages) = root.get("stages") else {
+        let finding = Finding::error(code::MISSING_KEY, "the workflow has no stage")
+            .help(Some("a stage is a table: `[stages.records]` with `uses = \"…\"`".into()));
+        checker.findings.push(finding.at(Span { source: 0, start: 0, end: 0 }, ""));
+        return drafts;
+    };
+    let Some(stages) = stages.node.table() else {
+        checker.wrong_type(&stages.node, &Kind::Free, "stages");
+        return drafts;
+    };
+    for written in &stages.0 {
+        let before = checker.findings.len();
+        let Some(table) = written.node.table() else {
+            checker.wrong_type(&written.node, &Kind::Free, &written.key);
+            continue;
+        };
+        if !good_name(&written.key) {
+            let finding =
+                Finding::error(code::BAD_NAME, format!("`{}` cannot be a stage's name", written.key))
+                    .at(written.span, "expected letters, digits, `_` and `-`, beginning with a letter");
+            checker.findings.push(finding);
+        }
+        let Some(kind) = kind(checker, written, table, stages, registry) else { continue };
+        let name = format!("stage `{}` ({})", written.key, kind.kind.name());
+        let owner = Owner { name, span: Some(written.span) };
+        let mut values = checker.table(&owner, &kind.fields, table, &["uses"]);
+        values.insert("uses".into(), kind.kind.name().into());
+        let sound = checker.findings.len() == before;
+        drafts.push(Draft { written, table, kind, values, edges: Vec::new(), sound, connected: true });
+    }
+    drafts
+}
+
+/// A stage's name is the name of its folder in the run.
+fn good_name(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(inner)
+        && name.len() <= 64
+        && !["lock", "latest"].contains(&name.to_ascii_lowercase().as_str())
+}
+
+fn kind<'a>(
+    checker: &mut Checker<'_>,
+    written: &Entry,
+    table: &Table,
+    stages: &Table,
+    registry: &'a Registry,
+) -> Option<&'a StageEntry> {
+    let names = || registry.stages().map(StageKind::name);
+    let known = || format!("known kinds: {}", names().collect::<Vec<_>>().join(", "));
+    let Some(uses) = table.get("uses") else {
+        let finding = if checker.sources.overrides(written.span.source) {
+            // `--set stages.trian.steps=1` made this stage: its name is what was misspelt.
+            let others = stages.0.iter().map(|entry| entry.key.as_str()).filter(|key| *key != written.key);
+            Finding::error(code::UNKNOWN_NAME, format!("there is no stage `{}`", written.key))
+                .at(written.span, "not in the workflow")
+                .help(did_you_mean(&written.key, others))
+        } else if let Some(near) = table.0.iter().find(|entry| nearest(&entry.key, ["uses"]) == ["uses"]) {
+            Finding::error(
+                code::UNKNOWN_KEY,
+                format!("unknown key `{}` in stage `{}`", near.key, written.key),
+            )
+            .at(near.span, "")
+            .help(did_you_mean(&near.key, ["uses"]))
+        } else {
+            Finding::error(code::MISSING_KEY, format!("stage `{}` lacks the key `uses`", written.key))
+                .at(written.span, "`uses` must be written")
+                .note(known())
+        };
+        checker.findings.push(finding);
+        return None;
+    };
+    let Tree::Text(name) = &uses.node.value else {
+        checker.wrong_type(&uses.node, &Kind::Text, "uses");
+        return None;
+    };
+    let found = registry.find(name);
+    if found.is_none() {
+        let finding = Finding::error(code::UNKNOWN_NAME, format!("unknown kind of stage `{name}`"))
+            .at(uses.node.span, "")
+            .note(known())
+            .help(did_you_mean(name, names()));
+        checker.findings.push(finding);
+    }
+    found
+}

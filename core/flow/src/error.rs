@@ -1,0 +1,147 @@
+//! What can go wrong: in a stage, and in the engine around it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{Class, Findings};
+
+/// Why a stage has no result. Its class decides the exit code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StageError {
+    /// What the caller can do about it, as a class.
+    pub class: Class,
+    /// What went wrong: where, what was expected, what was found.
+    pub message: String,
+    /// What to do, as a sentence.
+    pub help: Option<String>,
+}
+
+impl StageError {
+    /// An error of `class`.
+    pub fn new(class: Class, message: impl fmt::Display) -> Self {
+        Self { class, message: message.to_string(), help: None }
+    }
+
+    /// The work itself failed: running it again gives the same.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self::new(Class::Failed, message)
+    }
+
+    /// A file that the workflow names is not valid.
+    pub fn invalid(message: impl fmt::Display) -> Self {
+        Self::new(Class::Invalid, message)
+    }
+
+    /// A backend or a device is missing.
+    pub fn missing(message: impl fmt::Display) -> Self {
+        Self::new(Class::Missing, message)
+    }
+
+    /// A fault of the program or of a plugin.
+    pub fn bug(message: impl fmt::Display) -> Self {
+        Self::new(Class::Bug, message)
+    }
+
+    /// `path` could not be read or written.
+    pub fn io(path: &Path, error: impl fmt::Display) -> Self {
+        Self::new(Class::Io, format_args!("{}: {error}", path.display()))
+    }
+
+    /// Stopped from outside; `message` says what was saved.
+    pub fn interrupted(message: impl fmt::Display) -> Self {
+        Self::new(Class::Interrupted, message)
+    }
+
+    /// Adds a sentence on what to do.
+    #[must_use]
+    pub fn help(mut self, sentence: impl fmt::Display) -> Self {
+        self.help = Some(sentence.to_string());
+        self
+    }
+}
+
+/// Why the engine did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The workflow is not valid; everything that is wrong with it.
+    #[error("{0}")]
+    Workflow(#[from] Box<Findings>),
+    /// The workflow's file cannot be read.
+    #[error("cannot read the workflow {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A stage has no result.
+    #[error("stage `{stage}` {}: {error}", verb(error.class))]
+    Stage {
+        /// The run's folder.
+        run: PathBuf,
+        /// The stage.
+        stage: String,
+        /// Why.
+        error: StageError,
+    },
+    /// Another process works on the run.
+    #[error("the run {} is in use by another process{}", run.display(), owner.as_ref().map_or(String::new(), |o| format!(" ({o})")))]
+    InUse {
+        /// The run's folder.
+        run: PathBuf,
+        /// What the lock says about that process.
+        owner: Option<String>,
+    },
+    /// A file of the run cannot be read or written.
+    #[error("cannot {action} {}: {error}", path.display())]
+    Io {
+        /// A verb: `write`, `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+fn verb(class: Class) -> &'static str {
+    match class {
+        Class::Interrupted => "was interrupted",
+        Class::Bug => "hit a bug",
+        _ => "failed",
+    }
+}
+
+impl Error {
+    /// What the caller can do about it, as a class.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Workflow(findings) => findings.class(),
+            Self::Unreadable { error, .. } => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidData => {
+                    Class::Invalid
+                }
+                _ => Class::Io,
+            },
+            Self::Stage { error, .. } => error.class,
+            Self::InUse { .. } | Self::Io { .. } => Class::Io,
+        }
+    }
+
+    /// What to do, as a sentence, where there is something to say.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Stage { error, .. } => error.help.clone(),
+            Self::InUse { .. } => Some("Wait for it to end, or start a run of its own with --fresh.".into()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| Self::Io { action, path, error }
+    }
+}

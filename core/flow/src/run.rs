@@ -1,0 +1,230 @@
+//! A plan at work: a folder with a lock, stages one after another, each done once however often the run is begun.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::job::Job;
+use crate::journal::{Journal, now};
+use crate::lock::Lock;
+use crate::record::{Record, Status, runs};
+use crate::{Artifact, Class, Error, Event, Observer, Plan, Registry, atomic, birth};
+
+/// How a plan is run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// The folder of runs; by default `runs` beside the workflow.
+    pub runs: Option<PathBuf>,
+    /// Begins a run of its own even if there is an unfinished one.
+    pub fresh: bool,
+    /// Where it runs, written into `run.json`: arguments, versions, CPU, device.
+    pub environment: Value,
+    /// An object with what must be the same for an unfinished run to go on, beside the workflow: the numerics
+    /// revision, the digests of plugins.
+    pub binding: Value,
+}
+
+/// A run that is open: this process holds its lock.
+#[derive(Debug)]
+pub struct Run<'a> {
+    plan: &'a Plan,
+    folder: PathBuf,
+    record: Record,
+    /// Where it stood when it was opened, if it is an old one.
+    before: Option<Record>,
+    /// Unfinished runs that were passed over, and why.
+    passed_over: Vec<String>,
+    _lock: Lock,
+}
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What each stage made, in order.
+    pub artifacts: Vec<Artifact>,
+    /// The report, line by line.
+    pub report: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    /// Opens the newest unfinished run of `plan`, or a new one.
+    pub fn open(plan: &'a Plan, options: RunOptions) -> Result<Self, Error> {
+        let folder = options.runs.unwrap_or_else(|| plan.folder.join("runs"));
+        let folder = std::path::absolute(&folder).map_err(Error::io("find", &folder))?;
+        let known = runs(&folder);
+        let sequence = known.last().map_or(0, |(_, record)| record.sequence) + 1;
+        let mut passed_over = Vec::new();
+        if !options.fresh {
+            let same = known.into_iter().rev().filter(|(_, record)| record.identity == plan.identity);
+            // What came before the newest finished one is history.
+            for (path, record) in same.take_while(|(_, record)| record.status != Status::Finished) {
+                if record.binding != options.binding {
+                    passed_over.push(format!(
+                        "run {} is unfinished, but {}; a new run begins",
+                        record.id,
+                        differences(&record.binding, &options.binding)
+                    ));
+                    continue;
+                }
+                let lock = Lock::take(&path)?;
+                match Record::read(&path) {
+                    Some(before) if before.status != Status::Finished => {
+                        let record = Record {
+                            environment: options.environment,
+                            status: Status::Running,
+                            ..before.clone()
+                        };
+                        let before = Some(before);
+                        return Ok(Self { plan, folder: path, record, before, passed_over, _lock: lock });
+                    }
+                    // It was finished in the meantime.
+                    _ => break,
+                }
+            }
+        }
+        let record = Record {
+            format: 1,
+            id: String::new(),
+            sequence,
+            workflow: plan.name.clone(),
+            file: plan.path.display().to_string(),
+            identity: plan.identity.clone(),
+            binding: options.binding,
+            status: Status::Running,
+            attempts: 0,
+            started: now(),
+            updated: now(),
+            exit_code: None,
+            error: None,
+            environment: options.environment,
+        };
+        let (folder, record, lock) = birth::create(&folder, record)?;
+        Ok(Self { plan, folder, record, before: None, passed_over, _lock: lock })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether it was begun before.
+    pub fn resumed(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Runs every stage that has no result yet. `cancel` asks the current one to save its state and stop.
+    pub fn execute(
+        mut self,
+        registry: &Registry,
+        observer: Arc<dyn Observer>,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<Finished, Error> {
+        let begun = Instant::now();
+        let journal = Arc::new(Journal::open(&self.folder.join("events.jsonl"), observer)?);
+        let result = self.begin(&journal).and_then(|()| self.stages(registry, &journal, cancel));
+        let class = result.as_ref().err().map(Error::class);
+        self.record.status = match class {
+            None => Status::Finished,
+            Some(Class::Interrupted) => Status::Interrupted,
+            Some(_) => Status::Failed,
+        };
+        self.record.exit_code = Some(class.map_or(0, Class::exit_code));
+        self.record.error = result.as_ref().err().map(ToString::to_string);
+        let recorded = self.write_record();
+        journal.emit(&Event::RunFinished {
+            status: self.record.status.word().into(),
+            seconds: begun.elapsed().as_secs_f64(),
+            exit_code: class.map_or(0, Class::exit_code),
+        });
+        result.and_then(|finished| recorded.map(|()| finished))
+    }
+
+    fn begin(&mut self, journal: &Journal) -> Result<(), Error> {
+        self.record.attempts += 1;
+        self.record.exit_code = None;
+        self.record.error = None;
+        atomic::remove_leftovers(&self.folder).map_err(Error::io("clean", &self.folder))?;
+        self.write_record()?;
+        atomic::write_json(&self.folder.join("plan.json"), &self.plan.json())?;
+        let (run, folder) = (self.record.id.clone(), self.folder.display().to_string());
+        let workflow = self.plan.name.clone();
+        let stages = self.plan.stages.iter().map(|stage| stage.name.clone()).collect();
+        for message in self.passed_over.drain(..) {
+            journal.emit(&Event::Warning { stage: String::new(), message });
+        }
+        journal.emit(&match &self.before {
+            None => Event::RunStarted { run, folder, workflow, stages },
+            Some(before) => {
+                let reason = match (before.status, &before.error) {
+                    (Status::Running, _) => "it was killed".into(),
+                    (status, None) => format!("it was {}", status.word()),
+                    (_, Some(error)) => error.clone(),
+                };
+                Event::RunResumed { run, folder, workflow, stages, reason }
+            }
+        });
+        Ok(())
+    }
+
+    fn stages(
+        &self,
+        registry: &Registry,
+        journal: &Arc<Journal>,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<Finished, Error> {
+        let mut artifacts: Vec<Artifact> = Vec::new();
+        let mut results: BTreeMap<&str, String> = BTreeMap::new();
+        let mut report = Vec::new();
+        for (index, stage) in self.plan.stages.iter().enumerate() {
+            let inputs: BTreeMap<String, String> = stage
+                .inputs
+                .iter()
+                .map(|(edge, name)| (edge.clone(), results[name.as_str()].clone()))
+                .collect();
+            let (plan, run) = (self.plan, &*self.folder);
+            let job = Job { plan, run, registry, journal, cancel, stage, index, inputs };
+            let manifest = match job.done()? {
+                Some(manifest) => manifest,
+                None => job.work(&artifacts)?,
+            };
+            report.extend(manifest.report);
+            results.insert(&stage.name, manifest.result);
+            artifacts.push(manifest.artifact);
+        }
+        let text: String = report.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        let path = self.folder.join("report.txt");
+        atomic::write(&path, text.as_bytes()).map_err(Error::io("write", &path))?;
+        journal.emit(&Event::Report { lines: report.clone() });
+        Ok(Finished { folder: self.folder.clone(), artifacts, report })
+    }
+
+    fn write_record(&mut self) -> Result<(), Error> {
+        self.record.updated = now();
+        self.record.write(&self.folder)
+    }
+}
+
+/// Which keys of two bindings differ, in words.
+fn differences(old: &Value, new: &Value) -> String {
+    let empty = serde_json::Map::new();
+    let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
+    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let show = |value: Option<&Value>| value.map_or("nothing".into(), ToString::to_string);
+    let changed: Vec<String> = keys
+        .into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .map(|key| format!("{key} was {} and is {}", show(old.get(key)), show(new.get(key))))
+        .collect();
+    changed.join(", ")
+}

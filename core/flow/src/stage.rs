@@ -1,0 +1,117 @@
+//! A kind of stage or of section, and the registry that holds them. The engine knows none by name.
+
+use serde_json::Value;
+
+use crate::context::StageCx;
+use crate::{Field, Outcome, PlanCx, StageError};
+
+/// A kind of stage: what may be written, what it makes, how it is planned and run.
+///
+/// ```
+/// use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
+/// use serde_json::json;
+///
+/// struct Count;
+///
+/// impl StageKind for Count {
+///     fn name(&self) -> &'static str { "text.count" }
+///     fn about(&self) -> &'static str { "Counts the lines of a text file." }
+///     fn produces(&self) -> &'static str { "count" }
+///     fn fields(&self) -> Vec<Field> {
+///         vec![
+///             Field::existing_path("path").about("The file."),
+///             Field::bool("empty").default(true).about("Whether empty lines count."),
+///         ]
+///     }
+///     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
+///         let path: std::path::PathBuf = cx.params().get("path");
+///         let text = std::fs::read_to_string(&path).map_err(|e| StageError::io(&path, e))?;
+///         let empty: bool = cx.params().get("empty");
+///         let lines = text.lines().filter(|line| empty || !line.is_empty()).count();
+///         Ok(Outcome::new(json!({ "lines": lines })).summary(format!("{lines} lines")))
+///     }
+/// }
+/// ```
+pub trait StageKind: Send + Sync {
+    /// The word after `uses`, a family and a verb: `data.load`.
+    fn name(&self) -> &'static str;
+
+    /// One sentence on what it does.
+    fn about(&self) -> &'static str;
+
+    /// The kind of its artifact; edges name the kinds they take.
+    fn produces(&self) -> &'static str;
+
+    /// Its keys.
+    fn fields(&self) -> Vec<Field>;
+
+    /// Looks at everything that can be known before any work: checks what the field table cannot say (reporting each
+    /// objection with [`PlanCx::error`]), and returns facts for the stages downstream and lines for `fp8flow plan`.
+    ///
+    /// Called only where every key has a valid value. Must be quick (headers, not contents) and change nothing.
+    fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
+        let _ = cx;
+        Planned::default()
+    }
+
+    /// Does the work, in [`StageCx::folder`]. Called again with the folder as it was left, where a run was
+    /// interrupted in the middle of the stage.
+    fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError>;
+}
+
+/// A table of the workflow beside `[stages]`: `[backend]`.
+pub trait Section: Send + Sync {
+    /// Its name. `workflow` adds fields to the engine's own section.
+    fn name(&self) -> &'static str;
+
+    /// One sentence on what it is for.
+    fn about(&self) -> &'static str;
+
+    /// Its keys.
+    fn fields(&self) -> Vec<Field>;
+
+    /// As [`StageKind::plan`]; sections are planned before stages, in the order they were registered.
+    fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
+        let _ = cx;
+        Planned::default()
+    }
+}
+
+/// What planning found out about a stage or section.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Planned {
+    /// Facts for the stages downstream and for `plan --json`.
+    pub facts: Value,
+    /// Lines for `fp8flow plan`.
+    pub lines: Vec<String>,
+    /// Values found for optional keys (dotted), written out like defaults from here on.
+    pub derived: Vec<(&'static str, Value)>,
+}
+
+impl Planned {
+    /// A plan with `facts`.
+    pub fn new(facts: Value) -> Self {
+        Self { facts, ..Self::default() }
+    }
+
+    /// Adds a line for `fp8flow plan`.
+    #[must_use]
+    pub fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Adds several lines for `fp8flow plan`.
+    #[must_use]
+    pub fn text(mut self, lines: &str) -> Self {
+        self.lines.extend(lines.lines().map(String::from));
+        self
+    }
+
+    /// Sets the value of a key: of an optional one that was not written, or a free table completed with its defaults.
+    #[must_use]
+    pub fn derive(mut self, key: &'static str, value: impl Into<Value>) -> Self {
+        self.derived.push((key, value.into()));
+        self
+    }
+}

@@ -1,0 +1,68 @@
+//! The text of a workflow with what `--set` laid over it: syntax, and nothing yet about its meaning.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use crate::findings::Findings;
+use crate::source::Sources;
+use crate::syntax::{self, Table};
+use crate::{Error, Plan, Registry, overrides, planner};
+
+/// A workflow is written by a person: more than this is something else.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// The text of a workflow, read into a tree in which everything knows its place.
+#[derive(Debug)]
+pub struct Workflow {
+    pub(crate) path: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) sources: Sources,
+    pub(crate) root: Table,
+}
+
+impl Workflow {
+    /// Reads the file `path`; `sets` are assignments `key=value`, laid over it in their order.
+    pub fn read<S: AsRef<str>>(path: &Path, sets: impl IntoIterator<Item = S>) -> Result<Self, Error> {
+        let unreadable = |error: io::Error| Error::Unreadable { path: path.to_owned(), error };
+        let size = fs::metadata(path).map_err(unreadable)?.len();
+        if size > MOST_BYTES {
+            let error = io::Error::new(io::ErrorKind::InvalidData, format!("{size} bytes are no workflow"));
+            return Err(unreadable(error));
+        }
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(path, text, sets)
+    }
+
+    /// Reads `text` as if it stood in the file `path`.
+    pub fn parse<S: AsRef<str>>(
+        path: &Path,
+        text: impl Into<String>,
+        sets: impl IntoIterator<Item = S>,
+    ) -> Result<Self, Error> {
+        let mut sources = Sources::default();
+        let file = sources.add(path.display().to_string(), text.into(), false);
+        let mut findings = Vec::new();
+        let mut root = syntax::document(&sources, file).unwrap_or_else(|errors| {
+            findings.extend(errors);
+            Table::default()
+        });
+        for (index, set) in sets.into_iter().enumerate() {
+            if let Err(errors) = overrides::apply(&mut root, &mut sources, index + 1, set.as_ref()) {
+                findings.extend(errors);
+            }
+        }
+        if !findings.is_empty() {
+            return Err(Box::new(Findings::new(sources, findings)).into());
+        }
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Ok(Self { path: path.to_owned(), folder, sources, root })
+    }
+
+    /// Gives everything its meaning: types, edges, order, and what each stage says about its part. Finds every error.
+    pub fn plan(&self, registry: &Registry) -> Result<Plan, Error> {
+        planner::plan(self, registry)
+    }
+}

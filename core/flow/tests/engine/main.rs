@@ -1,0 +1,11 @@
+//! The engine from outside, with toy stages.
+
+// As the snapshots are written.
+#![allow(clippy::needless_raw_string_hashes)]
+
+mod findings;
+mod hostile;
+mod overrides;
+mod runs;
+mod tables;
+mod toys;

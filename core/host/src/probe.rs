@@ -1,0 +1,258 @@
+//! Opens a plugin that was never seen in a child process first: if it crashes, hangs or exits, that costs a message.
+//!
+//! The child is this executable again, with an environment variable that says which library to open. An executable
+//! that wants that calls [`run_if_child`] before anything else:
+//!
+//! ```no_run
+//! // First thing in `main`:
+//! fp8flow_host::probe::run_if_child();
+//! ```
+//!
+//! The child opens the library, asks for its recipes, starts the backend and says on its standard output how far it
+//! came. Failures that are reported as such are not the probe's business: they will be reported just so to this
+//! process. All that counts is whether the child survives.
+
+use std::io::{Read, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use fp8flow_kernels::Isa;
+use fp8flow_sdk::{Host, HostServices, Level};
+
+use crate::found::{Candidate, Settings};
+use crate::{Origin, Place, library};
+
+/// The library that the child should open.
+pub const VARIABLE: &str = "FP8FLOW_PROBE";
+
+/// What the lines of the child start with; a plugin may write others.
+const MARK: &str = "@fp8flow-probe ";
+/// The last of them.
+const SURVIVED: &str = "survived";
+
+/// Output that is kept.
+const OUTPUT_LIMIT: usize = 64 * 1024;
+
+static ANSWERS: AtomicBool = AtomicBool::new(false);
+
+/// In the child, opens the library and exits; otherwise notes that this executable can be that child.
+pub fn run_if_child() {
+    match std::env::var_os(VARIABLE) {
+        Some(path) if !path.is_empty() => std::process::exit(child(Path::new(&path))),
+        _ => ANSWERS.store(true, Ordering::Relaxed),
+    }
+}
+
+/// How a child process is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    program: PathBuf,
+    arguments: Vec<String>,
+    timeout: Duration,
+}
+
+/// What happened to the child process.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeFailure {
+    /// There is none.
+    #[error("the process that should try it first cannot be started: {0}")]
+    Spawn(std::io::Error),
+    /// A signal ended it.
+    #[error("it crashed with {signal} when it was tried in a process of its own, in `{step}`{output}")]
+    Crashed {
+        /// The last step that had begun.
+        step: String,
+        /// The signal's name.
+        signal: String,
+        /// What the process wrote, if anything.
+        output: String,
+    },
+    /// It ended by itself.
+    #[error("it ended the process ({status}) when it was tried in one of its own, in `{step}`{output}")]
+    Exited {
+        /// The last step that had begun.
+        step: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What the process wrote, if anything.
+        output: String,
+    },
+    /// It did not come back.
+    #[error("it did not come back within {} s when it was tried in a process of its own, in `{step}`", .timeout.as_secs_f32())]
+    TimedOut {
+        /// The last step that had begun.
+        step: String,
+        /// How long it was waited for.
+        timeout: Duration,
+    },
+}
+
+impl Probe {
+    /// Runs `program` with `arguments`; it must call [`run_if_child`].
+    pub fn new(program: impl Into<PathBuf>, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { program: program.into(), arguments, timeout: Duration::from_secs(30) }
+    }
+
+    /// Gives up after `timeout` instead of 30 seconds.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// This executable, if it has called [`run_if_child`]: others would do something else.
+    pub(crate) fn this_executable() -> Option<Self> {
+        // Also right where the file was replaced since.
+        ANSWERS.load(Ordering::Relaxed).then(|| Self::new("/proc/self/exe", &[]))
+    }
+
+    /// Fails if a child process that opens and starts the plugin at `path` does not survive that.
+    pub(crate) fn run(&self, path: &Path) -> Result<(), ProbeFailure> {
+        let mut child = Command::new(&self.program)
+            .args(&self.arguments)
+            .env(VARIABLE, path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(ProbeFailure::Spawn)?;
+        let stdout = child.stdout.take().map(collect);
+        let stderr = child.stderr.take().map(collect);
+        let deadline = Instant::now() + self.timeout;
+        let status = loop {
+            match child.try_wait().map_err(ProbeFailure::Spawn)? {
+                Some(status) => break Some(status),
+                None if Instant::now() >= deadline => break None,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        if status.is_none() {
+            // It may have ended just now; there is nobody else to wait for it.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let text = |receiver: Option<mpsc::Receiver<Vec<u8>>>| {
+            // A process that the plugin left behind may hold the pipe open.
+            let bytes = receiver.and_then(|bytes| bytes.recv_timeout(Duration::from_secs(1)).ok());
+            String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+        };
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        let steps: Vec<_> = stdout.lines().filter_map(|line| line.strip_prefix(MARK)).collect();
+        let step = steps.last().copied().unwrap_or("the start of the process").to_owned();
+        match status {
+            Some(status) if status.success() && step == SURVIVED => Ok(()),
+            None => Err(ProbeFailure::TimedOut { step, timeout: self.timeout }),
+            Some(status) => {
+                let output = last_lines(&stderr);
+                Err(match status.signal() {
+                    Some(signal) => ProbeFailure::Crashed { step, signal: signal_name(signal), output },
+                    None => ProbeFailure::Exited { step, status, output },
+                })
+            }
+        }
+    }
+}
+
+/// Reads everything, keeps the beginning, and sends it at the end.
+fn collect(mut from: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            let room = OUTPUT_LIMIT.saturating_sub(kept.len());
+            kept.extend_from_slice(&buffer[..read.min(room)]);
+        }
+        // Nobody waits any more where the time was up.
+        let _ = sender.send(kept);
+    });
+    receiver
+}
+
+/// The end of what a process wrote, as the end of a message.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let printable = |line: &&str| line.replace(char::is_control, " ");
+    let last: Vec<_> = lines[lines.len().saturating_sub(4)..].iter().map(printable).collect();
+    if last.is_empty() { String::new() } else { format!("; it wrote: {}", last.join(" / ")) }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGSEGV => "SIGSEGV (segmentation fault)",
+        libc::SIGABRT => "SIGABRT (abort)",
+        libc::SIGBUS => "SIGBUS (bus error)",
+        libc::SIGILL => "SIGILL (illegal instruction)",
+        libc::SIGFPE => "SIGFPE (arithmetic error)",
+        libc::SIGKILL => "SIGKILL",
+        _ => return format!("signal {signal}"),
+    };
+    name.to_owned()
+}
+
+/// Opens and starts the plugin; the exit code.
+fn child(path: &Path) -> i32 {
+    no_core_dump();
+    let place = Place { origin: Origin::Path, path: path.to_owned() };
+    say("open");
+    let found =
+        Candidate::look(path).and_then(|candidate| candidate.digest(&place, &Arc::new(Settings::default())));
+    let Ok(found) = found else { return say(SURVIVED) };
+    if let Ok(opened) = library::open(&found) {
+        say("start");
+        // Dropped at once: that has to work too.
+        drop(opened.library.start(&Host::new(Arc::new(Alone))));
+    }
+    say(SURVIVED)
+}
+
+fn say(step: &str) -> i32 {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "\n{MARK}{step}").and_then(|()| stdout.flush()) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+/// A crash here is expected, and its memory of no interest.
+#[allow(unsafe_code)]
+fn no_core_dump() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is complete and lives through the call.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
+}
+
+/// One thread and no log.
+struct Alone;
+
+impl HostServices for Alone {
+    fn isa(&self) -> Isa {
+        Isa::best()
+    }
+
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn parallel_for(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+        (0..tasks).for_each(body);
+    }
+
+    fn log_enabled(&self, level: Level, _target: &str) -> bool {
+        level == Level::Error
+    }
+
+    fn log(&self, _level: Level, target: &str, message: &str) {
+        eprintln!("{target}: {message}");
+    }
+
+    fn reduce_amax(&self, _values: &mut [f32]) {}
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,49 @@
+//! Fresh weights from a seed.
+
+use fp8flow_kernels::Parallel;
+use fp8flow_kernels::philox::Philox;
+
+use crate::tasks::for_each;
+use crate::{ModelConfig, ParameterKind, Parameters, parameter_specs};
+
+/// Elements that one task draws; even, since normal numbers come in pairs.
+const ELEMENTS_PER_TASK: usize = 1 << 16;
+
+/// Weights as transformers initialises a Llama: matrices, embedding and head normal with standard deviation
+/// `initializer_range`, norms one, biases zero.
+///
+/// An element is a function of the seed, its parameter's name and its place, whatever the number of threads and
+/// whatever other parameters there are. (A padding token's row is drawn like any other: no padding enters a batch.)
+pub fn initialise(config: &ModelConfig, seed: u64, pool: &dyn Parallel) -> Parameters {
+    let mut parameters = Parameters::zeros(&parameter_specs(config));
+    let specs = parameters.specs().to_vec();
+    let mut parts = Vec::new();
+    for (spec, tensor) in specs.iter().zip(parameters.tensors_mut()) {
+        match spec.kind {
+            ParameterKind::Norm => tensor.f32_mut().fill(1.0),
+            ParameterKind::Bias => {}
+            ParameterKind::Embedding | ParameterKind::Head | ParameterKind::Matrix => {
+                let stream = stream(&spec.name);
+                let slices = tensor.f32_mut().chunks_mut(ELEMENTS_PER_TASK).enumerate();
+                parts.extend(slices.map(|(part, slice)| (stream, part, slice)));
+            }
+        }
+    }
+    let philox = Philox::new(seed, "init");
+    let deviation = config.initializer_range as f32;
+    for_each(pool, parts, |(stream, part, slice)| {
+        let first = (part * ELEMENTS_PER_TASK / 2) as u64;
+        for (index, pair) in (first..).zip(slice.chunks_mut(2)) {
+            for (element, normal) in pair.iter_mut().zip(philox.normal_pair(stream, index)) {
+                *element = normal * deviation;
+            }
+        }
+    });
+    parameters
+}
+
+/// The stream of random numbers that belongs to a name.
+fn stream(name: &str) -> u64 {
+    let digest = blake3::hash(name.as_bytes());
+    u64::from_le_bytes(std::array::from_fn(|i| digest.as_bytes()[i]))
+}

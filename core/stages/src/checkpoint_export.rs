@@ -1,0 +1,90 @@
+//! `checkpoint.export`: a model as a folder that Hugging Face tools load.
+
+use std::path::{Path, PathBuf};
+
+use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_model::{ExportOptions, ExportType, ModelConfig, Weights, companion_files, export};
+use serde_json::json;
+
+use crate::Engine;
+use crate::failure::{OrFail as _, absolute};
+use crate::model::{self, MODEL};
+
+pub(crate) struct CheckpointExport(pub(crate) Engine);
+
+const MIB: u64 = 1 << 20;
+
+impl StageKind for CheckpointExport {
+    fn name(&self) -> &'static str {
+        "checkpoint.export"
+    }
+
+    fn about(&self) -> &'static str {
+        "Writes a model as a Hugging Face folder: config.json, safetensors, tokenizer files."
+    }
+
+    fn produces(&self) -> &'static str {
+        MODEL
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        vec![
+            Field::edge("model", &[MODEL]).about("The model: a stage that loads, makes or trains one."),
+            Field::path("dir").default("out").about("The folder to write; it appears whole or not at all."),
+            Field::choice("dtype", &["f32", "bf16", "f16"])
+                .default("bf16")
+                .about("Type of the weights; the masters are f32, rounded once to nearest even."),
+            Field::integer("shard_mib", 1..)
+                .default(5120)
+                .about("Largest size of a weights file in MiB; beyond it the weights are sharded with an index."),
+            Field::existing_path("tokenizer")
+                .optional("no tokenizer files")
+                .about("A tokenizer.json, or the folder whose tokenizer files are copied along."),
+            Field::bool("overwrite").default(false).about(
+                "Whether a model folder from elsewhere in `dir` is replaced; an earlier export always is, anything \
+                 else never.",
+            ),
+        ]
+    }
+
+    fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
+        let dir: PathBuf = cx.params().get("dir");
+        let Some(stage) = cx.input("model") else { return Planned::default() };
+        let facts = json!({ "config": stage.fact("config"), "source": stage.fact("source") });
+        let dtype: &str = cx.params().get("dtype");
+        Planned::new(facts).line(format!("{dtype} into {}", dir.display()))
+    }
+
+    fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
+        let params = cx.params();
+        let source = model::folder(cx.input("model"));
+        let dir: PathBuf = params.get("dir");
+        let config = ModelConfig::open(&source).or_fail()?;
+        let parameters = Weights::open(&source, &config)
+            .and_then(|weights| weights.load(self.0.device.cpu().pool))
+            .or_fail()?;
+        let tokenizer: Option<PathBuf> = params.get("tokenizer");
+        let options = ExportOptions {
+            dtype: match params.get("dtype") {
+                "f32" => ExportType::F32,
+                "f16" => ExportType::F16,
+                _ => ExportType::Bf16,
+            },
+            max_shard_bytes: params.get::<u64>("shard_mib").saturating_mul(MIB),
+            tokenizer_files: tokenizer.as_deref().map(tokenizer_files).unwrap_or_default(),
+            overwrite: params.get("overwrite"),
+        };
+        let files = export(&dir, &config, &parameters, &options).or_fail()?;
+        let bytes: u64 = files.iter().map(|file| file.written.bytes).sum();
+        let mut outcome = Outcome::new(json!({ "folder": absolute(&dir)? }))
+            .summary(format!("{} files, {:.1} MB, in {}", files.len(), bytes as f64 / 1e6, dir.display()))
+            .report(format!("model: {}", dir.display()));
+        outcome.outside.push(dir);
+        Ok(outcome)
+    }
+}
+
+/// The files of a tokenizer that is given by its folder or by its `tokenizer.json`.
+fn tokenizer_files(path: &Path) -> Vec<PathBuf> {
+    companion_files(if path.is_dir() { path } else { path.parent().unwrap_or(path) })
+}

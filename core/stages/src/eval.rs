@@ -1,0 +1,111 @@
+//! `eval`: a model on held-out examples.
+
+use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, Weights};
+use fp8flow_tensor::{Arena, DType};
+use fp8flow_train::{TrainError, check_fit, evaluate, largest_micro_batch, samples};
+use serde_json::json;
+
+use crate::data_tokenize::{self, TOKENS};
+use crate::failure::OrFail as _;
+use crate::layers_filter::{self, LAYERS};
+use crate::model::{self, MODEL};
+use crate::train::{Watch, evaluation_line};
+use crate::{Engine, backend};
+
+pub(crate) struct Eval(pub(crate) Engine);
+
+/// The result within the stage's folder.
+const FILE: &str = "evaluation.json";
+
+impl StageKind for Eval {
+    fn name(&self) -> &'static str {
+        "eval"
+    }
+
+    fn about(&self) -> &'static str {
+        "Evaluates a model: loss, perplexity, exact match of the greedy answer, and a few answers to look at."
+    }
+
+    fn produces(&self) -> &'static str {
+        "evaluation"
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        vec![
+            Field::edge("model", &[MODEL]).about("The model."),
+            Field::edge("tokens", &[TOKENS]).about("The examples."),
+            Field::edge("layers", &[LAYERS])
+                .optional("no layer in FP8")
+                .about("Which layers run in FP8, as in training."),
+            Field::choice("split", &["held_out", "train"])
+                .default("held_out")
+                .about("Which examples: those held out, or those trained on."),
+            Field::integer("micro", 1..).default(8).about("Sequences of a micro-batch."),
+            Field::choice("precision", &["bf16", "f32"]).default("bf16").about("Type of the activations."),
+            Field::integer("samples", 0..=100).default(3).about("Examples whose answers are shown."),
+        ]
+    }
+
+    fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
+        model::check_vocabulary(cx);
+        Planned::default()
+    }
+
+    fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
+        let params = cx.params();
+        let folder = model::folder(cx.input("model"));
+        let config = ModelConfig::open(&folder).or_fail()?;
+        let (train, held_out) = data_tokenize::open(cx.input("tokens"))?;
+        let set = if params.get::<&str>("split") == "train" { train } else { held_out };
+        if set.is_empty() {
+            return Err(StageError::failed("there are no examples to evaluate")
+                .help("Set `held_out` of the tokenization, or `split = \"train\"`."));
+        }
+        check_fit(&config, &set).or_fail()?;
+        let device = &*self.0.device;
+        let parameters =
+            Weights::open(&folder, &config).and_then(|weights| weights.load(device.cpu().pool)).or_fail()?;
+        let fp8 = match cx.optional_input("layers") {
+            Some(layers) => {
+                let plan = layers_filter::read(&layers.dir)?;
+                let decisions =
+                    plan.layers.into_iter().map(|layer| (layer.facts.name, layer.decision)).collect();
+                let recipe = backend::recipe(&self.0, cx.section(backend::SECTION))?;
+                recipe.map(|recipe| Fp8Layers { recipe, decisions })
+            }
+            None => None,
+        };
+        let micro: usize = params.get("micro");
+        let options = DecoderOptions {
+            dtype: if params.get::<&str>("precision") == "f32" { DType::F32 } else { DType::Bf16 },
+            recompute: true,
+            tokens: largest_micro_batch(&set, micro).max(1),
+        };
+        let decoder = |error| TrainError::Decoder(error);
+        let mut model =
+            Decoder::new(&config, options, fp8, &mut Arena::allocate()).map_err(decoder).or_fail()?;
+        model.weights_changed(device, &parameters).map_err(decoder).or_fail()?;
+        let proceed = |done: usize| {
+            cx.progress(done as u64, Some(set.len() as u64), "example", "");
+            !cx.cancelled()
+        };
+        let Some(found) = evaluate(device, &mut model, &parameters, &set, micro, proceed).or_fail()? else {
+            return Err(StageError::interrupted("stopped as asked"));
+        };
+        let samples = samples(device, &mut model, &parameters, &set, params.get("samples")).or_fail()?;
+        let path = cx.folder().join(FILE);
+        let text = serde_json::to_string_pretty(&json!({ "evaluation": found, "samples": samples }))
+            .map_err(StageError::bug)?;
+        fp8flow_flow::atomic::write(&path, (text + "\n").as_bytes())
+            .map_err(|error| StageError::io(&path, error))?;
+        let line = evaluation_line(&found);
+        let mut outcome =
+            Outcome::new(json!({ "file": FILE, "evaluation": found })).summary(line.clone()).report(line);
+        let watch = Watch::new(cx.reporter().clone(), 0, data_tokenize::tokenizer(cx.input("tokens")));
+        for line in samples.iter().filter_map(|sample| watch.sample(sample)) {
+            outcome = outcome.report(format!("  {line}"));
+        }
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,56 @@
+//! Errors of the crates below as errors of a stage: which class, what to do.
+
+use std::path::{Path, PathBuf};
+
+use fp8flow_data::DataError;
+use fp8flow_flow::{Class, StageError};
+use fp8flow_model::ModelError;
+use fp8flow_train::TrainError;
+
+/// `path` as an artifact keeps it: good wherever a later process starts.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, StageError> {
+    std::path::absolute(path).map_err(|error| StageError::io(path, error))
+}
+
+/// Turns an error of a crate below into that of a stage.
+pub(crate) trait OrFail<T> {
+    fn or_fail(self) -> Result<T, StageError>;
+}
+
+impl<T, E: Into<Failure>> OrFail<T> for Result<T, E> {
+    fn or_fail(self) -> Result<T, StageError> {
+        self.map_err(|error| error.into().0)
+    }
+}
+
+pub(crate) struct Failure(StageError);
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        let class = match &error {
+            DataError::Io { .. } => Class::Io,
+            DataError::Cancelled => Class::Interrupted,
+            _ => Class::Failed,
+        };
+        Self(StageError::new(class, error))
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        let class = if matches!(error, ModelError::Io { .. }) { Class::Io } else { Class::Failed };
+        Self(StageError::new(class, error))
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Data(error) => error.into(),
+            TrainError::Model(error) => error.into(),
+            TrainError::Io { .. } => Self(StageError::new(Class::Io, error)),
+            TrainError::Interrupted { .. } => Self(StageError::interrupted(error)),
+            error => Self(StageError::failed(error)),
+        }
+    }
+}

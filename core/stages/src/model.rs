@@ -1,0 +1,72 @@
+//! The artifact `model`: a Hugging Face folder, whoever made it.
+
+use std::path::{Path, PathBuf};
+
+use fp8flow_flow::{Artifact, PlanCx, PlannedStage};
+use fp8flow_model::ModelConfig;
+use serde_json::{Map, Value, json};
+
+/// The kind of the artifact.
+pub(crate) const MODEL: &str = "model";
+
+/// What a stage says at plan time of the model it will make.
+pub(crate) fn facts(config: &ModelConfig, source: &Path) -> Map<String, Value> {
+    let facts = json!({ "config": config.raw, "source": source });
+    facts.as_object().cloned().unwrap_or_default()
+}
+
+/// The configuration of the model that `stage` will make, from its facts.
+pub(crate) fn planned_config(stage: &PlannedStage) -> Option<ModelConfig> {
+    let config = stage.fact("config")?.to_string();
+    let source = stage.fact("source").and_then(Value::as_str).unwrap_or_default();
+    ModelConfig::from_json(&config, Path::new(source)).ok()
+}
+
+/// The folder of a model that was made: `info.folder`, relative to the stage's own.
+pub(crate) fn folder(artifact: &Artifact) -> PathBuf {
+    artifact.dir.join(artifact.info["folder"].as_str().unwrap_or_default())
+}
+
+/// Parameters as people say them: `27.8 M`.
+pub(crate) fn count(n: usize) -> String {
+    let n = n as f64;
+    match n {
+        n if n >= 1e9 => format!("{:.2} B", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} M", n / 1e6),
+        n if n >= 1e3 => format!("{:.1} k", n / 1e3),
+        n => format!("{n}"),
+    }
+}
+
+/// One line on a model.
+pub(crate) fn line(config: &ModelConfig) -> String {
+    let parameters: usize =
+        fp8flow_model::parameter_specs(config).iter().map(fp8flow_model::ParameterSpec::len).sum();
+    format!(
+        "llama, {} parameters: {} blocks, hidden {}, MLP {}, {} heads, {} key-value heads, vocabulary {}, {}context {}",
+        count(parameters),
+        config.blocks,
+        config.hidden_size,
+        config.intermediate_size,
+        config.heads,
+        config.kv_heads,
+        config.vocab_size,
+        if config.tied { "tied head, " } else { "" },
+        config.max_positions,
+    )
+}
+
+/// Objects where the tokenizer of the edge `tokens` has more tokens than the model of the edge `model`.
+pub(crate) fn check_vocabulary(cx: &mut PlanCx<'_>) {
+    let tokens = cx.input("tokens").and_then(|stage| stage.fact("vocabulary")).and_then(Value::as_u64);
+    let config = cx.input("model").and_then(planned_config);
+    if let (Some(tokens), Some(config)) = (tokens, config)
+        && tokens > config.vocab_size as u64
+    {
+        let rows = config.vocab_size;
+        cx.error("tokens", format!("the tokenizer has {tokens} tokens, the model's vocabulary only {rows}"))
+            .help(format!(
+                "Use the model's own tokenizer, or a configuration whose `vocab_size` is at least {tokens}."
+            ));
+    }
+}

@@ -1,0 +1,219 @@
+//! The keys of a training stage, and what they say to the trainer.
+
+use fp8flow_flow::{Amount, Field, Params, PlanCx, above};
+use fp8flow_model::{ModelConfig, ParameterSpec, parameter_specs};
+use fp8flow_train::{Accumulation, Decay, Decayed, OptimizerConfig, Schedule, TrainConfig, Warmup};
+use serde_json::json;
+
+use super::Task;
+use crate::data_tokenize::TOKENS;
+use crate::layers_filter::LAYERS;
+use crate::model::{self, MODEL};
+
+/// Held-out examples that every evaluation answers.
+const SAMPLES: usize = 3;
+
+pub(super) fn fields(task: Task) -> Vec<Field> {
+    let mut fields = vec![
+        Field::edge("model", &[MODEL]).about("The model to start from."),
+        Field::edge("tokens", &[TOKENS]).about("The examples."),
+        Field::edge("layers", &[LAYERS])
+            .optional("no layer in FP8; only with `plugin = \"none\"`")
+            .about("Which layers run in FP8."),
+        Field::integer("steps", 1..)
+            .optional("as many as `epochs` give")
+            .about("Optimizer steps; instead of `epochs`."),
+        Field::number("epochs", above(0.0))
+            .optional("1, unless `steps` is set")
+            .about("Passes over the examples, the last partial step of each left out; instead of `steps`."),
+        Field::table(
+            "batch",
+            vec![
+                Field::integer("micro", 1..)
+                    .default(1)
+                    .about("Sequences of a micro-batch: one forward and backward, without padding."),
+                Field::integer("per_step", 1..)
+                    .optional("`micro`")
+                    .about("Sequences of an optimizer step; a multiple of `micro`."),
+            ],
+        )
+        .about("Sizes of batches, in sequences."),
+        Field::choice("precision", &["bf16", "f32"])
+            .default("bf16")
+            .about("Type of the activations; masters, moments, statistics and the loss are f32 always."),
+        Field::bool("shuffle")
+            .default(true)
+            .about("Whether each epoch has an order of its own, from the seed."),
+        Field::number("clip", 0.0..)
+            .default(1.0)
+            .about("Largest global norm of the gradient; 0 for no limit."),
+        Field::table(
+            "optimizer",
+            vec![
+                Field::choice("kind", &["adamw"]).default("adamw").about("AdamW with decoupled decay."),
+                Field::number("lr", above(0.0)).default(5e-5).about("Learning rate after the warmup."),
+                Field::numbers("betas", 0.0..1.0, 2..=2)
+                    .default(json!([0.9, 0.95]))
+                    .about("Decays of the first and second moment."),
+                Field::number("eps", above(0.0)).default(1e-8).about("Added to the denominator."),
+                Field::number("weight_decay", 0.0..).default(0.0).about("Decoupled decay."),
+                Field::choice("decay", &["matrices", "all"])
+                    .default("matrices")
+                    .about("What decays: two-dimensional parameters, or all."),
+            ],
+        )
+        .about("The optimizer."),
+        Field::table(
+            "schedule",
+            vec![
+                Field::choice("kind", &["constant", "linear", "cosine"])
+                    .default("constant")
+                    .about("How the learning rate falls after the warmup."),
+                Field::amount("warmup")
+                    .default(0)
+                    .about("Steps of the warmup: a count, or a share of all steps rounded up."),
+                Field::integer("steps", 1..)
+                    .optional("the steps of the run")
+                    .about("The step at which the decay would reach 0."),
+            ],
+        )
+        .about("The learning rate over the run."),
+        Field::choice("recompute", &["none", "block"]).default("none").about(
+            "Whether activations inside a block are kept, or computed again for backward: the same bits.",
+        ),
+        Field::choice("accumulate", &["tree", "sequential"]).default("tree").about(
+            "How gradients of micro-batches are added: in the canonical tree, or one by one in less memory.",
+        ),
+        Field::table(
+            "checkpoint",
+            vec![
+                Field::integer("every_steps", 0..)
+                    .default(0)
+                    .changes_no_result()
+                    .about("Steps between checkpoints; 0: only at the end."),
+                Field::integer("keep", 1..).default(2).changes_no_result().about("Newest checkpoints kept."),
+            ],
+        )
+        .about("Saving the state."),
+        Field::integer("evaluate_every", 0..)
+            .default(0)
+            .changes_no_result()
+            .about("Steps between evaluations of held-out examples; 0: only before and after."),
+    ];
+    if task == Task::PreTrain {
+        fields.push(
+            Field::integer("block", 2..)
+                .optional("the model's context")
+                .about("Tokens of a block that documents are cut into."),
+        );
+    }
+    fields
+}
+
+/// Checks what the table cannot say.
+pub(super) fn check(cx: &mut PlanCx<'_>) {
+    let params = cx.params();
+    let (steps, epochs) = (params.get::<Option<u64>>("steps"), params.get::<Option<f64>>("epochs"));
+    if steps.is_some() && epochs.is_some() {
+        cx.error("epochs", "`steps` and `epochs` are both set").help("Keep one of them.");
+    }
+    let (micro, per_step): (u64, Option<u64>) = (params.get("batch.micro"), params.get("batch.per_step"));
+    if let Some(per_step) = per_step
+        && per_step % micro != 0
+    {
+        cx.error("batch.per_step", format!("{per_step} is not a multiple of `micro`, which is {micro}"))
+            .help("Micro-batches of a step are equally many sequences.");
+    }
+    let all = params.get::<Option<u64>>("schedule.steps").or(steps);
+    if let (Amount::Count(warmup), Some(all)) = (params.get("schedule.warmup"), all)
+        && warmup > all
+    {
+        cx.error("schedule.warmup", format!("{warmup} steps of warmup are more than the {all} steps"));
+    }
+}
+
+/// What the parameters say, all but the number of steps, which may depend on the examples.
+pub(super) struct Settings {
+    pub(super) train: TrainConfig,
+    pub(super) per_step: usize,
+    pub(super) shuffle: bool,
+}
+
+impl Settings {
+    /// Sets the number of steps, and the schedule over them.
+    pub(super) fn set_steps(&mut self, params: &Params, per_epoch: u64) {
+        let epochs = params.get::<Option<f64>>("epochs").unwrap_or(1.0);
+        let steps = params
+            .get::<Option<u64>>("steps")
+            .unwrap_or_else(|| ((epochs * per_epoch as f64).floor() as u64).max(1));
+        let horizon = params.get::<Option<u64>>("schedule.steps").unwrap_or(steps);
+        let warmup = match params.get("schedule.warmup") {
+            Amount::Count(steps) => Warmup::Steps(steps),
+            Amount::Fraction(share) => Warmup::Share(share),
+        };
+        let decay = Decay::from_name(params.get("schedule.kind")).unwrap_or(Decay::Constant);
+        self.train.steps = steps;
+        self.train.schedule = Schedule::new(params.get("optimizer.lr"), warmup, horizon, decay);
+    }
+}
+
+/// The trainer's settings; [`Settings::set_steps`] completes them.
+pub(super) fn settings(params: &Params, seed: u64) -> Settings {
+    let micro: usize = params.get("batch.micro");
+    let per_step = params.get::<Option<usize>>("batch.per_step").unwrap_or(micro);
+    let betas: Vec<f64> = params.get("optimizer.betas");
+    let shuffle = params.get("shuffle");
+    let train = TrainConfig {
+        steps: 0,
+        micro,
+        per_step,
+        shuffle,
+        seed,
+        optimizer: OptimizerConfig {
+            betas: [betas[0], betas[1]],
+            eps: params.get("optimizer.eps"),
+            weight_decay: params.get("optimizer.weight_decay"),
+            decayed: if params.get::<&str>("optimizer.decay") == "all" {
+                Decayed::All
+            } else {
+                Decayed::Matrices
+            },
+            clip: params.get("clip"),
+        },
+        schedule: Schedule { peak: 0.0, warmup: 0, steps: 0, decay: Decay::Constant },
+        accumulation: if params.get::<&str>("accumulate") == "sequential" {
+            Accumulation::Sequential
+        } else {
+            Accumulation::Tree
+        },
+        checkpoint_every: params.get("checkpoint.every_steps"),
+        keep: params.get("checkpoint.keep"),
+        evaluate_every: params.get("evaluate_every"),
+        samples: SAMPLES,
+        identity: String::new(),
+    };
+    Settings { train, per_step, shuffle }
+}
+
+/// Lines for the plan.
+pub(super) fn summary(params: &Params, config: &ModelConfig) -> String {
+    let Settings { train, per_step, .. } = settings(params, 0);
+    let length = match (params.get::<Option<u64>>("steps"), params.get::<Option<f64>>("epochs")) {
+        (Some(steps), _) => format!("{steps} steps"),
+        (None, epochs) => format!("{} epochs", epochs.unwrap_or(1.0)),
+    };
+    let specs = parameter_specs(config);
+    let parameters: usize = specs.iter().map(ParameterSpec::len).sum();
+    let gradients = train.accumulation.buffers(per_step.div_ceil(train.micro));
+    // Masters, two moments and the gradients, f32.
+    let bytes = parameters * 4 * (3 + gradients);
+    format!(
+        "{length} of {per_step} sequences ({} a micro-batch), lr {:e}, {} activations\n{} parameters: {:.2} GB for masters, moments and {gradients} gradient{}",
+        train.micro,
+        params.get::<f64>("optimizer.lr"),
+        params.get::<&str>("precision"),
+        model::count(parameters),
+        bytes as f64 / 1e9,
+        if gradients == 1 { "" } else { "s" },
+    )
+}

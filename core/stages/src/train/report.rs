@@ -1,0 +1,131 @@
+//! What a training run came to, in a few lines: the proof of FP8, speed, memory, loss.
+
+use fp8flow_model::{Decoder, ModelConfig, ParameterSpec, parameter_specs};
+use fp8flow_sdk::{Decision, Precision};
+use fp8flow_train::proof::Fp8Gemms;
+use fp8flow_train::{Evaluated, Evaluation, StepMetrics, TrainConfig, Trained};
+use serde_json::{Value, json};
+
+use super::watch::Watch;
+
+pub(super) struct Report<'a> {
+    gemms: Fp8Gemms,
+    layers: usize,
+    planned: usize,
+    metrics: &'a [StepMetrics],
+    evaluations: &'a [Evaluated],
+    tokens_per_s: f64,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(trained: &'a Trained, decisions: &[(String, Decision)]) -> Self {
+        let here = &trained.metrics[trained.metrics.len() - trained.steps_here as usize..];
+        let mut speeds: Vec<f64> = here.iter().map(|line| line.tokens_per_s).collect();
+        speeds.sort_by(f64::total_cmp);
+        Self {
+            gemms: Fp8Gemms::sum(&trained.counters),
+            layers: decisions.len(),
+            planned: decisions.iter().filter(|(_, d)| d.precision == Precision::Fp8).count(),
+            metrics: &trained.metrics,
+            evaluations: &trained.evaluations,
+            tokens_per_s: speeds.get(speeds.len() / 2).copied().unwrap_or(0.0),
+        }
+    }
+
+    fn losses(&self) -> (f64, f64) {
+        let loss = |line: Option<&StepMetrics>| line.map_or(f64::NAN, |line| line.loss);
+        (loss(self.metrics.first()), loss(self.metrics.last()))
+    }
+
+    pub(super) fn summary(&self) -> String {
+        let (first, last) = self.losses();
+        format!(
+            "{} steps, loss {first:.4} → {last:.4}, {:.0} tokens/s",
+            self.metrics.len(),
+            self.tokens_per_s
+        )
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let (first, last) = self.losses();
+        let Fp8Gemms { layers, fprop, dgrad, wgrad, non_finite } = self.gemms;
+        json!({
+            "loss": { "first": first, "last": last },
+            "fp8": {
+                "layers": layers,
+                "of": self.layers,
+                "gemms": { "fprop": fprop, "dgrad": dgrad, "wgrad": wgrad },
+                "non_finite_scales": non_finite,
+            },
+            "evaluations": self.evaluations,
+        })
+    }
+
+    pub(super) fn lines(&self, watch: &Watch) -> Vec<String> {
+        let mut lines = Vec::new();
+        let Fp8Gemms { fprop, dgrad, wgrad, non_finite, .. } = self.gemms;
+        if self.planned == 0 {
+            lines.push("fp8: no layer; everything ran in high precision".into());
+        } else {
+            lines.push(format!(
+                "fp8: {} of {} linear layers, every one as planned; GEMMs counted: {fprop} fprop, {dgrad} dgrad, {wgrad} wgrad",
+                self.planned, self.layers
+            ));
+        }
+        if non_finite > 0 {
+            lines.push(format!("fp8: {non_finite} casts had an infinite or NaN maximum"));
+        }
+        let (first, last) = self.losses();
+        lines.push(format!("loss: {first:.4} at the first step, {last:.4} at the last"));
+        lines.push(format!("speed: {:.0} tokens/s (median step)", self.tokens_per_s));
+        if let Some(peak) = peak_memory() {
+            lines.push(format!("memory: {:.2} GB at the peak", peak as f64 / 1e9));
+        }
+        let edges =
+            [self.evaluations.first(), self.evaluations.last().filter(|_| self.evaluations.len() > 1)];
+        for evaluated in edges.into_iter().flatten() {
+            lines.push(format!(
+                "held out, after step {}: {}",
+                evaluated.step,
+                evaluation(&evaluated.evaluation)
+            ));
+            lines.extend(
+                evaluated.samples.iter().filter_map(|s| watch.sample(s)).map(|line| format!("  {line}")),
+            );
+        }
+        lines
+    }
+}
+
+/// An evaluation in one line.
+pub(crate) fn evaluation(found: &Evaluation) -> String {
+    format!(
+        "loss {:.4}, perplexity {:.3}, exact match {:.1} % ({} of {})",
+        found.loss,
+        found.perplexity,
+        100.0 * found.exact_match,
+        found.exact,
+        found.examples
+    )
+}
+
+/// One line on the memory that is taken before the first step.
+pub(super) fn memory(decoder: &Decoder, config: &ModelConfig, train: &TrainConfig) -> String {
+    let parameters: usize = parameter_specs(config).iter().map(ParameterSpec::len).sum();
+    let gradients = train.accumulation.buffers(train.per_step.div_ceil(train.micro));
+    let gb = |bytes: usize| bytes as f64 / 1e9;
+    format!(
+        "memory: {:.2} GB of masters, moments and gradients, {:.2} GB of activations for {} tokens, {:.2} GB in the backend",
+        gb(parameters * 4 * (3 + gradients)),
+        gb(decoder.bytes()),
+        decoder.capacity(),
+        gb(decoder.backend_bytes()),
+    )
+}
+
+/// The most memory this process has had, in bytes, where the system says so.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}

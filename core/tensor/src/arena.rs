@@ -1,0 +1,46 @@
+//! Memory planned before it is taken: the same code measures and allocates.
+
+use crate::{Bytes, DType, Tensor};
+
+/// Hands out tensors and byte regions and adds up their sizes.
+///
+/// [`Arena::measure`] hands out empty ones, so that a plan knows the bytes of a run without taking them.
+#[derive(Debug)]
+pub struct Arena {
+    bytes: usize,
+    take: bool,
+}
+
+impl Arena {
+    /// An arena that takes the memory.
+    pub fn allocate() -> Self {
+        Self { bytes: 0, take: true }
+    }
+
+    /// An arena that only counts.
+    pub fn measure() -> Self {
+        Self { bytes: 0, take: false }
+    }
+
+    /// Zeros with room for `rows` rows.
+    pub fn tensor(&mut self, dtype: DType, rows: usize, cols: usize) -> Tensor {
+        self.bytes += rows * cols * dtype.size();
+        Tensor::zeros(dtype, if self.take { rows } else { 0 }, cols)
+    }
+
+    /// `len` zero bytes.
+    pub fn region(&mut self, len: usize) -> Bytes {
+        self.bytes += len;
+        Bytes::zeros(if self.take { len } else { 0 })
+    }
+
+    /// Counts memory that somebody else holds.
+    pub fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Bytes handed out so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

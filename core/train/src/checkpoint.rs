@@ -1,0 +1,335 @@
+//! Checkpoints that are whole or absent, whatever happens to the process or the machine.
+//!
+//! A checkpoint is a folder that Hugging Face tools can load (`config.json`, `model.safetensors` with the f32 masters)
+//! plus what a run needs to go on: `optimizer.safetensors`, `recipe.safetensors` where the recipe keeps state,
+//! `state.json`, and `MANIFEST.json` with the size and digest of each file. It is written aside, flushed to the disk,
+//! given its manifest and then its name; only after that are older ones removed. What a crash leaves behind either
+//! has a manifest that verifies or is not used.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use fp8flow_kernels::NUMERICS_REVISION;
+use fp8flow_model::{NamedTensor, Parameters, SafeFile, StoredType, TensorData, write_safetensors};
+use fp8flow_sdk::{DType, StateDict, StateTensor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::TrainError;
+
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const RECIPE: &str = "recipe.safetensors";
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+const MANIFEST: &str = "MANIFEST.json";
+
+/// What is saved, borrowed from a run.
+pub(crate) struct Snapshot<'a> {
+    pub(crate) state: State,
+    pub(crate) config: &'a Map<String, Value>,
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) moments: [&'a Parameters; 2],
+    pub(crate) recipe: StateDict,
+}
+
+/// The small part of a run's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// What every bit of the run depends on; another run's checkpoint is not continued.
+    pub identity: String,
+    /// The revision of the arithmetic.
+    pub numerics_revision: u32,
+}
+
+impl State {
+    pub(crate) fn new(step: u64, identity: &str) -> Self {
+        Self { step, identity: identity.to_owned(), numerics_revision: NUMERICS_REVISION }
+    }
+}
+
+/// A checkpoint on disk whose every file was verified.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its state.
+    pub state: State,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    step: u64,
+    files: BTreeMap<String, Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    bytes: u64,
+    blake3: String,
+}
+
+fn name_of(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// The checkpoints in a folder.
+#[derive(Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `folder`, of which the newest `keep` (at least one) are kept.
+    pub fn new(folder: PathBuf, keep: usize) -> Self {
+        Self { folder, keep: keep.max(1) }
+    }
+
+    /// Creates the folder and removes what an interrupted save has left.
+    pub(crate) fn prepare(&self) -> Result<(), TrainError> {
+        fs::create_dir_all(&self.folder).map_err(TrainError::io(&self.folder, "create"))?;
+        for path in self
+            .entries()?
+            .into_iter()
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp-")))
+        {
+            fs::remove_dir_all(&path).map_err(TrainError::io(&path, "remove"))?;
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>, TrainError> {
+        let listed = fs::read_dir(&self.folder)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+        listed.map_err(TrainError::io(&self.folder, "list"))
+    }
+
+    /// Folders that bear a checkpoint's name, oldest first.
+    fn named(&self) -> Result<Vec<(u64, PathBuf)>, TrainError> {
+        let mut named: Vec<(u64, PathBuf)> = self
+            .entries()?
+            .into_iter()
+            .filter_map(|path| {
+                let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+                Some((step, path))
+            })
+            .collect();
+        named.sort_unstable();
+        Ok(named)
+    }
+
+    /// The newest checkpoint that verifies; `passed_over` hears of newer ones that do not.
+    pub fn newest(&self, mut passed_over: impl FnMut(&Path, &str)) -> Result<Option<Checkpoint>, TrainError> {
+        for (step, path) in self.named()?.into_iter().rev() {
+            match verify(&path, step) {
+                Ok(state) => return Ok(Some(Checkpoint { path, state })),
+                Err(reason) => passed_over(&path, &reason),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Saves a checkpoint and then removes the oldest; returns its folder.
+    pub(crate) fn save(&self, snapshot: &Snapshot<'_>) -> Result<PathBuf, TrainError> {
+        let name = name_of(snapshot.state.step);
+        let aside = self.folder.join(format!(".tmp-{name}-{}", std::process::id()));
+        let path = self.folder.join(name);
+        fs::create_dir(&aside).map_err(TrainError::io(&aside, "create"))?;
+        let written = write_all(&aside, snapshot).and_then(|()| {
+            if path.exists() {
+                // Verification has passed it over, or it would have been continued from.
+                fs::remove_dir_all(&path).map_err(TrainError::io(&path, "replace"))?;
+            }
+            fs::rename(&aside, &path).map_err(TrainError::io(&path, "create"))?;
+            sync_folder(&self.folder)
+        });
+        if let Err(error) = written {
+            // The error that led here says more than a second one would.
+            let _ = fs::remove_dir_all(&aside);
+            return Err(error);
+        }
+        let named = self.named()?;
+        for (_, old) in &named[..named.len().saturating_sub(self.keep)] {
+            // Out of the way in one step, so that no half-removed folder bears a checkpoint's name.
+            let leaving = self.folder.join(format!(".tmp-old-{}", std::process::id()));
+            fs::rename(old, &leaving)
+                .and_then(|()| fs::remove_dir_all(&leaving))
+                .map_err(TrainError::io(old, "remove"))?;
+        }
+        Ok(path)
+    }
+}
+
+fn write_all(folder: &Path, snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
+    let mut files = BTreeMap::new();
+    let model =
+        snapshot.parameters.iter().map(|(spec, tensor)| named(spec.name.clone(), &spec.shape, tensor.f32()));
+    let mut add = |name: &str, tensors: Vec<NamedTensor<'_>>| -> Result<(), TrainError> {
+        let written = write_safetensors(&folder.join(name), tensors, &[("format", "pt")])?;
+        let entry = Entry { bytes: written.bytes, blake3: written.digest.to_hex().to_string() };
+        files.insert(name.to_owned(), entry);
+        Ok(())
+    };
+    add(MODEL, model.collect())?;
+    let moments = ["m", "v"].into_iter().zip(snapshot.moments).flat_map(|(moment, parameters)| {
+        parameters
+            .iter()
+            .map(move |(spec, tensor)| named(format!("{moment}.{}", spec.name), &spec.shape, tensor.f32()))
+    });
+    add(OPTIMIZER, moments.collect())?;
+    if !snapshot.recipe.0.is_empty() {
+        let tensors = snapshot.recipe.0.iter().map(|(name, tensor)| NamedTensor {
+            name: name.clone(),
+            dtype: stored(tensor.dtype),
+            shape: tensor.shape.clone(),
+            data: TensorData::Bytes(&tensor.bytes),
+        });
+        add(RECIPE, tensors.collect())?;
+    }
+    for (name, text) in [
+        (STATE, serde_json::to_string_pretty(&snapshot.state)),
+        (CONFIG, serde_json::to_string_pretty(snapshot.config)),
+    ] {
+        let text = text.expect("plain data becomes JSON") + "\n";
+        write_file(&folder.join(name), text.as_bytes())?;
+        let blake3 = blake3::hash(text.as_bytes()).to_hex().to_string();
+        files.insert(name.to_owned(), Entry { bytes: text.len() as u64, blake3 });
+    }
+    let manifest = Manifest { step: snapshot.state.step, files };
+    let text = serde_json::to_string_pretty(&manifest).expect("plain data becomes JSON") + "\n";
+    write_file(&folder.join(MANIFEST), text.as_bytes())?;
+    sync_folder(folder)
+}
+
+fn named<'a>(name: String, shape: &[usize], elements: &'a [f32]) -> NamedTensor<'a> {
+    NamedTensor { name, dtype: StoredType::F32, shape: shape.to_vec(), data: TensorData::F32(elements) }
+}
+
+fn stored(dtype: DType) -> StoredType {
+    match dtype {
+        DType::BF16 => StoredType::BF16,
+        DType::E4M3 => StoredType::F8_E4M3,
+        DType::E5M2 => StoredType::F8_E5M2,
+        _ => StoredType::F32,
+    }
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    File::create_new(path)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(TrainError::io(path, "write"))
+}
+
+fn sync_folder(folder: &Path) -> Result<(), TrainError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(TrainError::io(folder, "flush"))
+}
+
+/// Compares every file with the manifest; the error says what is wrong.
+fn verify(folder: &Path, step: u64) -> Result<State, String> {
+    let read = |name: &str| fs::read(folder.join(name)).map_err(|error| format!("{name}: {error}"));
+    let manifest: Manifest =
+        serde_json::from_slice(&read(MANIFEST)?).map_err(|error| format!("{MANIFEST}: {error}"))?;
+    if manifest.step != step {
+        return Err(format!("{MANIFEST} is of step {}", manifest.step));
+    }
+    for required in [MODEL, OPTIMIZER, STATE, CONFIG] {
+        if !manifest.files.contains_key(required) {
+            return Err(format!("{MANIFEST} does not list {required}"));
+        }
+    }
+    for (name, entry) in &manifest.files {
+        if Path::new(name).components().count() != 1 || name.starts_with('.') {
+            return Err(format!("{MANIFEST} lists `{name}`, which is no file name"));
+        }
+        let path = folder.join(name);
+        let bytes = fs::metadata(&path).map_err(|error| format!("{name}: {error}"))?.len();
+        if bytes != entry.bytes {
+            return Err(format!("{name} has {bytes} bytes, {} were written", entry.bytes));
+        }
+        let mut hasher = blake3::Hasher::new();
+        File::open(&path)
+            .and_then(|file| std::io::copy(&mut &file, &mut hasher))
+            .map_err(|error| format!("{name}: {error}"))?;
+        if hasher.finalize().to_hex().as_str() != entry.blake3 {
+            return Err(format!("{name} is not what was written"));
+        }
+    }
+    serde_json::from_slice(&read(STATE)?).map_err(|error| format!("{STATE}: {error}"))
+}
+
+impl Checkpoint {
+    /// Reads masters and moments into memory that is there, and returns the recipe's state.
+    pub(crate) fn load(
+        &self,
+        parameters: &mut Parameters,
+        moments: [&mut Parameters; 2],
+    ) -> Result<StateDict, TrainError> {
+        fill(&SafeFile::open(self.path.join(MODEL))?, "", parameters)?;
+        let optimizer = SafeFile::open(self.path.join(OPTIMIZER))?;
+        for (moment, parameters) in ["m.", "v."].into_iter().zip(moments) {
+            fill(&optimizer, moment, parameters)?;
+        }
+        let recipe = self.path.join(RECIPE);
+        if !recipe.exists() {
+            return Ok(StateDict::default());
+        }
+        let file = SafeFile::open(recipe)?;
+        let mut state = StateDict::default();
+        for (name, tensor) in file.iter() {
+            let dtype = match tensor.dtype {
+                StoredType::F32 => DType::F32,
+                StoredType::BF16 => DType::BF16,
+                StoredType::F8_E4M3 => DType::E4M3,
+                StoredType::F8_E5M2 => DType::E5M2,
+                other => {
+                    return Err(self.wrong(format!("tensor `{name}` of the recipe's state is {other:?}")));
+                }
+            };
+            let (shape, bytes) = (tensor.shape.to_vec(), tensor.bytes.to_vec());
+            state.0.insert(name.to_owned(), StateTensor { dtype, shape, bytes });
+        }
+        Ok(state)
+    }
+
+    /// Fails unless it is of a run of `identity` by this version's arithmetic.
+    pub(crate) fn expect(&self, identity: &str) -> Result<(), TrainError> {
+        let State { identity: found, numerics_revision, .. } = &self.state;
+        if found != identity {
+            return Err(self.wrong("it is of a run with other settings; start a fresh run".into()));
+        }
+        if *numerics_revision != NUMERICS_REVISION {
+            return Err(self.wrong(format!(
+                "it was made by numerics revision {numerics_revision}, this is {NUMERICS_REVISION}; start a fresh run"
+            )));
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, what: String) -> TrainError {
+        TrainError::Checkpoint { path: self.path.clone(), what }
+    }
+}
+
+fn fill(file: &SafeFile, prefix: &str, parameters: &mut Parameters) -> Result<(), TrainError> {
+    let specs = parameters.specs().to_vec();
+    for (spec, tensor) in specs.iter().zip(parameters.tensors_mut()) {
+        let name = format!("{prefix}{}", spec.name);
+        let wrong = |what: String| TrainError::Checkpoint { path: file.path().to_owned(), what };
+        let stored = file.get(&name).ok_or_else(|| wrong(format!("tensor `{name}` is missing")))?;
+        if stored.dtype != StoredType::F32 || stored.shape != spec.shape {
+            return Err(wrong(format!(
+                "tensor `{name}` is {:?} {:?}, expected F32 {:?}",
+                stored.dtype, stored.shape, spec.shape
+            )));
+        }
+        for (x, bytes) in tensor.f32_mut().iter_mut().zip(stored.bytes.chunks_exact(4)) {
+            *x = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+        }
+    }
+    Ok(())
+}

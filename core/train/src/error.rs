@@ -1,0 +1,95 @@
+//! What can go wrong in training.
+
+use std::path::{Path, PathBuf};
+
+use fp8flow_data::DataError;
+use fp8flow_model::{DecoderError, ModelError};
+
+/// A failure of a training run.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The model could not be run.
+    #[error(transparent)]
+    Decoder(#[from] DecoderError),
+    /// A file of a model could not be read or written.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The examples do not make steps.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A loss or gradient is infinite or NaN.
+    #[error(
+        "step {step}: {what} is not finite, first seen in {place}; lower the learning rate, clip the gradient or check the data"
+    )]
+    NotFinite {
+        /// The step, counted from 1.
+        step: u64,
+        /// `the loss` or `the gradient`.
+        what: &'static str,
+        /// The first layer or parameter it was seen in.
+        place: String,
+    },
+    /// An example does not fit the model.
+    #[error(
+        "an example of {tokens} tokens is longer than the {context} positions of the model; lower `cutoff` of the tokenization"
+    )]
+    TooLong {
+        /// Tokens of the longest example.
+        tokens: usize,
+        /// Positions of the model.
+        context: usize,
+    },
+    /// The tokens were made for a larger vocabulary.
+    #[error(
+        "the tokenizer has {tokenizer} tokens, the model's vocabulary only {model}; use the model's own tokenizer, or a configuration whose `vocab_size` is at least {tokenizer}"
+    )]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        tokenizer: usize,
+        /// Rows of the model's embedding.
+        model: usize,
+    },
+    /// A layer that was to run in FP8 did not.
+    #[error(
+        "layer `{layer}` did not run in FP8 as planned: {planned:?} FP8 GEMMs (fprop, dgrad, wgrad) were due, the backend counted {counted:?}; the backend does not do what it says, use another one"
+    )]
+    NotFp8 {
+        /// The layer.
+        layer: String,
+        /// FP8 GEMMs that the plan asks for; for fprop, at least.
+        planned: [u64; 3],
+        /// FP8 GEMMs that the backend counted.
+        counted: [u64; 3],
+    },
+    /// The file system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried; completes "cannot …".
+        action: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A checkpoint belongs to another run, or is not what this version writes.
+    #[error("{}: {what}", path.display())]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// The run was asked to stop; its state is saved.
+    #[error("interrupted after step {step}; the state is saved, run again to go on")]
+    Interrupted {
+        /// The last step done.
+        step: u64,
+    },
+}
+
+impl TrainError {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, action, source }
+    }
+}

@@ -1,0 +1,114 @@
+//! Files of one JSON object a line, each of a step, cut back to the checkpoint when a run goes on.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// What is known of one step. Floats are printed so that they read back exactly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// The step, counted from 1.
+    pub step: u64,
+    /// Mean loss over the step's targets, before the update.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Global norm of the gradient, before clipping.
+    pub grad_norm: f64,
+    /// Tokens of the step.
+    pub tokens: u64,
+    /// Tokens a second, of this step alone.
+    pub tokens_per_s: f64,
+}
+
+/// A line that belongs to a step.
+pub(crate) trait Line: Serialize + DeserializeOwned {
+    fn step(&self) -> u64;
+}
+
+impl Line for StepMetrics {
+    fn step(&self) -> u64 {
+        self.step
+    }
+}
+
+/// An open file of lines, and what is in it.
+#[derive(Debug)]
+pub(crate) struct Lines<T> {
+    path: PathBuf,
+    file: File,
+    pub(crate) all: Vec<T>,
+}
+
+impl<T: Line> Lines<T> {
+    /// Opens `path` to go on after `step`: later lines, and a last one that was cut off, are removed.
+    pub(crate) fn open(path: &Path, step: u64) -> Result<Self, TrainError> {
+        let io = |action| TrainError::io(path, action);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io("open"))?;
+        let (mut lines, mut end) = (Vec::new(), 0);
+        let mut reader = BufReader::new(&file);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).map_err(io("read"))? > 0 {
+            match serde_json::from_slice::<T>(&line) {
+                Ok(read) if line.ends_with(b"\n") && read.step() <= step => lines.push(read),
+                _ => break,
+            }
+            end += line.len() as u64;
+            line.clear();
+        }
+        file.set_len(end).map_err(io("cut"))?;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(end)).map_err(io("seek in"))?;
+        Ok(Self { path: path.to_owned(), file, all: lines })
+    }
+
+    pub(crate) fn append(&mut self, line: T) -> Result<(), TrainError> {
+        let text = serde_json::to_string(&line).expect("plain data becomes JSON") + "\n";
+        self.file.write_all(text.as_bytes()).map_err(TrainError::io(&self.path, "write"))?;
+        self.all.push(line);
+        Ok(())
+    }
+
+    /// Waits until the disk has every line: before a checkpoint that counts on them.
+    pub(crate) fn sync(&self) -> Result<(), TrainError> {
+        self.file.sync_data().map_err(TrainError::io(&self.path, "flush"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(step: u64) -> StepMetrics {
+        StepMetrics { step, loss: 0.1 + 0.2, lr: 1e-4, grad_norm: 1.0 / 3.0, tokens: 7, tokens_per_s: 3.5 }
+    }
+
+    #[test]
+    fn lines_after_the_checkpoint_and_a_torn_one_are_cut_off_and_floats_read_back_exactly() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut file = Lines::open(&path, 0).unwrap();
+        assert!(file.all.is_empty());
+        (1..=5).for_each(|step| file.append(metrics(step)).unwrap());
+        drop(file);
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\":6,").unwrap();
+
+        let mut file = Lines::open(&path, 3).unwrap();
+        assert_eq!(file.all, [metrics(1), metrics(2), metrics(3)]);
+        file.append(metrics(4)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 4);
+        assert!(text.ends_with('\n'));
+        assert!(text.starts_with("{\"step\":1,\"loss\":0.30000000000000004,\"lr\":0.0001,"), "{text}");
+    }
+}
