@@ -16,7 +16,7 @@ use super::tile::{self, Job, Sums};
 use super::{Epilogue, Operand, Store, pack};
 use crate::buffer::Buffer;
 use crate::parallel::for_each;
-use crate::{Cpu, Element, Isa, Rectangle, Rectangles};
+use crate::{Cpu, Element, Isa, Rectangle, Rectangles, Serial};
 
 /// Steps of a contraction between two waits: a panel of `b` of that length fits the first-level cache.
 const DEPTH: usize = 256;
@@ -44,6 +44,8 @@ pub(super) fn gemm<T: Element>(
     if out.is_empty() {
         return;
     }
+    let small = out.len().saturating_mul(a.depth) <= TASK;
+    let cpu = &Cpu { pool: if small { &Serial } else { cpu.pool }, ..*cpu };
     let exact = cpu.isa == Isa::Scalar && products_are_exact(a, b);
     let finish = Finish { scale_a, scale_b, store };
     let stretch = even(a.depth, DEPTH, 1);
@@ -193,7 +195,6 @@ impl<T: Element> Job for Multiply<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Serial;
 
     #[test]
     fn parts_are_even_and_no_bigger_than_asked_but_for_the_unit() {

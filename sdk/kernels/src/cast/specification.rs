@@ -1,42 +1,16 @@
-//! Casts from bf16 and f32 to FP8 with scales by row, by column or for the whole tensor.
-//!
-//! A code is `encode(f32(x) · s)` (one rounding in f32, one to FP8); `s` comes from the absolute maximum of the
-//! row, column or tensor by a [`ScaleRule`]. Codes always lie in the layout of the source, `[rows, cols]`: GEMM
-//! reads either direction.
+//! The casts as plain loops: the meaning of every path.
 
+use super::{CastStats, Quantized};
 use crate::scale::ScaleRule;
-use crate::{Cpu, Fp8, Matrix};
+use crate::{Fp8, Matrix};
 
-/// What a cast did to the values, for telemetry; counted only where asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CastStats {
-    /// Elements seen.
-    pub elements: u64,
-    /// Finite elements whose scaled value lies beyond the largest finite code.
-    pub saturated: u64,
-    /// Non-zero elements whose code is zero.
-    pub underflowed: u64,
-}
-
-/// Scales and codes of one layout, to be written.
-#[derive(Debug)]
-pub struct Quantized<'a> {
-    /// Codes, `rows · cols`, in the source's layout.
-    pub codes: &'a mut [u8],
-    /// Multiply-to-quantise factors: one a row, one a column, or one.
-    pub scales: &'a mut [f32],
-}
-
-/// Casts with one scale a row.
-pub fn cast_rows(
-    cpu: &Cpu<'_>,
+pub(super) fn cast_rows(
     x: Matrix<'_>,
     format: Fp8,
     rule: ScaleRule,
     out: Quantized<'_>,
     stats: Option<&mut CastStats>,
 ) {
-    let _ = cpu;
     let Quantized { codes, scales } = out;
     for (i, scale) in scales.iter_mut().enumerate() {
         let amax = amax((0..x.cols).map(|j| x.elements.get(i * x.cols + j)));
@@ -45,16 +19,13 @@ pub fn cast_rows(
     encode(x, format, |i, _| scales[i], codes, stats);
 }
 
-/// Casts with one scale a column.
-pub fn cast_cols(
-    cpu: &Cpu<'_>,
+pub(super) fn cast_cols(
     x: Matrix<'_>,
     format: Fp8,
     rule: ScaleRule,
     out: Quantized<'_>,
     stats: Option<&mut CastStats>,
 ) {
-    let _ = cpu;
     let Quantized { codes, scales } = out;
     for (j, scale) in scales.iter_mut().enumerate() {
         let amax = amax((0..x.rows).map(|i| x.elements.get(i * x.cols + j)));
@@ -63,36 +34,17 @@ pub fn cast_cols(
     encode(x, format, |_, j| scales[j], codes, stats);
 }
 
-/// Casts twice, with one scale a row and with one scale a column, in as few reads of `x` as possible.
-pub fn cast_rows_and_cols(
-    cpu: &Cpu<'_>,
-    x: Matrix<'_>,
-    format: Fp8,
-    rule: ScaleRule,
-    by_row: Quantized<'_>,
-    by_col: Quantized<'_>,
-    mut stats: Option<&mut CastStats>,
-) {
-    cast_rows(cpu, x, format, rule, by_row, stats.as_deref_mut());
-    cast_cols(cpu, x, format, rule, by_col, stats);
-}
-
-/// Casts with the given scale for the whole tensor; `amax_of` gives what a scale is made from.
-pub fn cast_tensor(
-    cpu: &Cpu<'_>,
+pub(super) fn cast_tensor(
     x: Matrix<'_>,
     format: Fp8,
     scale: f32,
     codes: &mut [u8],
     stats: Option<&mut CastStats>,
 ) {
-    let _ = cpu;
     encode(x, format, |_, _| scale, codes, stats);
 }
 
-/// The absolute maximum of all elements; NaN if one is NaN, 0 if there are none.
-pub fn amax_of(cpu: &Cpu<'_>, x: Matrix<'_>) -> f32 {
-    let _ = cpu;
+pub(super) fn amax_of(x: Matrix<'_>) -> f32 {
     amax((0..x.elements.len()).map(|i| x.elements.get(i)))
 }
 
