@@ -1,5 +1,7 @@
 //! Logits against transformers: tied and untied heads, biases, shards, stored types, scaled rotary embeddings.
 
+#![cfg(test)]
+
 use std::path::Path;
 use std::sync::Arc;
 

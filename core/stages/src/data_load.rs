@@ -35,8 +35,8 @@ impl StageKind for DataLoad {
 
     fn fields(&self) -> Vec<Field> {
         vec![
-            Field::existing_path("path").about("The file."),
-            Field::choice("format", FORMATS).about(
+            Field::existing_path("path").default("data/train.json").about("The file."),
+            Field::choice("format", FORMATS).default("alpaca").about(
                 "alpaca: `instruction`, `input`, `output`. sharegpt: `conversations` of `from` and `value`. openai: \
                  `messages` of `role` and `content`. text: `text` in JSON, or a document a line. tokens: `input_ids` \
                  and optionally `labels`, not shifted, −100 for none.",

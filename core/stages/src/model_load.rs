@@ -25,7 +25,7 @@ impl StageKind for ModelLoad {
     }
 
     fn fields(&self) -> Vec<Field> {
-        vec![Field::existing_path("path").about("The folder.")]
+        vec![Field::existing_path("path").default("model").about("The folder.")]
     }
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
