@@ -7,8 +7,8 @@ use fp8flow_kernels::{Isa, multiversion};
 /// Columns of the widest register block; every tile's width is a multiple of it.
 pub(crate) const WIDTH: usize = 32;
 
-/// Rows of the highest register block; every tile's height is a multiple of it.
-pub(crate) const HEIGHT: usize = 8;
+/// Rows of a register block; every tile's height is a multiple of it.
+pub(crate) const HEIGHT: usize = 4;
 
 /// `c[m,n] += a[m,k] · b[k,n]`.
 pub(crate) fn accumulate(
@@ -21,7 +21,7 @@ pub(crate) fn accumulate(
 ) {
     debug_assert!(m.is_multiple_of(HEIGHT) && n.is_multiple_of(WIDTH));
     match isa {
-        Isa::Avx512 => by_rows::<8, 32>(isa, m, n, k, a, stride, b, c),
+        Isa::Avx512 => by_rows::<4, 32>(isa, m, n, k, a, stride, b, c),
         _ => by_rows::<4, 16>(isa, m, n, k, a, stride, b, c),
     }
 }
@@ -37,7 +37,7 @@ pub(crate) fn accumulate_transposed(
 ) {
     debug_assert!(m.is_multiple_of(HEIGHT) && n.is_multiple_of(WIDTH));
     match isa {
-        Isa::Avx512 => by_cols::<8, 32>(isa, m, n, k, a, stride, b, c),
+        Isa::Avx512 => by_cols::<4, 32>(isa, m, n, k, a, stride, b, c),
         _ => by_cols::<4, 16>(isa, m, n, k, a, stride, b, c),
     }
 }
@@ -53,10 +53,10 @@ multiversion! {
                 let mut sums = load::<MR, NR>(c, n, i, j);
                 for l in 0..k {
                     let b: &[f32; NR] = b[l * n + j..].first_chunk().expect("a row of b");
-                    for (sums, row) in sums.iter_mut().zip(&rows) {
-                        let x = row[l];
-                        for (sum, b) in sums.iter_mut().zip(b) {
-                            *sum = x.mul_add(*b, *sum);
+                    for r in 0..MR {
+                        let x = rows[r][l];
+                        for q in 0..NR {
+                            sums[r][q] = x.mul_add(b[q], sums[r][q]);
                         }
                     }
                 }
@@ -74,9 +74,9 @@ multiversion! {
                 for (a, b) in a.chunks_exact(stride).zip(b.chunks_exact(n)).take(k) {
                     let a: &[f32; MR] = a[i..].first_chunk().expect("a row of a");
                     let b: &[f32; NR] = b[j..].first_chunk().expect("a row of b");
-                    for (sums, x) in sums.iter_mut().zip(a) {
-                        for (sum, b) in sums.iter_mut().zip(b) {
-                            *sum = x.mul_add(*b, *sum);
+                    for r in 0..MR {
+                        for q in 0..NR {
+                            sums[r][q] = a[r].mul_add(b[q], sums[r][q]);
                         }
                     }
                 }

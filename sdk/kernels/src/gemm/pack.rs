@@ -46,9 +46,7 @@ fn panels_of<E: Copy, const R: usize>(
         let x = &x[row * row_stride + steps.start * depth_stride..];
         if depth_stride == 1 {
             for i in 0..rows {
-                for (out, x) in panel.iter_mut().zip(&x[i * row_stride..]) {
-                    out[i] = decode(*x);
-                }
+                scatter(&x[i * row_stride..], &decode, i, panel);
             }
         } else {
             for (k, out) in panel.iter_mut().enumerate() {
@@ -67,5 +65,16 @@ fn panels_of<E: Copy, const R: usize>(
                 }
             }
         }
+    }
+}
+
+/// `out[k][i] = decode(x[k])` for each `k`.
+///
+/// A function of its own, and so compiled for the baseline: AVX-512 would do it with scatters, which are slow on many
+/// CPUs, and nothing else has anything faster than a store a number.
+#[inline(never)]
+fn scatter<E: Copy, const R: usize>(x: &[E], decode: impl Fn(E) -> f32, i: usize, out: &mut [[f32; R]]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        out[i] = decode(*x);
     }
 }
