@@ -242,6 +242,8 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let step = self.done + 1;
         let (device, config) = (self.job.device, &self.job.config);
+        // Watching casts costs time and changes no bit: the first and the last step tell enough.
+        self.job.decoder.telemetry = step == 1 || step == config.steps;
         let indices = self.order.step(self.done);
         let micros: Vec<MicroBatch> =
             indices.chunks(config.micro.max(1)).map(|chunk| MicroBatch::new(self.job.train, chunk)).collect();
