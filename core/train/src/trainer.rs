@@ -241,6 +241,7 @@ impl<'a> Run<'a> {
     fn step(&mut self) -> Result<(), TrainError> {
         let began = Instant::now();
         let step = self.done + 1;
+        let _span = tracing::debug_span!("step", step).entered();
         let (device, config) = (self.job.device, &self.job.config);
         // Watching casts costs time and changes no bit: the first and the last step tell enough.
         self.job.decoder.telemetry = step == 1 || step == config.steps;
