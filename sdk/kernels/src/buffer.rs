@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 /// A cache line of floats: what vectors are aligned to.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
@@ -13,14 +13,15 @@ thread_local! {
 }
 
 /// Floats on loan from the thread, aligned to 64 bytes, with any values in them.
-pub(crate) struct Buffer {
+#[derive(Debug)]
+pub struct Buffer {
     lines: Vec<Line>,
     len: usize,
 }
 
 impl Buffer {
-    /// At least `len` floats are kept by the thread afterwards.
-    pub(crate) fn take(len: usize) -> Self {
+    /// Borrows `len` floats, which the thread keeps afterwards.
+    pub fn take(len: usize) -> Self {
         let mut lines = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
         let needed = len.div_ceil(16);
         if lines.len() < needed {

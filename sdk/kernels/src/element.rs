@@ -2,6 +2,8 @@
 
 use half::bf16;
 
+use crate::{Elements, ElementsMut};
+
 /// A floating-point element: widened exactly, rounded once, at the store.
 pub trait Element: Copy + Default + Send + Sync + 'static {
     /// The same number in f32.
@@ -10,6 +12,12 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
     /// The nearest element, ties to even. Every NaN becomes the positive quiet one: sign and payload of a NaN depend
     /// on the instructions that made it, and so would differ from path to path.
     fn narrow(x: f32) -> Self;
+
+    /// A slice of them, to read.
+    fn elements(x: &[Self]) -> Elements<'_>;
+
+    /// A slice of them, to write.
+    fn elements_mut(x: &mut [Self]) -> ElementsMut<'_>;
 }
 
 impl Element for f32 {
@@ -21,6 +29,14 @@ impl Element for f32 {
     #[inline(always)]
     fn narrow(x: f32) -> Self {
         if x.is_nan() { Self::NAN } else { x }
+    }
+
+    fn elements(x: &[Self]) -> Elements<'_> {
+        Elements::F32(x)
+    }
+
+    fn elements_mut(x: &mut [Self]) -> ElementsMut<'_> {
+        ElementsMut::F32(x)
     }
 }
 
@@ -36,6 +52,14 @@ impl Element for bf16 {
         let bits = x.to_bits();
         let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
         Self::from_bits(if x.is_nan() { Self::NAN.to_bits() } else { rounded as u16 })
+    }
+
+    fn elements(x: &[Self]) -> Elements<'_> {
+        Elements::Bf16(x)
+    }
+
+    fn elements_mut(x: &mut [Self]) -> ElementsMut<'_> {
+        ElementsMut::Bf16(x)
     }
 }
 

@@ -25,6 +25,7 @@ pub mod philox;
 mod rectangle;
 pub mod scale;
 
+pub use buffer::Buffer;
 pub use element::Element;
 pub use format::Fp8;
 pub use gemm::{Epilogue, Operand, Store, gemm};

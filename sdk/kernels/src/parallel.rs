@@ -35,9 +35,16 @@ pub fn for_each<I>(pool: &dyn Parallel, items: I, body: impl Fn(I::Item) + Sync)
 where
     I: ExactSizeIterator + Send,
 {
-    let tasks = items.len();
+    for_each_of(pool, items.len(), items, body);
+}
+
+/// [`for_each`] where the number of items is known to the caller only; `tasks` is that number.
+pub fn for_each_of<I>(pool: &dyn Parallel, tasks: usize, items: I, body: impl Fn(I::Item) + Sync)
+where
+    I: Iterator + Send,
+{
     if tasks <= 1 || pool.threads() == 1 {
-        return items.for_each(body);
+        return items.take(tasks).for_each(body);
     }
     let items = Mutex::new(items);
     pool.run(tasks, &|_| {
