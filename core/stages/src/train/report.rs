@@ -121,7 +121,7 @@ pub(crate) fn evaluation(found: &Evaluation) -> String {
 /// One line on the memory that is taken before the first step.
 pub(super) fn memory(decoder: &Decoder, config: &ModelConfig, train: &TrainConfig) -> String {
     let parameters: usize = parameter_specs(config).iter().map(ParameterSpec::len).sum();
-    let gradients = train.accumulation.buffers(train.per_step.div_ceil(train.micro));
+    let gradients = train.accumulation.buffers(train.micro_batches());
     let gb = |bytes: usize| bytes as f64 / 1e9;
     format!(
         "memory: {:.2} GB of masters, moments and gradients, {:.2} GB of activations for {} tokens, {:.2} GB in the backend",
