@@ -3,7 +3,7 @@
 //! * [`Records`] reads rows, one after another, whatever format they are in;
 //! * an [`Encoder`] (a [`Tokenizer`] and a [`Template`] that fit each other) writes conversations as tokens and knows
 //!   which of them are answers;
-//! * [`tokenize`] makes of the records a [`TokenSet`] to train on, one held out, and a [`TokenReport`] in which every
+//! * [`tokenize()`] makes of the records a [`TokenSet`] to train on, one held out, and a [`TokenReport`] in which every
 //!   row has its place; [`TokenSet::blocks`] cuts documents into blocks for pre-training;
 //! * an [`Order`] says which examples a step takes, and a [`MicroBatch`] lays them end to end.
 //!

@@ -28,6 +28,29 @@ pub enum HostError {
         /// Where, and what was there.
         trace: Trace,
     },
+    /// No plugin in any place has the recipe, and fits.
+    #[error(
+        "no plugin with a recipe `{recipe}` was found{}\nplaces searched, in this order:\n{trace}",
+        suggestion(.similar.as_deref())
+    )]
+    NoSuchRecipe {
+        /// What was asked for.
+        recipe: String,
+        /// A recipe of a similar name, if one was seen.
+        similar: Option<String>,
+        /// Where, and what was there.
+        trace: Trace,
+    },
+    /// Several plugins in one place have the recipe.
+    #[error("several plugins in {place} have a recipe `{recipe}`: {plugins}; name the one that is meant")]
+    Undecided {
+        /// What was asked for.
+        recipe: String,
+        /// Where they are.
+        place: Place,
+        /// Their names, quoted.
+        plugins: String,
+    },
     /// One place has two.
     #[error(
         "two different plugins are called `{name}` in {place}:\n  {}\n  {}\nremove one of them, or give the path of the one \

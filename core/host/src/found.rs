@@ -32,7 +32,7 @@ pub struct Found {
 pub(crate) struct Settings {
     /// Where it is remembered what was seen of plugins.
     pub(crate) cache: Option<PathBuf>,
-    /// What opens a plugin that was never seen; none: this process.
+    /// What tries a plugin that was never seen; none: this executable, where it answers probes.
     pub(crate) probe: Option<Probe>,
 }
 
@@ -73,24 +73,20 @@ impl Found {
             mismatch,
         })?;
         let never_seen = self.recipes().is_none();
-        if never_seen && !library::is_open(&self.digest) {
-            self.probe()?;
+        let probe = self.settings.probe.clone().or_else(Probe::this_executable).filter(|_| never_seen);
+        if let Some(probe) = probe.as_ref().filter(|_| !library::is_open(&self.digest)) {
+            probe.run(&self.path).map_err(|failure| HostError::Probe {
+                plugin: self.name().to_owned(),
+                path: self.path.clone(),
+                failure: Box::new(failure),
+            })?;
         }
         let opened = library::open(self)?;
         let backend = opened.library.start(host)?;
-        if let (true, Some(_), Some(cache)) = (never_seen, &self.settings.probe, &self.settings.cache) {
+        if let (Some(_), Some(cache)) = (probe, &self.settings.cache) {
             seen::remember(cache, &self.digest, &opened.recipes);
         }
         Ok(Plugin::new(self.clone(), host.clone(), opened.recipes, backend))
-    }
-
-    fn probe(&self) -> Result<(), HostError> {
-        let Some(probe) = self.settings.probe.clone().or_else(Probe::this_executable) else { return Ok(()) };
-        probe.run(&self.path).map_err(|failure| HostError::Probe {
-            plugin: self.name().to_owned(),
-            path: self.path.clone(),
-            failure: Box::new(failure),
-        })
     }
 
     /// Fails if the file is not the one whose digest was taken.
@@ -119,6 +115,11 @@ impl Candidate {
         let file = File::open(path)?;
         let manifest = crate::elf::read_manifest(&file)?;
         Ok(Self { path: path.canonicalize()?, manifest, file })
+    }
+
+    /// Its name, and why this fp8flow cannot load it, if so.
+    pub(crate) fn mismatch(&self) -> Option<(&str, Mismatch)> {
+        self.manifest.check().err().map(|mismatch| (self.manifest.name.as_str(), mismatch))
     }
 
     /// Takes the digest.

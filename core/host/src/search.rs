@@ -106,38 +106,75 @@ impl Search {
         let mut names = Vec::new();
         for place in &self.places {
             let (candidates, mut notes) = scan(place);
-            let (wanted_ones, others): (Vec<_>, Vec<_>) =
-                candidates.into_iter().partition(|candidate| candidate.manifest.name == wanted);
-            let mut found: Option<Found> = None;
-            for candidate in wanted_ones {
-                let path = candidate.path.clone();
-                let next = match candidate.digest(place, &self.settings) {
-                    Ok(next) => next,
-                    Err(error) => {
-                        notes.push(format!("{}: {error}", path.display()));
-                        continue;
-                    }
-                };
-                match &found {
-                    Some(first) if first.digest != next.digest => {
-                        return Err(HostError::Ambiguous {
-                            name: wanted.to_owned(),
-                            place: place.clone(),
-                            files: Box::new((first.path.clone(), next.path)),
-                        });
-                    }
-                    Some(_) => {}
-                    None => found = Some(next),
-                }
-            }
-            if let Some(found) = found {
+            names.extend(candidates.iter().map(|candidate| candidate.manifest.name.clone()));
+            let named = candidates.into_iter().filter(|candidate| candidate.manifest.name == wanted);
+            if let Some(found) = self.only(place, named, &mut notes)? {
                 return Ok(found);
             }
-            names.extend(others.into_iter().map(|candidate| candidate.manifest.name));
             trace.0.push(Step { place: place.clone(), notes });
         }
         let similar = closest(wanted, names.iter().map(String::as_str)).map(str::to_owned);
         Err(HostError::NotFound { name: wanted.to_owned(), similar, trace })
+    }
+
+    /// The plugin to take where only a recipe is named: in the first place with plugins that have it and fit this
+    /// fp8flow, the only one. Opens no library.
+    pub fn find_recipe(&self, recipe: &str) -> Result<Found, HostError> {
+        let mut trace = Trace::default();
+        let mut names: Vec<String> = Vec::new();
+        let mut recipes = Vec::new();
+        for place in &self.places {
+            let (mut candidates, mut notes) = scan(place);
+            // A name stands for the plugin in the first place that has it.
+            candidates.retain(|candidate| !names.contains(&candidate.manifest.name));
+            names.extend(candidates.iter().map(|candidate| candidate.manifest.name.clone()));
+            recipes.extend(candidates.iter().flat_map(|candidate| candidate.manifest.recipes.clone()));
+            candidates.retain(|candidate| candidate.manifest.recipes.iter().any(|name| name == recipe));
+            for (name, mismatch) in candidates.iter().filter_map(Candidate::mismatch) {
+                notes.push(format!("`{name}` is {mismatch}"));
+            }
+            candidates.retain(|candidate| candidate.mismatch().is_none());
+            let mut able: Vec<_> =
+                candidates.iter().map(|candidate| candidate.manifest.name.as_str()).collect();
+            able.sort_unstable();
+            able.dedup();
+            if able.len() > 1 {
+                let (recipe, place, plugins) = (recipe.to_owned(), place.clone(), quoted(able));
+                return Err(HostError::Undecided { recipe, place, plugins });
+            }
+            if let Some(found) = self.only(place, candidates, &mut notes)? {
+                return Ok(found);
+            }
+            trace.0.push(Step { place: place.clone(), notes });
+        }
+        let similar = closest(recipe, recipes.iter().map(String::as_str)).map(str::to_owned);
+        Err(HostError::NoSuchRecipe { recipe: recipe.to_owned(), similar, trace })
+    }
+
+    /// The one plugin among candidates of one name in one place; they may be copies of each other.
+    fn only(
+        &self,
+        place: &Place,
+        candidates: impl IntoIterator<Item = Candidate>,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Found>, HostError> {
+        let mut first: Option<Found> = None;
+        for candidate in candidates {
+            let path = candidate.path.clone();
+            match (candidate.digest(place, &self.settings), &first) {
+                (Err(error), _) => notes.push(format!("{}: {error}", path.display())),
+                (Ok(found), None) => first = Some(found),
+                (Ok(next), Some(first)) if next.digest == first.digest => {}
+                (Ok(next), Some(first)) => {
+                    return Err(HostError::Ambiguous {
+                        name: next.manifest.name,
+                        place: place.clone(),
+                        files: Box::new((first.path.clone(), next.path)),
+                    });
+                }
+            }
+        }
+        Ok(first)
     }
 
     /// The plugin in the file `path`.

@@ -5,7 +5,7 @@ use fp8flow_tensor::{Arena, AttentionShape, CrossEntropy, DType, Device, RopeTab
 
 use crate::block::{Block, KeptBlock, Surroundings, Workspace};
 use crate::layers::OUTPUT_HEAD;
-use crate::linear::LoanSize;
+use crate::linear::{LinearGroup, LoanSize};
 use crate::parameters::position;
 use crate::{DecoderError, ModelConfig, ParameterKind, Parameters, linear_layers, parameter_specs};
 
@@ -173,11 +173,16 @@ impl Decoder {
     }
 
     /// Name and counters of every layer that runs through the backend, in the model's order.
-    pub fn counters(&self) -> Vec<(String, Counters)> {
+    ///
+    /// An error if the backend failed to count: no counter is believed then.
+    pub fn counters(&self) -> Result<Vec<(String, Counters)>, DecoderError> {
         let groups = self.blocks.iter().flat_map(Block::groups);
-        groups
-            .flat_map(|group| group.counters().map(|(name, counters)| (name.to_owned(), counters)))
-            .collect()
+        let counters = groups
+            .flat_map(LinearGroup::counters)
+            .map(|(name, counted)| (name.to_owned(), counted))
+            .collect();
+        self.recipe.as_ref().map_or(Ok(()), |recipe| recipe.healthy())?;
+        Ok(counters)
     }
 
     /// State of the recipe that must survive a restart.

@@ -64,8 +64,8 @@ impl Section for Backend {
         let Some(recipe) = recipe else {
             let name = params.get::<Option<&str>>("recipe").unwrap_or_default();
             let known: Vec<&str> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
-            cx.error("recipe", format!("`{}` has no recipe `{name}`", plugin.name()))
-                .help(format!("It has {}.", known.join(", ")))
+            let list = known.join(", ");
+            cx.error("recipe", format!("`{}` has no recipe `{name}`; it has {list}", plugin.name()))
                 .did_you_mean(name, known);
             return Planned::default();
         };

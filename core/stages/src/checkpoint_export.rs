@@ -7,7 +7,7 @@ use fp8flow_model::{ExportOptions, ExportType, ModelConfig, Weights, companion_f
 use serde_json::json;
 
 use crate::Engine;
-use crate::failure::OrFail as _;
+use crate::failure::{OrFail as _, absolute};
 use crate::model::{self, MODEL};
 
 pub(crate) struct CheckpointExport(pub(crate) Engine);
@@ -76,7 +76,7 @@ impl StageKind for CheckpointExport {
         };
         let files = export(&dir, &config, &parameters, &options).or_fail()?;
         let bytes: u64 = files.iter().map(|file| file.written.bytes).sum();
-        let mut outcome = Outcome::new(json!({ "folder": dir }))
+        let mut outcome = Outcome::new(json!({ "folder": absolute(&dir)? }))
             .summary(format!("{} files, {:.1} MB, in {}", files.len(), bytes as f64 / 1e6, dir.display()))
             .report(format!("model: {}", dir.display()));
         outcome.outside.push(dir);

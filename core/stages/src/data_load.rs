@@ -8,7 +8,7 @@ use fp8flow_data::{Format, Records};
 use fp8flow_flow::{Artifact, Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
 use serde_json::{Value, json};
 
-use crate::failure::OrFail as _;
+use crate::failure::{OrFail as _, absolute};
 
 /// The kind of the artifact.
 pub(crate) const RECORDS: &str = "records";
@@ -35,8 +35,8 @@ impl StageKind for DataLoad {
 
     fn fields(&self) -> Vec<Field> {
         vec![
-            Field::existing_path("path").about("The file."),
-            Field::choice("format", FORMATS).about(
+            Field::existing_path("path").default("data/train.json").about("The file."),
+            Field::choice("format", FORMATS).default("alpaca").about(
                 "alpaca: `instruction`, `input`, `output`. sharegpt: `conversations` of `from` and `value`. openai: \
                  `messages` of `role` and `content`. text: `text` in JSON, or a document a line. tokens: `input_ids` \
                  and optionally `labels`, not shifted, −100 for none.",
@@ -74,8 +74,7 @@ impl StageKind for DataLoad {
         for (reason, count) in &unusable {
             let _ = write!(summary, "; {count}: {reason}");
         }
-        let info =
-            json!({ "path": path, "format": format, "digest": digest, "rows": rows, "unusable": unusable });
+        let info = json!({ "path": absolute(&path)?, "format": format, "digest": digest, "rows": rows, "unusable": unusable });
         Ok(Outcome::new(info).summary(summary))
     }
 }

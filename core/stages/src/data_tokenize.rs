@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::Engine;
 use crate::data_load::{self, RECORDS};
-use crate::failure::OrFail as _;
+use crate::failure::{OrFail as _, absolute};
 
 /// The kind of the artifact.
 pub(crate) const TOKENS: &str = "tokens";
@@ -124,7 +124,8 @@ impl StageKind for DataTokenize {
             tokenize(records, &how, self.0.device.cpu().pool, &|| cx.cancelled()).or_fail()?;
         train.save(&cx.folder().join(TRAIN)).or_fail()?;
         held_out.save(&cx.folder().join(HELD_OUT)).or_fail()?;
-        let info = json!({ "train": TRAIN, "held_out": HELD_OUT, "tokenizer": path, "report": report });
+        let path = path.as_deref().map(absolute).transpose()?;
+        let info = json!({ "tokenizer": path, "report": report });
         Ok(Outcome::new(info).summary(report.to_string()))
     }
 }
@@ -141,6 +142,5 @@ pub(crate) fn open(artifact: &Artifact) -> Result<(TokenSet, TokenSet), StageErr
 
 /// The tokenizer that made them, to show samples; none for records that were tokens.
 pub(crate) fn tokenizer(artifact: &Artifact) -> Option<Tokenizer> {
-    let path = artifact.info["tokenizer"].as_str()?;
-    Tokenizer::open(&artifact.dir.join(path)).ok()
+    Tokenizer::open(artifact.info["tokenizer"].as_str()?.as_ref()).ok()
 }

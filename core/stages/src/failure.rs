@@ -1,9 +1,16 @@
 //! Errors of the crates below as errors of a stage: which class, what to do.
 
+use std::path::{Path, PathBuf};
+
 use fp8flow_data::DataError;
 use fp8flow_flow::{Class, StageError};
 use fp8flow_model::ModelError;
 use fp8flow_train::TrainError;
+
+/// `path` as an artifact keeps it: good wherever a later process starts.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, StageError> {
+    std::path::absolute(path).map_err(|error| StageError::io(path, error))
+}
 
 /// Turns an error of a crate below into that of a stage.
 pub(crate) trait OrFail<T> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_flow::{Field, Outcome, PlanCx, Planned, PlannedSection, StageCx, StageError, StageKind};
 use fp8flow_model::{ModelConfig, linear_layers};
 use serde_json::json;
 
@@ -50,10 +50,9 @@ impl StageKind for LayersFilter {
         };
         let Some(section) = cx.section(backend::SECTION) else { return Planned::default() };
         let rule = rule(cx.params());
-        match backend::recipe(&self.0, section) {
-            Ok(recipe) => {
-                let plan = LayerPlan::decide(linear_layers(&config, None), &rule, recipe.as_deref());
-                let none = recipe.is_some() && plan.fp8().next().is_none();
+        match decide(&self.0, section, &config, &rule) {
+            Ok(plan) => {
+                let none = backend::is_fp8(section) && plan.fp8().next().is_none();
                 if none {
                     cx.error("model", "no layer of this model would run in FP8").help(
                         "Loosen `skip` or `multiple_of`, or set `plugin = \"none\"` in [backend] to train without FP8.",
@@ -75,8 +74,7 @@ impl StageKind for LayersFilter {
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let config = ModelConfig::open(model::folder(cx.input("model"))).or_fail()?;
-        let recipe = backend::recipe(&self.0, cx.section(backend::SECTION))?;
-        let plan = LayerPlan::decide(linear_layers(&config, None), &rule(cx.params()), recipe.as_deref());
+        let plan = decide(&self.0, cx.section(backend::SECTION), &config, &rule(cx.params()))?;
         let path = cx.folder().join(FILE);
         fp8flow_flow::atomic::write(&path, (json!(plan).to_string() + "\n").as_bytes())
             .map_err(|error| StageError::io(&path, error))?;
@@ -86,6 +84,20 @@ impl StageKind for LayersFilter {
             100.0 * plan.fp8_share()
         )))
     }
+}
+
+/// The decision for every linear layer of a model of `config`.
+fn decide(
+    engine: &Engine,
+    section: &PlannedSection,
+    config: &ModelConfig,
+    rule: &FilterRule,
+) -> Result<LayerPlan, StageError> {
+    let recipe = backend::recipe(engine, section)?;
+    let plan = LayerPlan::decide(linear_layers(config, None), rule, recipe.as_deref());
+    // A decision has no error in its signature; a plugin that failed to decide says so here.
+    recipe.map_or(Ok(()), |recipe| recipe.healthy()).map_err(StageError::failed)?;
+    Ok(plan)
 }
 
 fn rule(params: &fp8flow_flow::Params) -> FilterRule {

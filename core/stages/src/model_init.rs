@@ -31,6 +31,7 @@ impl StageKind for ModelInit {
     fn fields(&self) -> Vec<Field> {
         vec![
             Field::existing_path("config")
+                .default("config.json")
                 .about("A config.json of the Llama family, or the folder that holds one."),
         ]
     }

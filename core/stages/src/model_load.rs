@@ -6,7 +6,7 @@ use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKi
 use fp8flow_model::{ModelConfig, Weights};
 use serde_json::json;
 
-use crate::failure::OrFail as _;
+use crate::failure::{OrFail as _, absolute};
 use crate::model::{self, MODEL};
 
 pub(crate) struct ModelLoad;
@@ -25,7 +25,7 @@ impl StageKind for ModelLoad {
     }
 
     fn fields(&self) -> Vec<Field> {
-        vec![Field::existing_path("path").about("The folder.")]
+        vec![Field::existing_path("path").default("model").about("The folder.")]
     }
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
@@ -48,6 +48,6 @@ impl StageKind for ModelLoad {
         let path: PathBuf = cx.params().get("path");
         let config = ModelConfig::open(&path).or_fail()?;
         Weights::open(&path, &config).or_fail()?;
-        Ok(Outcome::new(json!({ "folder": path })).summary(model::line(&config)))
+        Ok(Outcome::new(json!({ "folder": absolute(&path)? })).summary(model::line(&config)))
     }
 }

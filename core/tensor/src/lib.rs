@@ -10,10 +10,8 @@ pub mod arena;
 pub mod bytes;
 mod cpu;
 pub mod device;
-mod element;
+mod lanes;
 mod ops;
-mod parts;
-mod scratch;
 pub mod tensor;
 
 pub use arena::Arena;

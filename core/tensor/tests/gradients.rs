@@ -199,6 +199,22 @@ fn attention_equals_plain_softmax_and_its_differences() {
 }
 
 #[test]
+fn a_nan_key_spoils_the_queries_that_see_it_and_no_others() {
+    let d = device();
+    let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 8, scale: 0.3 };
+    let (tokens, sequences) = (150, [0, 100, 150]);
+    let (q, mut k, v) = (random(1, tokens, 8), random(2, tokens, 8), random(3, tokens, 8));
+    k.f32_mut()[70 * 8 + 3] = f32::NAN;
+    let (mut out, mut lse) = (zeros(tokens, 8), zeros(1, tokens));
+    d.attention(shape, &sequences, &q, &k, &v, &mut out, &mut lse);
+    for token in 0..tokens {
+        let spoilt = (70..100).contains(&token);
+        assert_eq!(lse.f32()[token].is_nan(), spoilt, "{token}");
+        assert!(out.f32()[token * 8..][..8].iter().all(|x| x.is_nan() == spoilt), "{token}");
+    }
+}
+
+#[test]
 fn cross_entropy_equals_log_softmax_and_its_differences() {
     let (d, x, head) = (device(), random(1, 6, 12), random(2, 40, 12));
     let targets = [3, -1, 39, 0, -1, 7];

@@ -1,5 +1,7 @@
 //! Whole runs of a tiny model: interrupted, continued, damaged, diverging.
 
+#![cfg(test)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

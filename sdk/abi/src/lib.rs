@@ -11,6 +11,9 @@
 //! matter of this crate; the same traits are the engine's own view, so a backend linked into a test and one loaded
 //! from a file are used alike.
 //!
+//! A panic anywhere in a loaded backend is an error of the call it happened in, and that backend's last call. Events of
+//! [`tracing`] are lines of the engine's log, under the plugin's name. Threads are the engine's: [`Host`] lends them.
+//!
 //! # The protocol of one micro-batch
 //!
 //! ```text
@@ -48,3 +51,4 @@ pub use options::{OptionField, OptionKind, Options, RecipeInfo};
 pub use serde_json;
 pub use state::{StateDict, StateTensor};
 pub use tensor::{DType, DeviceId, TensorMut, TensorRef};
+pub use tracing;

@@ -59,33 +59,27 @@ impl Fp8 {
     }
 
     /// The code nearest to `x`, ties to even, saturating: beyond the largest finite number, infinities included,
-    /// the result is the largest finite number with the sign of `x`. NaN gives `0x7f` with the sign of `x`.
+    /// the result is the largest finite number with the sign of `x`. NaN gives `0x7f`.
     ///
-    /// This is torch's and Transformer Engine's saturating cast.
-    pub fn encode(self, x: f32) -> u8 {
-        let bits = x.to_bits();
-        let sign = (bits >> 24) as u8 & 0x80;
-        let magnitude = bits & 0x7fff_ffff;
-        if magnitude > 0x7f80_0000 {
-            return sign | 0x7f;
-        }
-        if magnitude >= self.max().to_bits() {
-            return sign | self.max_code();
-        }
-        // In f32, `shift` low mantissa bits do not fit; adding half of the last kept bit, less one, plus that bit
-        // rounds to nearest even, and a carry runs into the exponent as it should.
-        let shift = 23 - self.mantissa_bits();
-        let smallest_normal = ((1 - self.bias() + 127) as u32) << 23;
-        if magnitude >= smallest_normal {
-            let rounded = magnitude + ((1 << (shift - 1)) - 1) + ((magnitude >> shift) & 1);
-            let rebias = ((127 - self.bias()) as u32) << self.mantissa_bits();
-            let code = (rounded >> shift) - rebias;
-            return sign | (code as u8).min(self.max_code());
-        }
-        // Below the normal numbers the spacing is constant; adding 2^k with that spacing as its last place rounds.
-        let magic = f32::from_bits(((127 + 23 - self.bias() + 1 - self.mantissa_bits() as i32) as u32) << 23);
-        let rounded = f32::from_bits(magnitude) + magic;
-        sign | (rounded.to_bits() - magic.to_bits()) as u8
+    /// This is torch's and Transformer Engine's saturating cast, and PTX's `cvt.rn.satfinite`. There is no branch in
+    /// it, so that loops over it become vectors.
+    #[inline(always)]
+    pub const fn encode(self, x: f32) -> u8 {
+        let kept = 23 - self.mantissa_bits();
+        let smallest_normal = ((128 - self.bias()) as u32) << 23;
+        let sign = (x.to_bits() >> 24) & 0x80;
+        let magnitude = x.to_bits() & 0x7fff_ffff;
+        let max = self.max().to_bits();
+        let capped = if magnitude < max { magnitude } else { max };
+        // The exponent that gives the spacing of the codes around x; it does not fall below that of the subnormals.
+        let exponent = capped & 0x7f80_0000;
+        let exponent = if exponent > smallest_normal { exponent } else { smallest_normal };
+        // A power of two whose last place in f32 is that spacing: adding it rounds to whole numbers of spacings.
+        let unit = exponent + (kept << 23);
+        let spacings = (f32::from_bits(capped) + f32::from_bits(unit)).to_bits() - unit;
+        // The first of a normal number's spacings is its exponent field's one, and so is a carry out of the mantissa.
+        let code = ((exponent - smallest_normal) >> kept) + spacings;
+        if x.is_nan() { 0x7f } else { (sign | code) as u8 }
     }
 }
 
@@ -128,4 +122,117 @@ const fn decode_bits(format: Fp8, code: u32) -> f32 {
     }
     let exponent = (exponent as i32 - format.bias() + 127) as u32;
     f32::from_bits(sign | (exponent << 23) | (mantissa << (23 - m)))
+}
+
+#[cfg(test)]
+mod tests {
+    use float8::{F8E4M3, F8E5M2};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FORMATS: [Fp8; 2] = [Fp8::E4m3, Fp8::E5m2];
+
+    #[test]
+    fn every_code_decodes_as_in_the_float8_crate() {
+        for code in 0..=255 {
+            let pairs = [
+                (Fp8::E4m3.decode(code), F8E4M3::from_bits(code).to_f32()),
+                (Fp8::E5m2.decode(code), F8E5M2::from_bits(code).to_f32()),
+            ];
+            for (found, expected) in pairs {
+                assert!(
+                    found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(),
+                    "{code:#x}: {found}, {expected} expected"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_has_its_code() {
+        for format in FORMATS {
+            for code in 0..=255 {
+                let x = format.decode(code);
+                let expected = match code {
+                    _ if x.is_nan() => 0x7f,
+                    _ if x.is_infinite() => code & 0x80 | format.max_code(),
+                    code => code,
+                };
+                assert_eq!(format.encode(x), expected, "{format:?} {code:#x}");
+            }
+            assert_eq!(format.decode(format.max_code()), format.max());
+        }
+    }
+
+    /// The code of the finite number nearest to `x`, ties to the even code, by comparing with all of them.
+    fn nearest(format: Fp8, x: f32) -> u8 {
+        let sign = if x.is_sign_negative() { 0x80 } else { 0 };
+        let magnitude = f64::from(x.abs().min(format.max()));
+        let distance = |code: u8| (f64::from(format.decode(code)) - magnitude).abs();
+        let codes = 0..=format.max_code();
+        let best = codes.min_by(|&a, &b| {
+            let even_first = (a & 1).cmp(&(b & 1));
+            distance(a).total_cmp(&distance(b)).then(even_first)
+        });
+        sign | best.expect("some code")
+    }
+
+    #[test]
+    fn encoding_finds_the_nearest_code_between_and_around_all_codes() {
+        for format in FORMATS {
+            for code in 0..format.max_code() {
+                let (low, high) = (format.decode(code), format.decode(code + 1));
+                let middle = low.midpoint(high);
+                for x in [low, low.next_up(), middle.next_down(), middle, middle.next_up(), high.next_down()]
+                {
+                    assert_eq!(format.encode(x), nearest(format, x), "{format:?} {x:e}");
+                    assert_eq!(format.encode(-x), nearest(format, -x), "{format:?} {:e}", -x);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn encoding_saturates_and_keeps_nan() {
+        for format in FORMATS {
+            let max = format.max();
+            for x in [max, max.next_up(), max * 1.06, max * 2.0, f32::MAX, f32::INFINITY] {
+                assert_eq!(format.encode(x), format.max_code());
+                assert_eq!(format.encode(-x), 0x80 | format.max_code());
+            }
+            for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)] {
+                assert_eq!(format.encode(nan), 0x7f);
+            }
+            assert_eq!(format.encode(-0.0), 0x80);
+            assert_eq!(format.encode(f32::from_bits(1)), 0);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn encoding_finds_the_nearest_code(bits: u32, e5m2: bool) {
+            let (x, format) = (f32::from_bits(bits), FORMATS[usize::from(e5m2)]);
+            prop_assume!(x.is_finite());
+            prop_assert_eq!(format.encode(x), nearest(format, x));
+        }
+
+        #[test]
+        fn encoding_finds_the_nearest_code_of_ordinary_numbers(x in -500.0..500.0_f32, shift in -16..8_i32) {
+            let x = x * 2.0_f32.powi(shift);
+            for format in FORMATS {
+                prop_assert_eq!(format.encode(x), nearest(format, x));
+            }
+        }
+
+        #[test]
+        fn encoding_is_monotone(a: f32, b: f32) {
+            for format in FORMATS {
+                let (low, high) = if a < b { (a, b) } else { (b, a) };
+                prop_assert!(format.decode(format.encode(low)) <= format.decode(format.encode(high)));
+            }
+        }
+    }
 }

@@ -11,7 +11,9 @@
 //!
 //! Nothing here knows a recipe, a model or a plugin.
 
+mod buffer;
 pub mod cast;
+mod element;
 pub mod format;
 pub mod gemm;
 pub mod isa;
@@ -20,14 +22,18 @@ pub mod matrix;
 mod multiversion;
 pub mod parallel;
 pub mod philox;
+mod rectangle;
 pub mod scale;
 
+pub use buffer::Buffer;
+pub use element::Element;
 pub use format::Fp8;
 pub use gemm::{Epilogue, Operand, Store, gemm};
 pub use half::bf16;
 pub use isa::Isa;
 pub use matrix::{Elements, ElementsMut, Matrix};
 pub use parallel::{Parallel, Serial};
+pub use rectangle::{Rectangle, Rectangles};
 
 /// Partial sums of a reduction along a row: lane `j` adds elements `j, j + LANES, …`; part of the numerics revision.
 pub const LANES: usize = 16;

@@ -1,16 +1,26 @@
 //! FP8 training against torchao's emulation under bf16 autocast, in the bands of the golden's notes.
 
-use fp8flow_sdk::{Backend, Options, Recipe};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use fp8flow_host::{Pool, Search, Services, check_options};
+use fp8flow_kernels::Isa;
+use fp8flow_sdk::Recipe;
 use fp8flow_tensor::DType;
-use torchao_rowwise::TorchaoRowwise;
+use serde_json::Map;
 
 use crate::golden::{expected, floats, gradients, json, losses, model};
 
+/// Recipe `name` of the plugin as it is loaded from its file.
 fn recipe(name: &str) -> Box<dyn Recipe> {
-    let host = fp8flow_testkit::host(fp8flow_kernels::Isa::best(), 1);
-    let info = TorchaoRowwise::recipes().into_iter().find(|recipe| recipe.name == name).unwrap();
-    let options = Options(info.options.into_iter().map(|option| (option.name, option.default)).collect());
-    TorchaoRowwise::start(&host).unwrap().recipe(&host, name, &options).unwrap()
+    let pool = Arc::new(Pool::new(2).unwrap());
+    let host = Services::new(Isa::best(), pool, Arc::new(AtomicBool::new(false))).host();
+    // Cargo puts the library of a dependency beside the tests.
+    let beside = PathBuf::from(std::env::current_exe().unwrap().parent().unwrap());
+    let plugin = Search::new(&[beside], &[]).find("torchao-rowwise").unwrap().open(&host).unwrap();
+    let options = check_options(plugin.recipe_info(name).unwrap(), &Map::new()).unwrap();
+    plugin.recipe(name, &options).unwrap()
 }
 
 /// 10·log₁₀(Σ y² / Σ (x − y)²).

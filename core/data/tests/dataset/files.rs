@@ -169,7 +169,8 @@ proptest! {
         let text = std::fs::read(quickstart().join("tokenizer.json")).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut damaged = text.clone();
-        let at = at % (damaged.len() - bytes.len());
+        // The part before the vocabulary.
+        let at = at % 1300;
         damaged[at..at + bytes.len()].copy_from_slice(&bytes);
         let path = write(folder.path(), "tokenizer.json", &damaged);
         if let Ok(tokenizer) = Tokenizer::open(&path) {

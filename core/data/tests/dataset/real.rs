@@ -14,16 +14,11 @@ fn shared(file: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn tokenized(file: &str, format: Format, template: Template) -> Option<Tokenized> {
+fn tokenized(file: &str, format: Format, template: Template, cutoff: Option<usize>) -> Option<Tokenized> {
     let tokenizer = Tokenizer::open(&shared("llama2-tokenizer")?).unwrap();
     assert_eq!(tokenizer.vocabulary(), 32_000);
     let encoder = Encoder::new(&tokenizer, template).unwrap();
-    let how = Tokenizing {
-        encoder: Some(&encoder),
-        cutoff: Some(1024),
-        loss: Loss::Responses,
-        ..Tokenizing::default()
-    };
+    let how = Tokenizing { encoder: Some(&encoder), cutoff, loss: Loss::Responses, ..Tokenizing::default() };
     let tokenized =
         tokenize(Records::open(&shared(file)?, format).unwrap(), &how, &Serial, &|| false).unwrap();
     println!("{file}: {}", tokenized.report);
@@ -39,10 +34,23 @@ fn every_row_of_the_real_datasets_is_accounted_for() {
         ("c4_demo.jsonl", Format::Text, Template::Plain, 300),
         ("wiki_demo.txt", Format::Text, Template::Plain, 30),
     ] {
-        let Some(Tokenized { train, report, .. }) = tokenized(file, format, template) else { return };
+        let Some(Tokenized { train, report, .. }) = tokenized(file, format, template, Some(1024)) else {
+            return;
+        };
         assert_eq!(report.rows, rows, "{file}");
         assert_eq!(report.kept + report.held_out + report.dropped_rows(), rows, "{file}");
         assert_eq!(report.kept as usize, train.len(), "{file}");
         assert!(train.longest() <= 1024, "{file}");
     }
+}
+
+#[test]
+fn the_tokens_of_real_documents_are_in_blocks_or_left_out() {
+    let Some(Tokenized { train, .. }) = tokenized("wiki_demo.txt", Format::Text, Template::Plain, None)
+    else {
+        return;
+    };
+    let blocks = train.blocks(512, None).unwrap();
+    assert_eq!(blocks.set.tokens() + blocks.left_out, train.tokens());
+    assert_eq!(blocks.set.longest(), 512);
 }

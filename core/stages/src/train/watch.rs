@@ -18,10 +18,13 @@ impl Watch {
         Self { reporter, steps, tokenizer }
     }
 
-    /// A sample in words: `asked → answered ✓`.
+    /// A sample in words: `asked → answered (as expected)`.
     pub(crate) fn sample(&self, sample: &Sample) -> Option<String> {
         let tokenizer = self.tokenizer.as_ref()?;
-        let text = |ids: &[u32]| tokenizer.decode(ids, false).ok().map(|text| text.trim().replace('\n', " "));
+        // An untrained model answers anything, control characters of terminals included.
+        let text = |ids: &[u32]| {
+            tokenizer.decode(ids, false).ok().map(|text| text.trim().replace(char::is_control, " "))
+        };
         let expected = &sample.expected[..sample.expected.len().saturating_sub(1)];
         let (asked, wanted, answer) = (text(&sample.prompt)?, text(expected)?, text(&sample.answer)?);
         let verdict =

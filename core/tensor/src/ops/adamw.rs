@@ -2,11 +2,11 @@
 //!
 //! One pass: reads weight, gradient and both moments, writes all but the gradient: 28 bytes a parameter.
 
+use fp8flow_kernels::parallel::for_each;
 use fp8flow_kernels::{Cpu, multiversion};
 
 use super::ELEMENTS_PER_TASK;
 use crate::AdamW;
-use crate::parts::Parts;
 
 multiversion! {
     fn step_slice(step: AdamW, weight: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32]) {
@@ -31,11 +31,9 @@ pub(crate) fn step(
     m: &mut [f32],
     v: &mut [f32],
 ) {
-    let weights = Parts::new(weight, ELEMENTS_PER_TASK);
-    let (ms, vs) = (Parts::new(m, ELEMENTS_PER_TASK), Parts::new(v, ELEMENTS_PER_TASK));
-    cpu.pool.run(weights.count(), &|task| {
-        let weight = weights.claim(task);
-        let grad = &grad[task * ELEMENTS_PER_TASK..][..weight.len()];
-        step_slice(cpu.isa, step, weight, grad, ms.claim(task), vs.claim(task));
+    let weights = weight.chunks_mut(ELEMENTS_PER_TASK).zip(grad.chunks(ELEMENTS_PER_TASK));
+    let moments = m.chunks_mut(ELEMENTS_PER_TASK).zip(v.chunks_mut(ELEMENTS_PER_TASK));
+    for_each(cpu.pool, weights.zip(moments), |((weight, grad), (m, v))| {
+        step_slice(cpu.isa, step, weight, grad, m, v);
     });
 }

@@ -4,12 +4,12 @@
 //! For each chunk: gather the rows with a target, `logits = x·Wᵀ` in f32, `loss = lse − logit[target]`, then
 //! `dlogits = (softmax − onehot) · factor` in the activations' type, `dx = dlogits·W`, `dW += dlogitsᵀ·x`.
 
+use fp8flow_kernels::parallel::for_each;
 use fp8flow_kernels::{
-    Cpu, Elements, ElementsMut, Epilogue, Matrix, Operand, Store, bf16, gemm, math, multiversion,
+    Cpu, Element, ElementsMut, Epilogue, Matrix, Operand, Store, gemm, math, multiversion,
 };
 
-use crate::element::{Element, lane_sum};
-use crate::parts::Parts;
+use crate::lanes::lane_sum;
 use crate::{CrossEntropy, Tensor};
 
 /// Logits that may stand in memory at once; part of the numerics revision.
@@ -21,18 +21,15 @@ fn chunk_tokens(vocabulary: usize) -> usize {
 }
 
 multiversion! {
-    /// Softmax statistics of one row: `(max, Σ exp(x − max))`.
+    /// Softmax statistics of one row: `(max, Σ exp(x − max))`. A NaN passes by the maximum and spoils the sum.
     fn statistics(logits: &[f32]) -> (f32, f32) {
         let mut tops = [f32::NEG_INFINITY; fp8flow_kernels::LANES];
         for chunk in logits.chunks(fp8flow_kernels::LANES) {
             for (top, x) in tops.iter_mut().zip(chunk) {
-                *top = if *x > *top || x.is_nan() { *x } else { *top };
+                *top = x.max(*top);
             }
         }
-        let mut top = f32::NEG_INFINITY;
-        for x in tops {
-            top = if x > top || x.is_nan() { x } else { top };
-        }
+        let top = tops.into_iter().fold(f32::NEG_INFINITY, f32::max);
         (top, lane_sum(logits.len(), |i, acc| acc + math::exp(logits[i] - top)))
     }
 }
@@ -42,30 +39,6 @@ multiversion! {
         for (out, x) in out.iter_mut().zip(logits) {
             *out = A::narrow(math::exp(*x - lse) * factor);
         }
-    }
-}
-
-/// The element types whose slices kernels take.
-pub(crate) trait Activation: Element {
-    fn elements(x: &[Self]) -> Elements<'_>;
-    fn elements_mut(x: &mut [Self]) -> ElementsMut<'_>;
-}
-
-impl Activation for f32 {
-    fn elements(x: &[Self]) -> Elements<'_> {
-        Elements::F32(x)
-    }
-    fn elements_mut(x: &mut [Self]) -> ElementsMut<'_> {
-        ElementsMut::F32(x)
-    }
-}
-
-impl Activation for bf16 {
-    fn elements(x: &[Self]) -> Elements<'_> {
-        Elements::Bf16(x)
-    }
-    fn elements_mut(x: &mut [Self]) -> ElementsMut<'_> {
-        ElementsMut::Bf16(x)
     }
 }
 
@@ -81,7 +54,7 @@ pub(crate) struct Workspace<A> {
 /// Where gradients go: `dx`, `dhead` and the factor on the loss.
 pub(crate) type Gradients<'a, A> = Option<(&'a mut [A], &'a mut Tensor, f32)>;
 
-pub(crate) fn run<A: Activation>(
+pub(crate) fn run<A: Element>(
     cpu: Cpu<'_>,
     x: &[A],
     head: &Tensor,
@@ -108,14 +81,12 @@ pub(crate) fn run<A: Activation>(
         gemm(&cpu, &Operand::rows(gathered), one, &rows_of_head, one, Store::Overwrite, logits);
 
         let mut losses = vec![(0.0_f32, 0.0_f32, 0_u32); n];
-        let parts = Parts::new(&mut losses, 1);
-        let logits = &space.logits;
-        cpu.pool.run(n, &|i| {
-            let row = &logits[i * vocabulary..][..vocabulary];
+        let rows = space.logits.chunks_exact(vocabulary).zip(chunk).zip(&mut losses);
+        for_each(cpu.pool, rows, |((row, &t), loss)| {
             let (top, sum) = statistics(cpu.isa, row);
             let lse = top + math::ln(sum);
             let best = row.iter().position(|x| *x == top).unwrap_or(0);
-            parts.claim(i)[0] = (lse, lse - row[targets[chunk[i]] as usize], best as u32);
+            *loss = (lse, lse - row[targets[t] as usize], best as u32);
         });
         for (&t, &(_, loss, best)) in chunk.iter().zip(&losses) {
             result.loss_sum += f64::from(loss);
@@ -126,13 +97,12 @@ pub(crate) fn run<A: Activation>(
         }
         let Some((dx, dhead, factor)) = &mut gradients else { continue };
         space.dlogits.resize(n * vocabulary, A::default());
-        let parts = Parts::new(&mut space.dlogits, vocabulary);
         let factor = *factor;
-        cpu.pool.run(n, &|i| {
-            let (row, out) = (&logits[i * vocabulary..][..vocabulary], parts.claim(i));
-            gradient(cpu.isa, row, losses[i].0, factor, out);
-            let target = targets[chunk[i]] as usize;
-            out[target] = A::narrow((math::exp(row[target] - losses[i].0) - 1.0) * factor);
+        let rows = space.logits.chunks_exact(vocabulary).zip(space.dlogits.chunks_exact_mut(vocabulary));
+        for_each(cpu.pool, rows.zip(chunk).zip(&losses), |(((row, out), &t), &(lse, ..))| {
+            gradient(cpu.isa, row, lse, factor, out);
+            let target = targets[t] as usize;
+            out[target] = A::narrow((math::exp(row[target] - lse) - 1.0) * factor);
         });
         let dlogits = Matrix::new(A::elements(&space.dlogits), n, vocabulary);
         space.dgathered.resize(n * width, A::default());

@@ -1,11 +1,13 @@
 //! Sums whose order is fixed by shapes.
 
+use fp8flow_kernels::parallel::for_each;
 use fp8flow_kernels::{Cpu, LANES, multiversion};
-
-use crate::parts::Parts;
 
 /// Elements whose squares are added before they join the sum over a tensor; part of the numerics revision.
 const CHUNK: usize = 1 << 12;
+
+/// Chunks a task takes.
+const CHUNKS_PER_TASK: usize = 8;
 
 /// `total[j] += Σ_i rows[i][j]`, the rows added in ascending order first.
 pub(crate) fn add_rows(rows: &[f32], total: &mut [f32]) {
@@ -37,12 +39,12 @@ multiversion! {
 
 /// Σ x² in f64: chunks of [`CHUNK`] elements, added in ascending order.
 pub(crate) fn sum_of_squares(cpu: Cpu<'_>, x: &[f32]) -> f64 {
-    let chunks = x.len().div_ceil(CHUNK);
-    let mut partial = vec![0.0_f64; chunks];
-    let parts = Parts::new(&mut partial, 1);
-    cpu.pool.run(chunks, &|i| {
-        let end = x.len().min((i + 1) * CHUNK);
-        parts.claim(i)[0] = squares(cpu.isa, &x[i * CHUNK..end]);
+    let mut partial = vec![0.0_f64; x.len().div_ceil(CHUNK)];
+    let tasks = partial.chunks_mut(CHUNKS_PER_TASK).zip(x.chunks(CHUNKS_PER_TASK * CHUNK));
+    for_each(cpu.pool, tasks, |(sums, x)| {
+        for (sum, x) in sums.iter_mut().zip(x.chunks(CHUNK)) {
+            *sum = squares(cpu.isa, x);
+        }
     });
     partial.iter().sum()
 }

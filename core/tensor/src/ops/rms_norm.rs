@@ -2,12 +2,11 @@
 //!
 //! Forward reads and writes each activation once; backward reads `dy` and `x` twice.
 
-use fp8flow_kernels::{Cpu, multiversion};
+use fp8flow_kernels::parallel::for_each;
+use fp8flow_kernels::{Buffer, Cpu, Element, multiversion};
 
 use super::{ROWS_PER_TASK, TOKEN_BLOCK};
-use crate::element::{Element, lane_sum};
-use crate::parts::Parts;
-use crate::scratch::with_scratch;
+use crate::lanes::lane_sum;
 
 multiversion! {
     fn forward_rows<A: Element>(x: &[A], weight: &[f32], eps: f32, y: &mut [A], rstd: &mut [f32]) {
@@ -51,11 +50,9 @@ pub(crate) fn forward<A: Element>(
     rstd: &mut [f32],
 ) {
     let h = weight.len();
-    let (ys, rstds) = (Parts::new(y, ROWS_PER_TASK * h), Parts::new(rstd, ROWS_PER_TASK));
-    cpu.pool.run(rstds.count(), &|task| {
-        let rstd = rstds.claim(task);
-        let x = &x[task * ROWS_PER_TASK * h..][..rstd.len() * h];
-        forward_rows(cpu.isa, x, weight, eps, ys.claim(task), rstd);
+    let rows = x.chunks(ROWS_PER_TASK * h).zip(y.chunks_mut(ROWS_PER_TASK * h));
+    for_each(cpu.pool, rows.zip(rstd.chunks_mut(ROWS_PER_TASK)), |((x, y), rstd)| {
+        forward_rows(cpu.isa, x, weight, eps, y, rstd);
     });
 }
 
@@ -69,15 +66,12 @@ pub(crate) fn backward<A: Element>(
     dweight: &mut [f32],
 ) {
     let h = weight.len();
-    let blocks = rstd.len().div_ceil(TOKEN_BLOCK);
-    with_scratch(blocks * h, |partial| {
-        let (dxs, partials) = (Parts::new(dx, TOKEN_BLOCK * h), Parts::new(partial, h));
-        cpu.pool.run(blocks, &|block| {
-            let dx = dxs.claim(block);
-            let at = block * TOKEN_BLOCK * h..block * TOKEN_BLOCK * h + dx.len();
-            let rstd = &rstd[block * TOKEN_BLOCK..][..dx.len() / h];
-            backward_rows(cpu.isa, &dy[at.clone()], &x[at], weight, rstd, dx, partials.claim(block));
-        });
-        super::reduce::add_rows(partial, dweight);
+    let block = TOKEN_BLOCK * h;
+    let mut partial = Buffer::take(rstd.len().div_ceil(TOKEN_BLOCK) * h);
+    let blocks = dy.chunks(block).zip(x.chunks(block)).zip(rstd.chunks(TOKEN_BLOCK));
+    let blocks = blocks.zip(dx.chunks_mut(block)).zip(partial.chunks_exact_mut(h));
+    for_each(cpu.pool, blocks, |((((dy, x), rstd), dx), dweight)| {
+        backward_rows(cpu.isa, dy, x, weight, rstd, dx, dweight);
     });
+    super::reduce::add_rows(&partial, dweight);
 }

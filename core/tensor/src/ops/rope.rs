@@ -1,11 +1,10 @@
 //! Rotary position embedding (Su et al. 2021) in the Hugging Face layout: element `i` of a head pairs with
 //! `i + head_dim/2`, and positions restart at each sequence.
 
-use fp8flow_kernels::{Cpu, multiversion};
+use fp8flow_kernels::parallel::for_each;
+use fp8flow_kernels::{Cpu, Element, multiversion};
 
 use super::ROWS_PER_TASK;
-use crate::element::Element;
-use crate::parts::Parts;
 
 multiversion! {
     fn rotate<A: Element>(head: &mut [A], cos: &[f32], sin: &[f32], sign: f32) {
@@ -19,7 +18,6 @@ multiversion! {
 }
 
 /// Turns every head of every token; `sign` is 1 forward, −1 backward.
-#[allow(clippy::too_many_arguments)]
 pub(crate) fn rotate_all<A: Element>(
     cpu: Cpu<'_>,
     x: &mut [A],
@@ -31,9 +29,8 @@ pub(crate) fn rotate_all<A: Element>(
     sign: f32,
 ) {
     let half = head_dim / 2;
-    let parts = Parts::new(x, ROWS_PER_TASK * width);
-    cpu.pool.run(parts.count(), &|task| {
-        for (row, x) in parts.claim(task).chunks_exact_mut(width).enumerate() {
+    for_each(cpu.pool, x.chunks_mut(ROWS_PER_TASK * width).enumerate(), |(task, rows)| {
+        for (row, x) in rows.chunks_exact_mut(width).enumerate() {
             let token = (task * ROWS_PER_TASK + row) as u32;
             let sequence = sequences.partition_point(|&start| start <= token) - 1;
             let at = (token - sequences[sequence]) as usize * half;

@@ -1,10 +1,9 @@
 //! SwiGLU (Shazeer 2020): `out = silu(gate) · up` with `silu(x) = x / (1 + e⁻ˣ)`; backward recomputes it.
 
-use fp8flow_kernels::{Cpu, math, multiversion};
+use fp8flow_kernels::parallel::for_each;
+use fp8flow_kernels::{Cpu, Element, math, multiversion};
 
 use super::ELEMENTS_PER_TASK;
-use crate::element::Element;
-use crate::parts::Parts;
 
 multiversion! {
     fn forward_slice<A: Element>(gate: &[A], up: &[A], out: &mut [A]) {
@@ -28,11 +27,9 @@ multiversion! {
 }
 
 pub(crate) fn forward<A: Element>(cpu: Cpu<'_>, gate: &[A], up: &[A], out: &mut [A]) {
-    let outs = Parts::new(out, ELEMENTS_PER_TASK);
-    cpu.pool.run(outs.count(), &|task| {
-        let out = outs.claim(task);
-        let at = task * ELEMENTS_PER_TASK..task * ELEMENTS_PER_TASK + out.len();
-        forward_slice(cpu.isa, &gate[at.clone()], &up[at], out);
+    let chunks = gate.chunks(ELEMENTS_PER_TASK).zip(up.chunks(ELEMENTS_PER_TASK));
+    for_each(cpu.pool, chunks.zip(out.chunks_mut(ELEMENTS_PER_TASK)), |((gate, up), out)| {
+        forward_slice(cpu.isa, gate, up, out);
     });
 }
 
@@ -44,10 +41,10 @@ pub(crate) fn backward<A: Element>(
     dgate: &mut [A],
     dup: &mut [A],
 ) {
-    let (dgates, dups) = (Parts::new(dgate, ELEMENTS_PER_TASK), Parts::new(dup, ELEMENTS_PER_TASK));
-    cpu.pool.run(dgates.count(), &|task| {
-        let dgate = dgates.claim(task);
-        let at = task * ELEMENTS_PER_TASK..task * ELEMENTS_PER_TASK + dgate.len();
-        backward_slice(cpu.isa, &dout[at.clone()], &gate[at.clone()], &up[at], dgate, dups.claim(task));
+    let reads = dout.chunks(ELEMENTS_PER_TASK).zip(gate.chunks(ELEMENTS_PER_TASK));
+    let reads = reads.zip(up.chunks(ELEMENTS_PER_TASK));
+    let writes = dgate.chunks_mut(ELEMENTS_PER_TASK).zip(dup.chunks_mut(ELEMENTS_PER_TASK));
+    for_each(cpu.pool, reads.zip(writes), |(((dout, gate), up), (dgate, dup))| {
+        backward_slice(cpu.isa, dout, gate, up, dgate, dup);
     });
 }

@@ -78,3 +78,124 @@ fn difference(dump: &str) -> String {
     }
     words.join(" ")
 }
+
+#[cfg(test)]
+// From what the macros of `abi_stable` expand to.
+#[allow(
+    non_local_definitions,
+    unreachable_pub,
+    unused_braces,
+    clippy::cast_ptr_alignment,
+    clippy::used_underscore_binding,
+    clippy::expl_impl_clone_on_copy
+)]
+mod tests {
+    use super::*;
+
+    /// The functions of a library as three versions of an SDK would declare them.
+    macro_rules! sdk {
+        ($version:ident, $field:ty, { $($method:item)* }, { $($function:tt)* }) => {
+            mod $version {
+                use abi_stable::sabi_trait::TD_Opaque;
+                use abi_stable::std_types::RBox;
+                use abi_stable::{StableAbi, sabi_trait};
+
+                #[sabi_trait]
+                pub trait Object: Send {
+                    #[sabi(last_prefix_field)]
+                    fn first(&self) -> u32;
+                    $($method)*
+                }
+
+                #[repr(C)]
+                #[derive(StableAbi)]
+                #[sabi(kind(Prefix(prefix_ref = FunctionsRef, prefix_fields = FunctionsPrefix)))]
+                #[sabi(missing_field(option))]
+                pub struct Functions {
+                    #[sabi(last_prefix_field)]
+                    pub make: extern "C" fn($field) -> Object_TO<'static, RBox<()>>,
+                    $($function)*
+                }
+
+                pub(super) struct Real;
+
+                impl Object for Real {
+                    fn first(&self) -> u32 {
+                        1
+                    }
+                }
+
+                pub(super) extern "C" fn make(_: $field) -> Object_TO<'static, RBox<()>> {
+                    Object_TO::from_value(Real, TD_Opaque)
+                }
+            }
+        };
+    }
+
+    sdk!(older, u32, {}, {});
+    sdk!(newer, u32, { fn second(&self) -> u32 { 2 } }, { pub later: extern "C" fn() -> u32, });
+    sdk!(other, u64, {}, {});
+
+    extern "C" fn later() -> u32 {
+        3
+    }
+
+    fn layout<T: StableAbi>() -> &'static TypeLayout {
+        T::LAYOUT
+    }
+
+    #[test]
+    fn an_older_plugin_fits_a_newer_engine_and_the_other_way_round() {
+        let (older, newer) = (layout::<older::FunctionsRef>(), layout::<newer::FunctionsRef>());
+        compare(older, older).unwrap();
+        compare(older, newer).unwrap();
+        compare(newer, older).unwrap();
+        assert!(
+            check_layout_compatibility(newer, older).is_err(),
+            "`abi_stable` alone refuses the older plugin"
+        );
+    }
+
+    #[test]
+    fn equal_versions_have_everything() {
+        use abi_stable::prefix_type::PrefixTypeTrait as _;
+        let ours = newer::Functions { make: newer::make, later }.leak_into_prefix();
+        let object = (ours.make())(0);
+        assert_eq!((object.first(), object.second()), (1, 2));
+        assert_eq!(ours.later().map(|later| later()), Some(3));
+        let ours = other::Functions { make: other::make }.leak_into_prefix();
+        assert_eq!((ours.make())(0).first(), 1);
+    }
+
+    #[test]
+    fn what_an_older_plugin_lacks_is_absent_or_has_its_default() {
+        use abi_stable::prefix_type::{PrefixRefTrait as _, PrefixTypeTrait as _};
+        let theirs = older::Functions { make: older::make }.leak_into_prefix();
+        compare(layout::<newer::FunctionsRef>(), layout::<older::FunctionsRef>()).unwrap();
+        // SAFETY: the comparison above is what makes this sound; it is what `functions` does.
+        let ours = unsafe { newer::FunctionsRef::from_prefix_ref(theirs.to_prefix_ref().cast()) };
+        assert_eq!((theirs.make())(0).first(), 1);
+        assert!(ours.later().is_none());
+        let object = (ours.make())(0);
+        assert_eq!((object.first(), object.second()), (1, 2));
+    }
+
+    #[test]
+    fn another_signature_is_refused_in_one_line() {
+        let error = compare(layout::<older::FunctionsRef>(), layout::<other::FunctionsRef>()).unwrap_err();
+        let LoadError::Layout { difference, dump } = &error else { panic!("{error}") };
+        assert!(difference.contains("u32") && difference.contains("u64"), "{difference}");
+        assert!(error.to_string().lines().count() == 1 && error.to_string().len() < 600, "{error}");
+        assert!(dump.lines().count() > 20, "the log gets everything");
+    }
+
+    #[test]
+    fn a_symbol_without_the_mark_is_refused() {
+        let bytes = [0_u64; 64];
+        // SAFETY: `upgrade` reads no further than the mark, which is not there.
+        let error = unsafe { functions(bytes.as_ptr().cast()) }.map(|_| ()).unwrap_err();
+        assert!(matches!(error, LoadError::Header(_)), "{error}");
+        // SAFETY: nothing is read.
+        assert!(unsafe { functions(std::ptr::null()) }.is_err());
+    }
+}

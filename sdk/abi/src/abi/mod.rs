@@ -9,7 +9,7 @@
 //!
 //! * **What crosses.** Tensors as [`crate::tensor::RawTensor`], memory as pointer and length, whatever describes as
 //!   JSON text, failures as a code with two texts. `abi_stable` gives the layouts and lets each side free its own.
-//! * **Panics.** Neither side unwinds into the other. [`guard`] turns a plugin's panic into an error and keeps the
+//! * **Panics.** Neither side unwinds into the other. `guard` turns a plugin's panic into an error and keeps the
 //!   plugin from being called again; a panic in a task on the engine's threads is carried back to the call it
 //!   belongs to.
 //! * **Growth.** New methods go behind the last one, with a default body; fields of a root module are optional; plain
@@ -37,8 +37,26 @@ pub use abi_stable::library::LibHeader;
 
 /// Makes a type that implements [`crate::Backend`] the backend of this library, which must be a `cdylib`.
 ///
-/// ```ignore
-/// fp8flow_sdk::export_backend!(MyBackend, recipes = ["rowwise"]);
+/// ```
+/// use fp8flow_sdk::{Backend, Error, Host, Options, Recipe, RecipeInfo, Result};
+///
+/// struct MyBackend;
+///
+/// impl Backend for MyBackend {
+///     fn start(host: &Host) -> Result<Self> {
+///         Ok(Self)
+///     }
+///
+///     fn recipes() -> Vec<RecipeInfo> {
+///         vec![RecipeInfo { name: "mine".into(), about: "What it does.".into(), options: Vec::new() }]
+///     }
+///
+///     fn recipe(&self, host: &Host, name: &str, options: &Options) -> Result<Box<dyn Recipe>> {
+///         Err(Error::unsupported("yet to be written"))
+///     }
+/// }
+///
+/// fp8flow_sdk::export_backend!(MyBackend, recipes = ["mine"]);
 /// ```
 ///
 /// `recipes` are the names that `Backend::recipes` returns: they stand in the library's manifest, so that recipes can be

@@ -405,3 +405,95 @@ impl<'a> ScaledGemmCall<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_keep_kind_message_and_help() {
+        for kind in KINDS {
+            for error in [Error::new(kind, "what"), Error::new(kind, "what").with_help("do")] {
+                assert_eq!(Error::from(Failure::from(error.clone())), error);
+            }
+        }
+        let newer = Failure { kind: 99, message: "what".into(), help: ROption::RNone };
+        assert_eq!(Error::from(newer).kind, ErrorKind::Internal);
+    }
+
+    #[test]
+    fn codes_of_a_newer_sdk_are_errors_or_nothing_and_never_something_else() {
+        assert!(PASSES.iter().all(|&pass| decode(&PASSES, code(&PASSES, pass), "pass") == Ok(pass)));
+        let error = decode(&PASSES, 3, "pass").unwrap_err();
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (ErrorKind::Unsupported, "pass number 3 is newer than this SDK")
+        );
+        assert!(EVENTS.iter().all(|&known| event(event_code(known)) == Some(known)));
+        assert_eq!(event(3), None);
+        assert!(LEVELS.iter().all(|&known| level(level_code(known)) == known));
+        assert_eq!(level(5), Level::Trace);
+        assert!(Isa::ALL.iter().all(|&known| isa(isa_code(known)) == known));
+        assert_eq!(isa(7), Isa::best());
+    }
+
+    #[test]
+    fn a_call_arrives_as_it_was_sent() {
+        let (x, mut y) = ([1.0_f32; 6], [0.0_f32; 4]);
+        let codes = [7_u8; 6];
+        let operand = |n| {
+            let scales = TensorRef::new(fp8flow_kernels::Elements::F32(&x[..n]), &[n]);
+            Some((TensorRef::new(fp8flow_kernels::Elements::E5m2(&codes), &[2, 3]), scales))
+        };
+        for (ready, by_row, by_col) in [
+            (false, None, None),
+            (true, operand(2), None),
+            (false, None, operand(3)),
+            (true, operand(2), operand(3)),
+        ] {
+            let (mut saved, mut scratch) = ([1; 64], [2; 32]);
+            let quantized =
+                (by_row.is_some() || by_col.is_some()).then_some(QuantizedInput { by_row, by_col });
+            let call = Forward {
+                pass: Pass::Recompute,
+                x: Input { tensor: TensorRef::new(fp8flow_kernels::Elements::F32(&x), &[2, 3]), quantized },
+                weight: TensorRef::new(fp8flow_kernels::Elements::F32(&x), &[2, 3]),
+                y: TensorMut::new(fp8flow_kernels::ElementsMut::F32(&mut y), &[2, 2]),
+                group: Group { ready, saved: &mut [], forward: &mut [] },
+                saved: &mut saved,
+                scratch: &mut scratch,
+                telemetry: !ready,
+            };
+            let sent = format!("{call:?}");
+            // SAFETY: the tensors were borrowed above.
+            let received = unsafe { ForwardCall::send(call).receive() }.unwrap();
+            assert_eq!(format!("{received:?}"), sent);
+        }
+    }
+
+    #[test]
+    fn a_backward_arrives_as_it_was_sent() {
+        let x = [1.0_f32; 6];
+        for bits in 0..32_u8 {
+            let is = |bit: u8| bits >> bit & 1 == 1;
+            let (mut dx, mut dw, mut scratch) = ([0.0_f32; 6], [0.0_f32; 9], [0; 8]);
+            let tensor = || TensorRef::new(fp8flow_kernels::Elements::F32(&x), &[2, 3]);
+            let call = Backward {
+                dy: tensor(),
+                weight: tensor(),
+                x: is(0).then(tensor),
+                dx: is(1).then(|| TensorMut::new(fp8flow_kernels::ElementsMut::F32(&mut dx), &[2, 3])),
+                accumulate_dx: is(2),
+                dw: TensorMut::new(fp8flow_kernels::ElementsMut::F32(&mut dw), &[3, 3]),
+                accumulate_dw: is(3),
+                group_saved: &[1, 2, 3],
+                saved: &[4, 5],
+                scratch: &mut scratch,
+                telemetry: is(4),
+            };
+            let sent = format!("{call:?}");
+            // SAFETY: the tensors were borrowed above.
+            assert_eq!(format!("{:?}", unsafe { BackwardCall::send(call).receive() }), sent);
+        }
+    }
+}

@@ -5,8 +5,20 @@
 //! | fprop `x·Wᵀ` | `x[m,k]` | `W[n,k]` | `y[m,n]` |
 //! | dgrad `dy·W` | `dy[m,n]` | `Wᵀ`: [`Operand::transposed`] | `dx[m,k]` |
 //! | wgrad `dyᵀ·x` | `dyᵀ`: transposed | `xᵀ`: transposed | `dW[n,k]` |
+//!
+//! `specification` says what is computed. Below it, the same for big matrices: `block` cuts the product into blocks
+//! that fit the caches and deals them out to threads, `pack` decodes operands to f32 in the order in which `tile`
+//! reads them, `tile` multiplies in registers, and `store` scales, rounds and writes.
 
-use crate::{Cpu, Elements, ElementsMut, Matrix};
+mod block;
+mod pack;
+mod step;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+use crate::{Cpu, Element, Elements, ElementsMut, Matrix};
 
 /// One side of a contraction: `rows × depth` elements, element `(i, k)` at `i · row_stride + k · depth_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +47,19 @@ impl<'a> Operand<'a> {
         let Matrix { elements, rows, cols } = matrix;
         Self { elements, rows: cols, depth: rows, row_stride: 1, depth_stride: cols }
     }
+
+    /// Fails where an index would leave the elements.
+    fn check(&self, name: &str) {
+        if self.rows == 0 || self.depth == 0 {
+            return;
+        }
+        assert!(self.row_stride == 1 || self.depth_stride == 1, "{name}: one stride is 1");
+        let last = (self.rows - 1)
+            .checked_mul(self.row_stride)
+            .zip((self.depth - 1).checked_mul(self.depth_stride))
+            .and_then(|(row, step)| row.checked_add(step));
+        assert!(last.is_some_and(|last| last < self.elements.len()), "{name}: a stride leaves the elements");
+    }
 }
 
 /// A factor on the accumulated sum, one side of a contraction: the reciprocal of a quantisation scale.
@@ -61,7 +86,8 @@ pub enum Store {
 ///
 /// The sum starts at +0 and takes one fused multiply-add a step, `k` ascending; then it is multiplied by `scale_a`,
 /// then by `scale_b` (a factor of [`Epilogue::One`] is left out), added to `out` if asked, and rounded once, at the
-/// store. `out` is dense, `a.rows × b.rows`, row-major.
+/// store. A NaN is stored as the positive quiet one, because its sign and payload would depend on the instructions
+/// that made it. `out` is dense, `a.rows × b.rows`, row-major.
 ///
 /// # Panics
 /// If the depths differ, a stride leaves the elements, a scale or `out` has the wrong length.
@@ -75,9 +101,17 @@ pub fn gemm(
     out: ElementsMut<'_>,
 ) {
     assert_eq!(a.depth, b.depth, "contraction lengths differ");
-    assert_eq!(out.len(), a.rows * b.rows, "output length");
-    let _ = cpu;
-    specification(a, scale_a, b, scale_b, store, out);
+    assert_eq!(Some(out.len()), a.rows.checked_mul(b.rows), "output length");
+    a.check("a");
+    b.check("b");
+    scale_a.check("scale_a", a.rows);
+    scale_b.check("scale_b", b.rows);
+    match out {
+        // Nothing to add up, so nothing to block.
+        _ if a.depth == 0 => specification(a, scale_a, b, scale_b, store, out),
+        ElementsMut::F32(out) => block::gemm(cpu, a, scale_a, b, scale_b, store, out),
+        ElementsMut::Bf16(out) => block::gemm(cpu, a, scale_a, b, scale_b, store, out),
+    }
 }
 
 /// [`gemm`] as a plain loop: the meaning of every path.
@@ -100,10 +134,8 @@ fn specification(
             let value = scale_b.apply(j, scale_a.apply(i, sum));
             let at = i * b.rows + j;
             match &mut out {
-                ElementsMut::F32(out) => out[at] = store.combine(out[at], value),
-                ElementsMut::Bf16(out) => {
-                    out[at] = half::bf16::from_f32(store.combine(out[at].to_f32(), value));
-                }
+                ElementsMut::F32(out) => out[at] = f32::narrow(store.combine(out[at], value)),
+                ElementsMut::Bf16(out) => out[at] = Element::narrow(store.combine(out[at].to_f32(), value)),
             }
         }
     }
@@ -117,9 +149,16 @@ impl Epilogue<'_> {
             Self::PerRow(factors) => sum * factors[row],
         }
     }
+
+    fn check(&self, name: &str, rows: usize) {
+        if let Self::PerRow(factors) = self {
+            assert_eq!(factors.len(), rows, "{name}: one factor a row");
+        }
+    }
 }
 
 impl Store {
+    #[inline(always)]
     fn combine(self, old: f32, value: f32) -> f32 {
         match self {
             Self::Overwrite => value,

@@ -1,0 +1,102 @@
+//! What happens to the scores of a tile, `[TILE, TILE]`, between the two products they stand between.
+
+use fp8flow_kernels::{Element, Isa, math, multiversion};
+
+use super::super::tile::{HEIGHT, accumulate, accumulate_transposed};
+use super::layout::{Span, TILE, padded};
+use crate::lanes::lane_sum;
+
+/// The products `a · bᵀ` of the `len` first rows of a tile, `b` given as columns: `[TILE, TILE]`.
+pub(super) fn products(isa: Isa, dim: usize, len: usize, rows: &[f32], columns: &[f32], out: &mut [f32]) {
+    out.fill(0.0);
+    accumulate(isa, [len.next_multiple_of(HEIGHT), TILE, dim], rows, padded(dim), columns, out);
+}
+
+/// `out[i] += Σ_j weights[j][i] · rows[j]` for `i < m`, `j < k`, rows of `n`.
+pub(super) fn mix(isa: Isa, [m, n, k]: [usize; 3], weights: &[f32], rows: &[f32], out: &mut [f32]) {
+    accumulate_transposed(isa, [m.next_multiple_of(HEIGHT), n, k], weights, TILE, rows, out);
+}
+
+/// From which query on a key is seen, if `key` counts the rows of a tile of keys and queries the columns.
+#[inline(always)]
+pub(super) fn seen_from(queries: Span, keys: Span, key: usize) -> usize {
+    if queries.first == keys.first { key } else { 0 }
+}
+
+multiversion! {
+    /// Turns `keys.len` rows of scores, a column a query, into weights `exp(scale · score − top)`, where `top` is the
+    /// new maximum; `sum` gains them, and `fade` is what older weights are to be multiplied with.
+    pub(super) fn weigh(scores: &mut [f32], queries: Span, keys: Span, scale: f32, top: &mut [f32], sum: &mut [f32], fade: &mut [f32]) {
+        fade.copy_from_slice(top);
+        for (key, scores) in scores.chunks_exact_mut(TILE).take(keys.len).enumerate() {
+            for x in &mut *scores {
+                *x *= scale;
+            }
+            scores[..seen_from(queries, keys, key)].fill(f32::NEG_INFINITY);
+            for (x, top) in scores.iter().zip(&mut *top) {
+                // A NaN passes by: its weight will be one, and spoil all that a query gets.
+                *top = x.max(*top);
+            }
+        }
+        for ((fade, top), sum) in fade.iter_mut().zip(&*top).zip(&mut *sum) {
+            *fade = math::exp(*fade - top);
+            *sum *= *fade;
+        }
+        for scores in scores.chunks_exact_mut(TILE).take(keys.len) {
+            for ((x, top), sum) in scores.iter_mut().zip(&*top).zip(&mut *sum) {
+                *x = math::exp(*x - top);
+                *sum += *x;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Multiplies row `i` of a tile with `factors[i]`.
+    pub(super) fn scale_rows(tile: &mut [f32], padded: usize, factors: &[f32]) {
+        for (row, factor) in tile.chunks_exact_mut(padded).zip(factors) {
+            for x in row {
+                *x *= factor;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Turns `keys.len` rows of scores, a column a query, into gradients of scores, given those of weights.
+    pub(super) fn differentiate(
+        scores: &mut [f32], dweights: &[f32], queries: Span, keys: Span, scale: f32, lse: &[f32], delta: &[f32],
+    ) {
+        let rows = scores.chunks_exact_mut(TILE).zip(dweights.chunks_exact(TILE));
+        for (key, (scores, dweights)) in rows.take(keys.len).enumerate() {
+            for (((x, dweight), lse), delta) in scores.iter_mut().zip(dweights).zip(lse).zip(delta) {
+                *x = math::exp(*x * scale - lse) * (dweight - delta) * scale;
+            }
+            scores[..seen_from(queries, keys, key)].fill(0.0);
+        }
+    }
+}
+
+multiversion! {
+    /// Turns `queries.len` rows of scores, a column a key, into weights, and gradients of weights into those of scores.
+    pub(super) fn differentiate_by_query(
+        scores: &mut [f32], dweights: &mut [f32], queries: Span, keys: Span, scale: f32, lse: &[f32], delta: &[f32],
+    ) {
+        let rows = scores.chunks_exact_mut(TILE).zip(dweights.chunks_exact_mut(TILE)).zip(lse.iter().zip(delta));
+        for (query, ((scores, dweights), (&lse, &delta))) in rows.take(queries.len).enumerate() {
+            for (x, dweight) in scores.iter_mut().zip(&mut *dweights) {
+                *x = math::exp(*x * scale - lse);
+                *dweight = *x * (*dweight - delta) * scale;
+            }
+            let seen = if queries.first == keys.first { query + 1 } else { TILE };
+            scores[seen..].fill(0.0);
+            dweights[seen..].fill(0.0);
+        }
+    }
+}
+
+multiversion! {
+    pub(super) fn dot<A: Element>(x: &[A], y: &[A]) -> f32 {
+        lane_sum(x.len(), |i, acc| x[i].widen().mul_add(y[i].widen(), acc))
+    }
+}

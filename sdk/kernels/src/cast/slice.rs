@@ -1,0 +1,88 @@
+//! The inner loops of casts, over slices, compiled for each instruction set.
+
+use crate::{Element, Fp8, multiversion};
+
+/// What happened to the elements of a slice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) saturated: u64,
+    pub(super) underflowed: u64,
+}
+
+/// The bits of `|x|`: as whole numbers they have the order of the values, NaN on top.
+#[inline(always)]
+fn magnitude(x: impl Element) -> u32 {
+    x.widen().to_bits() & 0x7fff_ffff
+}
+
+multiversion! {
+    /// The bits of `max |x|`; of 0 if there are no elements.
+    pub(super) fn maximum<A: Element>(x: &[A]) -> u32 {
+        // Several at a time: one running maximum would be a chain as long as the slice.
+        let mut tops = [0; 64];
+        let (chunks, rest) = x.as_chunks::<64>();
+        for chunk in chunks {
+            for (top, x) in tops.iter_mut().zip(chunk) {
+                *top = magnitude(*x).max(*top);
+            }
+        }
+        let top = tops.iter().fold(0, |top, x| *x.max(&top));
+        rest.iter().fold(top, |top, x| magnitude(*x).max(top))
+    }
+}
+
+multiversion! {
+    /// `maxima[j] ← max(maxima[j], |x[j]|)`, as bits.
+    pub(super) fn raise<A: Element>(maxima: &mut [u32], x: &[A]) {
+        for (top, x) in maxima.iter_mut().zip(x) {
+            *top = magnitude(*x).max(*top);
+        }
+    }
+}
+
+multiversion! {
+    /// `codes[j] = encode(x[j] · scale)`.
+    pub(super) fn encode<A: Element>(format: Fp8, x: &[A], scale: f32, codes: &mut [u8], counts: Option<&mut Counts>) {
+        match format {
+            Fp8::E4m3 => encode_all(Fp8::E4m3, x, std::iter::repeat(&scale), codes, counts),
+            Fp8::E5m2 => encode_all(Fp8::E5m2, x, std::iter::repeat(&scale), codes, counts),
+        }
+    }
+}
+
+multiversion! {
+    /// `codes[j] = encode(x[j] · scales[j])`.
+    pub(super) fn encode_by_col<A: Element>(format: Fp8, x: &[A], scales: &[f32], codes: &mut [u8], counts: Option<&mut Counts>) {
+        match format {
+            Fp8::E4m3 => encode_all(Fp8::E4m3, x, scales.iter(), codes, counts),
+            Fp8::E5m2 => encode_all(Fp8::E5m2, x, scales.iter(), codes, counts),
+        }
+    }
+}
+
+/// `format` is a constant to each caller.
+#[inline(always)]
+fn encode_all<'a, A: Element>(
+    format: Fp8,
+    x: &[A],
+    scales: impl Iterator<Item = &'a f32> + Clone,
+    codes: &mut [u8],
+    counts: Option<&mut Counts>,
+) {
+    for ((code, x), scale) in codes.iter_mut().zip(x).zip(scales.clone()) {
+        *code = format.encode(x.widen() * scale);
+    }
+    // Loops of their own, with products instead of `&&`: the three together would not become vectors.
+    let Some(counts) = counts else { return };
+    let mut saturated = 0_u32;
+    for (x, scale) in x.iter().zip(scales) {
+        let value = x.widen();
+        saturated += u32::from(value.is_finite()) * u32::from((value * scale).abs() > format.max());
+    }
+    let mut underflowed = 0_u32;
+    for (x, code) in x.iter().zip(&*codes) {
+        underflowed += u32::from(x.widen() != 0.0) * u32::from(*code << 1 == 0);
+    }
+    counts.saturated += u64::from(saturated);
+    counts.underflowed += u64::from(underflowed);
+}

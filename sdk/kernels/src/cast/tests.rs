@@ -1,0 +1,218 @@
+//! Every path against the specification: the same codes, scales and counts.
+
+use half::bf16;
+
+use super::*;
+use crate::philox::Philox;
+use crate::{Isa, Parallel, Serial};
+
+/// Some threads for the time of a call.
+struct Threads(usize);
+
+impl Parallel for Threads {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn run(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+        std::thread::scope(|scope| {
+            for thread in 0..self.0 {
+                scope.spawn(move || (thread..tasks).step_by(self.0).for_each(body));
+            }
+        });
+    }
+}
+
+const FORMATS: [Fp8; 2] = [Fp8::E4m3, Fp8::E5m2];
+
+/// Normal numbers of widely differing rows and columns; or, `wild`, any bits at all.
+fn numbers(rows: usize, cols: usize, wild: bool) -> Vec<f32> {
+    let philox = Philox::new(5, "cast");
+    let number = |i: usize| {
+        let (row, col) = (i / cols, i % cols);
+        let spread = 2.0_f32.powi((row * 7 % 40) as i32 - (col * 5 % 60) as i32);
+        if wild {
+            f32::from_bits(philox.words(0, i as u64)[0])
+        } else {
+            philox.normal_pair(0, i as u64)[0] * spread
+        }
+    };
+    (0..rows * cols).map(number).collect()
+}
+
+/// Everything that the casts make of a matrix.
+#[derive(Debug, PartialEq)]
+struct Results {
+    scales: Vec<u32>,
+    codes: Vec<u8>,
+    stats: Vec<CastStats>,
+}
+
+/// Runs the casts with outputs that hold something else before.
+struct Recorder(Results);
+
+impl Recorder {
+    fn new() -> Self {
+        Self(Results { scales: Vec::new(), codes: Vec::new(), stats: Vec::new() })
+    }
+
+    fn cast(
+        &mut self,
+        counted: bool,
+        sizes: [usize; 2],
+        run: impl FnOnce(Quantized<'_>, Option<&mut CastStats>),
+    ) {
+        let (mut codes, mut scales) = (vec![0xaa; sizes[0]], vec![-1.0; sizes[1]]);
+        let mut stats = CastStats { elements: 1, saturated: 2, underflowed: 3 };
+        run(Quantized { codes: &mut codes, scales: &mut scales }, counted.then_some(&mut stats));
+        self.0.codes.extend(codes);
+        // The NaN of a scale may have either sign; no code depends on it.
+        self.0.scales.extend(scales.iter().map(|s: &f32| if s.is_nan() { u32::MAX } else { s.to_bits() }));
+        self.0.stats.push(stats);
+    }
+}
+
+fn assert_casts_equal_specification(x: Matrix<'_>, format: Fp8, rule: ScaleRule, threads: &[usize]) {
+    let (n, rows, cols) = (x.rows * x.cols, x.rows, x.cols);
+    for counted in [false, true] {
+        let mut expected = Recorder::new();
+        let amax = specification::amax_of(x);
+        expected.cast(counted, [n, rows], |out, s| specification::cast_rows(x, format, rule, out, s));
+        expected.cast(counted, [n, cols], |out, s| specification::cast_cols(x, format, rule, out, s));
+        expected.cast(counted, [n, 0], |out, s| specification::cast_tensor(x, format, 3.0, out.codes, s));
+        for isa in Isa::available() {
+            for &threads in threads {
+                let pool = Threads(threads);
+                let cpu = Cpu::new(isa, &pool);
+                let what = format!("{} {threads} threads {rows}×{cols} {format:?} {rule:?}", isa.name());
+                let mut found = Recorder::new();
+                found.cast(counted, [n, rows], |out, s| cast_rows(&cpu, x, format, rule, out, s));
+                found.cast(counted, [n, cols], |out, s| cast_cols(&cpu, x, format, rule, out, s));
+                found.cast(counted, [n, 0], |out, s| cast_tensor(&cpu, x, format, 3.0, out.codes, s));
+                assert!(found.0 == expected.0, "{what}");
+                assert_eq!(amax_of(&cpu, x).to_bits(), amax.to_bits(), "{what}");
+
+                let (mut codes, mut scales) = (vec![0; 2 * n], vec![0.0; rows + cols]);
+                let (row_codes, col_codes) = codes.split_at_mut(n);
+                let (row_scales, col_scales) = scales.split_at_mut(rows);
+                let by_row = Quantized { codes: row_codes, scales: row_scales };
+                let by_col = Quantized { codes: col_codes, scales: col_scales };
+                let mut stats = CastStats::default();
+                cast_rows_and_cols(&cpu, x, format, rule, by_row, by_col, counted.then_some(&mut stats));
+                assert_eq!(codes, expected.0.codes[..2 * n], "both: {what}");
+                for (found, expected) in scales.iter().zip(&expected.0.scales) {
+                    assert!(found.is_nan() || found.to_bits() == *expected, "both: {what}");
+                }
+                if counted {
+                    let [by_row, by_col, _] = expected.0.stats[..] else { unreachable!("three casts") };
+                    let twice = CastStats {
+                        elements: by_row.elements + by_col.elements - 2,
+                        saturated: by_row.saturated + by_col.saturated - 4,
+                        underflowed: by_row.underflowed + by_col.underflowed - 6,
+                    };
+                    assert_eq!(stats, twice, "both: {what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_shape_gives_the_codes_scales_and_counts_of_the_specification() {
+    for rows in [0, 1, 2, 15, 16, 17, 63, 64, 65] {
+        for cols in [0, 1, 2, 15, 16, 17, 63, 64, 65, 130] {
+            let numbers = numbers(rows, cols, false);
+            let x = Matrix::new(Elements::F32(&numbers), rows, cols);
+            let (format, rule) = match (rows + cols) % 3 {
+                0 => (Fp8::E5m2, ScaleRule::Linear),
+                1 => (Fp8::E4m3, ScaleRule::Linear),
+                _ => (Fp8::E4m3, ScaleRule::PowerOfTwo),
+            };
+            assert_casts_equal_specification(x, format, rule, &[1]);
+        }
+    }
+}
+
+#[test]
+fn every_type_format_and_rule_gives_the_bits_of_the_specification_for_any_values() {
+    for wild in [false, true] {
+        let numbers = numbers(50, 300, wild);
+        let halves: Vec<bf16> = numbers.iter().map(|&x| bf16::from_f32(x)).collect();
+        for elements in [Elements::F32(&numbers), Elements::Bf16(&halves)] {
+            for format in FORMATS {
+                for rule in [ScaleRule::Linear, ScaleRule::PowerOfTwo] {
+                    let x = Matrix::new(elements, 50, 300);
+                    assert_casts_equal_specification(x, format, rule, &[1, 2]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn several_blocks_of_rows_give_the_bits_of_the_specification_for_any_number_of_threads() {
+    for (rows, cols) in [(300, 700), (3, 40_000), (70_000, 3)] {
+        let numbers = numbers(rows, cols, false);
+        let x = Matrix::new(Elements::F32(&numbers), rows, cols);
+        assert_casts_equal_specification(x, Fp8::E4m3, ScaleRule::PowerOfTwo, &[1, 2, 3]);
+    }
+}
+
+#[test]
+fn fp8_codes_can_be_cast_too() {
+    let codes: Vec<u8> = (0..=255).collect();
+    let x = Matrix::new(Elements::E5m2(&codes), 8, 32);
+    assert_casts_equal_specification(x, Fp8::E4m3, ScaleRule::Linear, &[1]);
+}
+
+fn assert_tensor_cast(elements: Elements<'_>, scales: &[f32]) {
+    let n = elements.len();
+    let x = Matrix::new(elements, 1, n);
+    let (mut found, mut expected) = (vec![0; n], vec![0; n]);
+    for format in FORMATS {
+        for &scale in scales {
+            let mut expected_stats = CastStats::default();
+            specification::cast_tensor(x, format, scale, &mut expected, Some(&mut expected_stats));
+            for isa in Isa::available() {
+                let mut stats = CastStats::default();
+                let cpu = Cpu::new(isa, &Serial);
+                cast_tensor(&cpu, x, format, scale, &mut found, Some(&mut stats));
+                assert!(found == expected && stats == expected_stats, "{} {format:?} {scale:e}", isa.name());
+                cast_tensor(&cpu, x, format, scale, &mut found, None);
+                assert!(found == expected, "{} {format:?} {scale:e} uncounted", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_bf16_number_is_cast_alike_on_all_paths() {
+    let numbers: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+    let scales = [1.0, 448.0, 0.013, 2.0_f32.powi(-40), 2.0_f32.powi(90), 0.0, f32::INFINITY, f32::NAN];
+    assert_tensor_cast(Elements::Bf16(&numbers), &scales);
+}
+
+#[test]
+fn f32_numbers_of_all_exponents_are_cast_alike_on_all_paths() {
+    let numbers: Vec<f32> = (0..=u32::MAX).step_by(4099).map(f32::from_bits).collect();
+    assert_tensor_cast(Elements::F32(&numbers), &[1.0, 0.7]);
+}
+
+#[test]
+fn a_nan_makes_its_row_nan_and_an_infinity_itself() {
+    let numbers = [1.0, -2.0, f32::NAN, 4.0, 1.0, f32::NEG_INFINITY, -3.0, 0.0];
+    let x = Matrix::new(Elements::F32(&numbers), 2, 4);
+    let (mut codes, mut scales) = ([0; 8], [0.0; 2]);
+    let out = Quantized { codes: &mut codes, scales: &mut scales };
+    cast_rows(&Cpu::new(Isa::best(), &Serial), x, Fp8::E4m3, ScaleRule::PowerOfTwo, out, None);
+    assert!(scales[0].is_nan() && scales[1] == 0.0);
+    assert_eq!(codes, [0x7f, 0x7f, 0x7f, 0x7f, 0x00, 0x7f, 0x80, 0x00]);
+}
+
+#[test]
+#[should_panic(expected = "scales of a 2×3 matrix")]
+fn a_scale_too_many_is_refused() {
+    let x = Matrix::new(Elements::F32(&[0.0; 6]), 2, 3);
+    let out = Quantized { codes: &mut [0; 6], scales: &mut [0.0; 3] };
+    cast_rows(&Cpu::new(Isa::best(), &Serial), x, Fp8::E4m3, ScaleRule::Linear, out, None);
+}

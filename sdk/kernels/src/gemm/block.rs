@@ -1,0 +1,225 @@
+//! The way of a big product through the caches and to the threads (Goto and van de Geijn, "Anatomy of
+//! high-performance matrix multiplication", 2008).
+//!
+//! The output is cut into blocks, and a block's contraction into stretches of at most [`DEPTH`] steps. For each stretch
+//! the threads pack both operands, once for all of them, and then multiply: a task takes a rectangle of the block,
+//! keeps its rows of `a` in the second-level cache and the panel of `b` at hand in the first.
+//!
+//! Where a contraction has several stretches, the sums wait in f32 between them, so that each is one run over `k`
+//! whatever [`DEPTH`] is: no constant here shows in a result.
+
+use std::ops::Range;
+
+use super::step::products_are_exact;
+use super::store::Finish;
+use super::tile::{self, Job, Sums};
+use super::{Epilogue, Operand, Store, pack};
+use crate::buffer::Buffer;
+use crate::parallel::for_each;
+use crate::{Cpu, Element, Isa, Rectangle, Rectangles, Serial};
+
+/// Steps of a contraction between two waits: a panel of `b` of that length fits the first-level cache.
+const DEPTH: usize = 256;
+
+/// Rows and columns of a block at most: its packed operands and waiting sums take 16 MiB.
+const BLOCK: [usize; 2] = [1536, 2048];
+
+/// Rows that a task packs or multiplies at a time: a multiple of the tiles' heights and widths, and few enough for a
+/// small second-level cache.
+const STRIP: usize = 192;
+
+/// Multiply-adds below which a task costs more to hand out than it saves.
+const TASK: usize = 1 << 19;
+
+/// [`super::gemm`] for checked operands with a contraction of at least one step.
+pub(super) fn gemm<T: Element>(
+    cpu: &Cpu<'_>,
+    a: &Operand<'_>,
+    scale_a: Epilogue<'_>,
+    b: &Operand<'_>,
+    scale_b: Epilogue<'_>,
+    store: Store,
+    out: &mut [T],
+) {
+    if out.is_empty() {
+        return;
+    }
+    let small = out.len().saturating_mul(a.depth) <= TASK;
+    let cpu = &Cpu { pool: if small { &Serial } else { cpu.pool }, ..*cpu };
+    let exact = cpu.isa == Isa::Scalar && products_are_exact(a, b);
+    let finish = Finish { scale_a, scale_b, store };
+    let stretch = even(a.depth, DEPTH, 1);
+    for cols in cuts(b.rows, even(b.rows, BLOCK[1], STRIP)) {
+        for rows in cuts(a.rows, even(a.rows, BLOCK[0], STRIP)) {
+            let size = task_size(cpu, rows.len(), cols.len(), stretch);
+            let tasks = rows.len().div_ceil(size[0]) * cols.len().div_ceil(size[1]);
+            let strips = [rows.len().div_ceil(STRIP), cols.len().div_ceil(STRIP)];
+            let waiting = if stretch < a.depth { tasks * size[0] * size[1] } else { 0 };
+            let mut sums = Buffer::take(waiting);
+            let mut packed = Buffer::take((strips[0] + strips[1]) * STRIP * stretch);
+
+            for steps in cuts(a.depth, stretch) {
+                let strip = STRIP * steps.len();
+                let packed = &mut packed[..(strips[0] + strips[1]) * strip];
+                for_each(cpu.pool, packed.chunks_exact_mut(strip).enumerate(), |(i, out)| {
+                    let steps = steps.clone();
+                    let job = if i < strips[0] {
+                        Pack { operand: a, side: Side::A, first: rows.start + i * STRIP, steps, out }
+                    } else {
+                        let first = cols.start + (i - strips[0]) * STRIP;
+                        Pack { operand: b, side: Side::B, first, steps, out }
+                    };
+                    tile::run(cpu.isa, exact, job);
+                });
+
+                let (packed_a, packed_b) = packed.split_at(strips[0] * strip);
+                let mut waiting = (waiting > 0).then(|| sums.chunks_exact_mut(size[0] * size[1]));
+                let rectangles = Rectangles::new(out, b.rows, rows.clone(), cols.clone(), size)
+                    .map(|out| (out, waiting.as_mut().and_then(Iterator::next)));
+                for_each(cpu.pool, rectangles, |(out, sums)| {
+                    let job = Multiply {
+                        a: &packed_a[(out.rows().start - rows.start) * steps.len()..],
+                        b: &packed_b[(out.cols().start - cols.start) * steps.len()..],
+                        depth: steps.len(),
+                        sums,
+                        first: steps.start == 0,
+                        finish: (steps.end == a.depth).then_some(finish),
+                        out,
+                    };
+                    tile::run(cpu.isa, exact, job);
+                });
+            }
+        }
+    }
+}
+
+/// The size of the fewest equal parts of `n` that are no bigger than `most`, rounded up to a multiple of `unit`.
+fn even(n: usize, most: usize, unit: usize) -> usize {
+    n.div_ceil(n.div_ceil(most)).next_multiple_of(unit)
+}
+
+/// `0..n` in pieces of `size`.
+fn cuts(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).step_by(size).map(move |start| start..n.min(start + size))
+}
+
+/// Height and width of the rectangle that a task multiplies, in whole tiles.
+fn task_size(cpu: &Cpu<'_>, rows: usize, cols: usize, depth: usize) -> [usize; 2] {
+    let [mr, nr] = tile::size(cpu.isa);
+    let height = even(rows, STRIP, mr);
+    let threads = cpu.pool.threads();
+    // A few tasks for each thread, so that none waits long for the last.
+    let tasks = if threads == 1 { 1 } else { (4 * threads).min(rows * cols * depth / TASK).max(1) };
+    let beside = tasks.div_ceil(rows.div_ceil(height));
+    [height, even(cols, cols.div_ceil(beside), nr)]
+}
+
+/// Whose panels to pack.
+#[derive(Clone, Copy)]
+enum Side {
+    A,
+    B,
+}
+
+/// Packs a strip of an operand.
+struct Pack<'a> {
+    operand: &'a Operand<'a>,
+    side: Side,
+    first: usize,
+    steps: Range<usize>,
+    out: &'a mut [f32],
+}
+
+impl Job for Pack<'_> {
+    #[inline(always)]
+    fn run<const MR: usize, const NR: usize>(self, _: impl Fn(&[f32], &[f32], &mut Sums<MR, NR>)) {
+        let Self { operand, side, first, steps, out } = self;
+        match side {
+            Side::A => pack::panels::<MR>(operand, first, steps, out),
+            Side::B => pack::panels::<NR>(operand, first, steps, out),
+        }
+    }
+}
+
+/// Multiplies a rectangle of a block along one stretch.
+struct Multiply<'a, T> {
+    /// Panels of the rectangle's rows, and more.
+    a: &'a [f32],
+    /// Panels of the rectangle's columns, and more.
+    b: &'a [f32],
+    depth: usize,
+    /// Where the sums of the tiles wait for the next stretch, if there is one.
+    sums: Option<&'a mut [f32]>,
+    /// Whether the sums start here, from 0.
+    first: bool,
+    /// What to do with them, if they end here.
+    finish: Option<Finish<'a>>,
+    out: Rectangle<'a, T>,
+}
+
+impl<T: Element> Job for Multiply<'_, T> {
+    #[inline(always)]
+    fn run<const MR: usize, const NR: usize>(
+        mut self,
+        accumulate: impl Fn(&[f32], &[f32], &mut Sums<MR, NR>),
+    ) {
+        let [rows, cols] = [self.out.rows(), self.out.cols()];
+        let mut waiting = match &mut self.sums {
+            Some(sums) => sums.as_chunks_mut::<NR>().0.as_chunks_mut::<MR>().0.iter_mut(),
+            None => [].iter_mut(),
+        };
+        for (col, b) in cols.clone().step_by(NR).zip(self.b.chunks_exact(NR * self.depth)) {
+            let finish = self.finish.map(|finish| (finish, finish.columns::<NR>(col)));
+            for (row, a) in rows.clone().step_by(MR).zip(self.a.chunks_exact(MR * self.depth)) {
+                let mut fresh;
+                let tile = match waiting.next() {
+                    Some(tile) if !self.first => tile,
+                    Some(tile) => {
+                        *tile = [[0.0; NR]; MR];
+                        tile
+                    }
+                    None => {
+                        fresh = [[0.0; NR]; MR];
+                        &mut fresh
+                    }
+                };
+                accumulate(a, b, tile);
+                if let Some((finish, columns)) = &finish {
+                    finish.tile(tile, columns, row, col, &mut self.out);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_even_and_no_bigger_than_asked_but_for_the_unit() {
+        assert_eq!(even(1, 256, 1), 1);
+        assert_eq!(even(256, 256, 1), 256);
+        assert_eq!(even(257, 256, 1), 129);
+        assert_eq!(even(1000, 256, 96), 288);
+        assert_eq!(cuts(5, 2).collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
+    }
+
+    #[test]
+    fn strips_hold_whole_panels_of_every_tile() {
+        for isa in Isa::ALL {
+            for side in tile::size(isa) {
+                assert!(STRIP.is_multiple_of(side), "{isa:?} {side}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_task_takes_whole_tiles_and_a_strip_of_rows_at_most() {
+        for (rows, cols) in [(1, 1), (17, 4000), (1000, 33), (1536, 2048)] {
+            let [height, width] = task_size(&Cpu::new(Isa::Scalar, &Serial), rows, cols, 100);
+            assert!(height.is_multiple_of(2) && height <= STRIP, "{height}");
+            assert!(width.is_multiple_of(16) && width >= cols, "{width}");
+        }
+    }
+}
