@@ -7,6 +7,8 @@ mod watch;
 pub(crate) use report::evaluation as evaluation_line;
 pub(crate) use watch::Watch;
 
+use std::path::Path;
+
 use fp8flow_data::{Order, TokenSet};
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
 use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, Weights};
@@ -103,6 +105,7 @@ impl StageKind for Train {
         let device = &*self.engine.device;
         let mut watch =
             Watch::new(cx.reporter().clone(), settings.steps, data_tokenize::tokenizer(cx.input("tokens")));
+        link_into_run(cx.folder());
         let job = Job {
             config: settings,
             device,
@@ -137,6 +140,15 @@ impl Train {
         let length = cx.params().get::<Option<usize>>("block").unwrap_or(config.max_positions);
         let examples = blocks(cx, &examples, length, config)?;
         Ok((examples, if held_out.is_empty() { held_out } else { blocks(cx, &held_out, length, config)? }))
+    }
+}
+
+/// Lets the run's own folder lead to the metrics and checkpoints of its (first) training stage.
+fn link_into_run(folder: &Path) {
+    let (Some(run), Some(stage)) = (folder.parent(), folder.file_name()) else { return };
+    for name in [METRICS, CHECKPOINTS] {
+        // A convenience: a file system without links, or a link that is there, is no reason to stop.
+        let _ = std::os::unix::fs::symlink(Path::new(stage).join(name), run.join(name));
     }
 }
 
