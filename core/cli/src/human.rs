@@ -45,7 +45,13 @@ impl Human {
             return;
         }
         if self.screen.has_bars() {
-            let bar = state.bar.get_or_insert_with(|| self.screen.bars().add(bar(total, unit)));
+            let bar = state.bar.get_or_insert_with(|| {
+                let bar = self.screen.bars().add(bar(total, unit));
+                // A stage that goes on has not done its first steps in this moment.
+                bar.set_position(done);
+                bar.reset_eta();
+                bar
+            });
             bar.set_position(done);
             bar.set_message(message.to_owned());
             return;

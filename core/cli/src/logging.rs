@@ -21,7 +21,13 @@ pub(crate) fn start(common: &Common, screen: &Screen) {
         (false, 2) => "debug",
         (false, _) => "trace",
     };
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = match std::env::var(VARIABLE) {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).unwrap_or_else(|error| {
+            screen.complain(format!("{VARIABLE}={text} is not understood, and `{level}` stands: {error}"));
+            EnvFilter::new(level)
+        }),
+        _ => EnvFilter::new(level),
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(BetweenBars(screen.clone()))

@@ -1,6 +1,5 @@
 //! One stage of a run: whether its result is there, else its work and the seal on what it made.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +11,7 @@ use std::time::Instant;
 use crate::context::{Reporter, StageCx};
 use crate::journal::{Journal, now};
 use crate::manifest::{self, Manifest};
+use crate::panic::words_of;
 use crate::plan::PlannedStage;
 use crate::{Artifact, Error, Event, Outcome, Plan, Registry, StageError, atomic};
 
@@ -112,7 +112,7 @@ impl Job<'_> {
         };
         let _span = tracing::info_span!("stage", name = stage.name).entered();
         let result = catch_unwind(AssertUnwindSafe(|| kind.run(&mut cx)));
-        result.unwrap_or_else(|panic| Err(StageError::bug(words(&*panic)))).map_err(failed)
+        result.unwrap_or_else(|panic| Err(StageError::bug(words_of(&*panic)))).map_err(failed)
     }
 
     fn seal(&self, outcome: Outcome, folder: &Path, begun: Instant) -> Result<Manifest, Error> {
@@ -141,11 +141,4 @@ impl Job<'_> {
         manifest.write(folder)?;
         Ok(manifest)
     }
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("without words"))
 }

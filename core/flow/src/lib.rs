@@ -50,6 +50,7 @@ mod kind;
 mod lock;
 mod manifest;
 mod overrides;
+mod panic;
 mod params;
 mod place;
 mod plan;

@@ -15,8 +15,10 @@ pub(crate) struct Place<'a> {
 impl Place<'_> {
     /// An objection at the value of its key, or as near to it as anything is written.
     pub(crate) fn finding(&self, issue: Issue) -> Finding {
-        let mut finding =
-            Finding::error(issue.code.unwrap_or(code::OBJECTION), issue.message).help(issue.help);
+        // A title is a line; what else there is to say stands below the caret.
+        let (title, more) = issue.message.split_once('\n').unwrap_or((&issue.message, ""));
+        let mut finding = Finding::error(issue.code.unwrap_or(code::OBJECTION), title).help(issue.help);
+        finding.notes.extend((!more.is_empty()).then(|| more.to_owned()));
         finding.class = issue.class;
         finding.warning = issue.warning;
         let (span, whole) = self.nearest(&issue.key);

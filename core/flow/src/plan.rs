@@ -15,7 +15,7 @@ pub struct Plan {
     pub name: String,
     /// Its file.
     pub path: PathBuf,
-    /// The folder of the file; paths in it are relative to this.
+    /// The folder of the file, absolute; paths in it are relative to this.
     pub folder: PathBuf,
     /// The tables beside `[stages]`.
     pub sections: Vec<PlannedSection>,

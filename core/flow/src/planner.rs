@@ -1,17 +1,20 @@
 //! From syntax to plan: all keys, all edges, then what each section and stage says. Stops for nothing before the end,
 //! so that one look at a workflow finds everything that is wrong with it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde_json::{Map, Value};
 
 use crate::check::Checker;
 use crate::draft::{self, Draft};
 use crate::edges;
 use crate::findings::{Finding, Findings, code};
+use crate::panic::words_of;
 use crate::place::Place;
 use crate::plan::{self, Plan, PlannedSection, PlannedStage};
 use crate::plan_context::{Issue, PlanCx};
 use crate::registry::{Registry, SectionEntry};
-use crate::{Error, Field, Kind, Params, Planned, Workflow};
+use crate::{Class, Error, Field, Kind, Params, Planned, Workflow};
 
 /// Plans `workflow`, or says everything that is wrong with it.
 pub(crate) fn plan(workflow: &Workflow, registry: &Registry) -> Result<Plan, Error> {
@@ -103,7 +106,10 @@ impl Planner<'_> {
     ) -> Option<Planned> {
         let mut cx =
             PlanCx { params, inputs, stages: &self.stages, sections: &self.sections, issues: Vec::new() };
-        let planned = hook(&mut cx);
+        let planned = catch_unwind(AssertUnwindSafe(|| hook(&mut cx))).unwrap_or_else(|panic| {
+            cx.error("", words_of(&*panic)).label("while this was planned").class(Class::Bug);
+            Planned::default()
+        });
         let (valid, issues) = (!cx.has_errors(), cx.issues);
         self.findings.extend(issues.into_iter().map(|issue| place.finding(issue)));
         if !valid {

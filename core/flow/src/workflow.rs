@@ -54,10 +54,9 @@ impl Workflow {
         if !findings.is_empty() {
             return Err(Box::new(Findings::new(sources, findings)).into());
         }
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        // Absolute, so that a path in the workflow means the same to whoever it is handed to.
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = absolute.parent().map(Path::to_owned).unwrap_or_default();
         Ok(Self { path: path.to_owned(), folder, sources, root })
     }
 

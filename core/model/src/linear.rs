@@ -155,6 +155,7 @@ impl LinearGroup {
             match &mut layer.arithmetic {
                 Arithmetic::High { rounded } => device.linear(x, rounded.as_ref().unwrap_or(master), y),
                 Arithmetic::Fp8(linear) => {
+                    let _span = tracing::trace_span!("forward", layer = layer.name.as_str()).entered();
                     let memory = linear.memory(x.rows());
                     let keep = usize::from(pass != Pass::Eval);
                     let call = Forward {
@@ -207,6 +208,7 @@ impl LinearGroup {
                     device.linear_backward(dy, x, weight, Some(dx), i > 0, dw, accumulate);
                 }
                 Arithmetic::Fp8(linear) => {
+                    let _span = tracing::trace_span!("backward", layer = layer.name.as_str()).entered();
                     let memory = linear.memory(dy.rows());
                     let call = Backward {
                         dy: tensor_ref(dy),

@@ -2,7 +2,7 @@
 
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
 use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, Weights};
-use fp8flow_tensor::{Arena, DType};
+use fp8flow_tensor::Arena;
 use fp8flow_train::{TrainError, check_fit, evaluate, largest_micro_batch, samples};
 use serde_json::json;
 
@@ -78,7 +78,7 @@ impl StageKind for Eval {
         };
         let micro: usize = params.get("micro");
         let options = DecoderOptions {
-            dtype: if params.get::<&str>("precision") == "f32" { DType::F32 } else { DType::Bf16 },
+            dtype: model::precision(params),
             recompute: true,
             tokens: largest_micro_batch(&set, micro).max(1),
         };

@@ -75,11 +75,10 @@ impl LayerPlan {
     /// Share of the linear layers' FLOPs, forward and backward, that run in FP8 GEMMs.
     pub fn fp8_share(&self) -> f64 {
         let flops = |layer: &PlannedLayer| layer.facts.in_features as f64 * layer.facts.out_features as f64;
-        let total: f64 = self.layers.iter().map(|layer| 3.0 * flops(layer)).sum();
-        let fp8: f64 = self
-            .fp8()
-            .map(|layer| flops(layer) * layer.decision.fp8_gemms.iter().map(|&n| f64::from(n)).sum::<f64>())
-            .sum();
+        let gemms =
+            |layer: &PlannedLayer| layer.decision.fp8_gemms.iter().map(|&n| f64::from(n)).sum::<f64>();
+        let total = self.layers.iter().fold(0.0, |sum, layer| sum + 3.0 * flops(layer));
+        let fp8 = self.fp8().fold(0.0, |sum, layer| sum + flops(layer) * gemms(layer));
         if total == 0.0 { 0.0 } else { fp8 / total }
     }
 
@@ -238,6 +237,7 @@ mod tests {
         let plan = LayerPlan::decide(vec![layer("a", None, 16, 16)], &rule(), None);
         assert_eq!(plan.fp8().count(), 0);
         assert!(plan.layers[0].decision.reason.contains("no FP8 backend"));
+        assert!(plan.table().starts_with("0 of 1 linear layers in FP8, 0.0 %"), "{}", plan.table());
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use fp8flow_flow::{Artifact, PlanCx, PlannedStage};
+use fp8flow_flow::{Artifact, Params, PlanCx, PlannedStage};
 use fp8flow_model::ModelConfig;
+use fp8flow_tensor::DType;
 use serde_json::{Map, Value, json};
 
 /// The kind of the artifact.
@@ -69,4 +70,9 @@ pub(crate) fn check_vocabulary(cx: &mut PlanCx<'_>) {
                 "Use the model's own tokenizer, or a configuration whose `vocab_size` is at least {tokens}."
             ));
     }
+}
+
+/// The type of activations that `precision` names.
+pub(crate) fn precision(params: &Params) -> DType {
+    if params.get::<&str>("precision") == "f32" { DType::F32 } else { DType::Bf16 }
 }

@@ -7,12 +7,14 @@ mod watch;
 pub(crate) use report::evaluation as evaluation_line;
 pub(crate) use watch::Watch;
 
+use std::path::Path;
+
 use fp8flow_data::{Order, TokenSet};
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
 use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, Weights};
 use fp8flow_sdk::Decision;
-use fp8flow_tensor::{Arena, DType};
-use fp8flow_train::{CHECKPOINTS, Job, METRICS, largest_micro_batch, train};
+use fp8flow_tensor::Arena;
+use fp8flow_train::{CHECKPOINTS, Job, METRICS, TrainConfig, TrainError, largest_micro_batch, train};
 use serde_json::json;
 
 use crate::data_tokenize;
@@ -79,54 +81,33 @@ impl StageKind for Train {
         let params = cx.params();
         let model_folder = model::folder(cx.input("model"));
         let config = ModelConfig::open(&model_folder).or_fail()?;
-        let tokens = cx.input("tokens");
-        let (mut examples, mut held_out) = data_tokenize::open(tokens)?;
-        if self.task == Task::PreTrain {
-            let length = params.get::<Option<usize>>("block").unwrap_or(config.max_positions);
-            examples = blocks(cx, &examples, length, &config)?;
-            if !held_out.is_empty() {
-                held_out = blocks(cx, &held_out, length, &config)?;
-            }
-        }
-        let seed = cx.seed();
-        let mut settings = fields::settings(params, seed);
-        let order = Order::new(examples.len(), settings.per_step, seed, settings.shuffle)
-            .map_err(fp8flow_train::TrainError::from)
-            .or_fail()?;
-        settings.set_steps(params, order.steps_per_epoch());
-        if order.left_out_per_epoch() > 0 {
-            cx.say(format!(
-                "{} of {} examples are left out of each epoch: they do not fill a step of {}",
-                order.left_out_per_epoch(),
-                examples.len(),
-                settings.per_step
-            ));
-        }
+        let (examples, held_out) = self.examples(cx, &config)?;
+        let mut settings = fields::settings(params, cx.seed());
+        let per_epoch = steps_per_epoch(cx, &settings, examples.len())?;
+        fields::set_steps(&mut settings, params, per_epoch);
 
         let decisions = decisions(cx)?;
         let section = cx.section(backend::SECTION);
         let recipe = if decisions.is_empty() { None } else { backend::recipe(&self.engine, section)? };
-        let mut job_settings = settings.train;
-        job_settings.identity = identity(cx, recipe.as_deref(), &decisions);
+        settings.identity = identity(cx, recipe.as_deref(), &decisions);
         let fp8 = recipe.map(|recipe| Fp8Layers { recipe, decisions: decisions.clone() });
-        let largest = largest_micro_batch(&examples, job_settings.micro)
-            .max(largest_micro_batch(&held_out, job_settings.micro))
-            .max(1);
+        let tokens = [&examples, &held_out].map(|set| largest_micro_batch(set, settings.micro));
         let options = DecoderOptions {
-            dtype: if params.get::<&str>("precision") == "f32" { DType::F32 } else { DType::Bf16 },
+            dtype: model::precision(params),
             recompute: params.get::<&str>("recompute") == "block",
-            tokens: largest,
+            tokens: tokens[0].max(tokens[1]),
         };
-        let mut arena = Arena::allocate();
-        let decoder = Decoder::new(&config, options, fp8, &mut arena)
-            .map_err(fp8flow_train::TrainError::from)
+        let decoder = Decoder::new(&config, options, fp8, &mut Arena::allocate())
+            .map_err(TrainError::from)
             .or_fail()?;
-        cx.say(report::memory(&decoder, &config, &job_settings));
+        cx.say(report::memory(&decoder, &config, &settings));
 
         let device = &*self.engine.device;
-        let steps = job_settings.steps;
+        let mut watch =
+            Watch::new(cx.reporter().clone(), settings.steps, data_tokenize::tokenizer(cx.input("tokens")));
+        link_into_run(cx.folder());
         let job = Job {
-            config: job_settings,
+            config: settings,
             device,
             decoder,
             decisions: decisions.clone(),
@@ -135,27 +116,55 @@ impl StageKind for Train {
             folder: cx.folder(),
         };
         let load = || Ok(Weights::open(&model_folder, &config)?.load(device.cpu().pool)?);
-        let reporter = cx.reporter().clone();
-        let tokenizer = data_tokenize::tokenizer(tokens);
-        let mut watch = Watch::new(reporter, steps, tokenizer);
         let trained = train(job, load, cx.cancel(), &mut watch).or_fail()?;
 
-        let folder =
-            format!("{CHECKPOINTS}/{}", trained.checkpoint.file_name().unwrap_or_default().to_string_lossy());
+        let name = trained.checkpoint.file_name().unwrap_or_default().to_string_lossy();
+        let folder = format!("{CHECKPOINTS}/{name}");
         let report = report::Report::new(&trained, &decisions);
-        let mut outcome = Outcome::new(json!({
-            "folder": folder,
-            "metrics": METRICS,
-            "steps": steps,
-            "report": report.json(),
-        }))
-        .summary(report.summary());
-        for line in report.lines(&watch) {
-            outcome = outcome.report(line);
-        }
-        outcome = outcome.report(format!("checkpoint: {}", cx.folder().join(&folder).display()));
-        Ok(outcome.report(format!("metrics: {}", cx.folder().join(METRICS).display())))
+        let info = json!({ "folder": folder, "metrics": METRICS, "report": report.json() });
+        let mut outcome = Outcome::new(info).summary(report.summary());
+        outcome.report = report.lines(&watch);
+        Ok(outcome
+            .report(format!("checkpoint: {}", trained.checkpoint.display()))
+            .report(format!("metrics: {}", cx.folder().join(METRICS).display())))
     }
+}
+
+impl Train {
+    /// What is trained on and what is held out.
+    fn examples(&self, cx: &StageCx<'_>, config: &ModelConfig) -> Result<(TokenSet, TokenSet), StageError> {
+        let (examples, held_out) = data_tokenize::open(cx.input("tokens"))?;
+        if self.task == Task::FineTune {
+            return Ok((examples, held_out));
+        }
+        let length = cx.params().get::<Option<usize>>("block").unwrap_or(config.max_positions);
+        let examples = blocks(cx, &examples, length, config)?;
+        Ok((examples, if held_out.is_empty() { held_out } else { blocks(cx, &held_out, length, config)? }))
+    }
+}
+
+/// Lets the run's own folder lead to the metrics and checkpoints of its (first) training stage.
+fn link_into_run(folder: &Path) {
+    let (Some(run), Some(stage)) = (folder.parent(), folder.file_name()) else { return };
+    for name in [METRICS, CHECKPOINTS] {
+        // A convenience: a file system without links, or a link that is there, is no reason to stop.
+        let _ = std::os::unix::fs::symlink(Path::new(stage).join(name), run.join(name));
+    }
+}
+
+/// Steps of an epoch; says how many examples are left out of each.
+fn steps_per_epoch(cx: &StageCx<'_>, settings: &TrainConfig, examples: usize) -> Result<u64, StageError> {
+    let order = Order::new(examples, settings.per_step, settings.seed, settings.shuffle)
+        .map_err(TrainError::from)
+        .or_fail()?;
+    if order.left_out_per_epoch() > 0 {
+        cx.say(format!(
+            "{} of {examples} examples are left out of each epoch: they do not fill a step of {}",
+            order.left_out_per_epoch(),
+            settings.per_step
+        ));
+    }
+    Ok(order.steps_per_epoch())
 }
 
 /// Name and decision of every linear layer; empty without `layers`.

@@ -80,7 +80,7 @@ pub enum TrainError {
         what: String,
     },
     /// The run was asked to stop; its state is saved.
-    #[error("interrupted after step {step}; the state is saved, run again to go on")]
+    #[error("after step {step}; the state is saved, run again to go on")]
     Interrupted {
         /// The last step done.
         step: u64,

@@ -4,7 +4,7 @@ use fp8flow_sdk::{Counters, Decision, Precision};
 
 use crate::TrainError;
 
-/// FP8 GEMMs of all layers by role, for reports.
+/// FP8 GEMMs and casts of all layers, for reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fp8Gemms {
     /// Layers that run in FP8.
@@ -17,6 +17,12 @@ pub struct Fp8Gemms {
     pub wgrad: u64,
     /// Casts whose scale came from an infinity or NaN.
     pub non_finite: u64,
+    /// Elements whose cast was watched.
+    pub cast: u64,
+    /// Of these, finite ones clipped to the format's largest number.
+    pub saturated: u64,
+    /// Of these, non-zero ones that became zero.
+    pub underflowed: u64,
 }
 
 impl Fp8Gemms {
@@ -28,6 +34,9 @@ impl Fp8Gemms {
             dgrad: sum.dgrad + layer.dgrad,
             wgrad: sum.wgrad + layer.wgrad,
             non_finite: sum.non_finite + layer.non_finite.iter().sum::<u64>(),
+            cast: sum.cast + layer.cast.iter().sum::<u64>(),
+            saturated: sum.saturated + layer.saturated.iter().sum::<u64>(),
+            underflowed: sum.underflowed + layer.underflowed.iter().sum::<u64>(),
         })
     }
 }

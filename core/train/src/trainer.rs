@@ -47,6 +47,13 @@ pub struct TrainConfig {
     pub identity: String,
 }
 
+impl TrainConfig {
+    /// Micro-batches of a step.
+    pub fn micro_batches(&self) -> usize {
+        self.per_step.div_ceil(self.micro.max(1))
+    }
+}
+
 /// What to train, on what, where.
 pub struct Job<'a> {
     /// Settings.
@@ -216,13 +223,12 @@ impl<'a> Run<'a> {
             None => (fresh()?, 0),
         };
         job.decoder.weights_changed(job.device, &parameters)?;
-        let micro_batches = config.per_step.div_ceil(config.micro.max(1));
         Ok(Self {
             order,
             checkpoints,
             parameters,
             optimizer,
-            gradients: GradientTree::new(config.accumulation, micro_batches, &specs),
+            gradients: GradientTree::new(config.accumulation, config.micro_batches(), &specs),
             metrics: Lines::open(&job.folder.join(METRICS), done)?,
             evaluations: Lines::open(&job.folder.join(EVALUATIONS), done)?,
             done,
@@ -241,7 +247,10 @@ impl<'a> Run<'a> {
     fn step(&mut self) -> Result<(), TrainError> {
         let began = Instant::now();
         let step = self.done + 1;
+        let _span = tracing::debug_span!("step", step).entered();
         let (device, config) = (self.job.device, &self.job.config);
+        // Watching casts costs time and changes no bit: the first and the last step tell enough.
+        self.job.decoder.telemetry = step == 1 || step == config.steps;
         let indices = self.order.step(self.done);
         let micros: Vec<MicroBatch> =
             indices.chunks(config.micro.max(1)).map(|chunk| MicroBatch::new(self.job.train, chunk)).collect();
@@ -277,9 +286,8 @@ impl<'a> Run<'a> {
 
     /// Holds the counters against the plan after `steps` steps of this process.
     fn prove(&self, steps: u64) -> Result<(), TrainError> {
-        let config = &self.job.config;
-        let micro_batches = config.per_step.div_ceil(config.micro.max(1)) as u64;
-        proof::check(&self.job.decisions, &self.job.decoder.counters()?, steps * micro_batches)
+        let micro_batches = steps * self.job.config.micro_batches() as u64;
+        proof::check(&self.job.decisions, &self.job.decoder.counters()?, micro_batches)
     }
 
     /// Finds the first layer whose output is infinite or NaN; else `parameter`, whose gradient is.

@@ -485,10 +485,35 @@ fn everything_is_found_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn an_objection_of_several_lines_has_the_first_for_a_title() {
+    assert_data_eq!(
+        mistake("plugin = \"scaled\"", "plugin = \"broken\""),
+        str![[r#"
+error[F0200]: the plugin is broken
+ --> w.toml:6:10
+  |
+6 | plugin = "broken"
+  |          ^^^^^^^^
+  |
+  = note: it was found here:
+            nowhere
+
+"#]]
+    );
+}
+
+#[test]
 fn the_class_is_of_all_errors_or_invalid() {
     let missing = GOOD.replacen("scaled", "other", 1);
     assert_eq!(findings(&missing).class(), Class::Missing);
     assert_eq!(findings(&missing.replacen("steps", "stps", 1)).class(), Class::Invalid);
+}
+
+#[test]
+fn a_panic_while_planning_is_a_bug_of_that_stage() {
+    let found = findings(&GOOD.replacen("width = 64", "width = 13", 1));
+    assert_eq!((found.class(), found.json()[0]["line"].as_u64()), (Class::Bug, Some(17)));
+    assert!(found.to_string().contains("panicked: ") && found.to_string().contains("unlucky"), "{found}");
 }
 
 #[test]

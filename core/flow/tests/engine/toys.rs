@@ -140,7 +140,9 @@ impl Section for Backend {
     }
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let plugin: &str = cx.params().get("plugin");
-        if !["none", "scaled"].contains(&plugin) {
+        if plugin == "broken" {
+            cx.error("plugin", "the plugin is broken\nit was found here:\n  nowhere");
+        } else if !["none", "scaled"].contains(&plugin) {
             cx.error("plugin", format!("unknown backend `{plugin}`"))
                 .label("no plugin provides this backend")
                 .did_you_mean(plugin, ["none", "scaled"])
@@ -238,6 +240,7 @@ impl StageKind for Init {
     }
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let width: u64 = cx.params().get("width");
+        assert_ne!(width, 13, "unlucky");
         Planned::new(json!({ "width": width })).line(format!("a model of width {width}"))
     }
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {

@@ -132,42 +132,30 @@ pub(super) fn check(cx: &mut PlanCx<'_>) {
     }
 }
 
-/// What the parameters say, all but the number of steps, which may depend on the examples.
-pub(super) struct Settings {
-    pub(super) train: TrainConfig,
-    pub(super) per_step: usize,
-    pub(super) shuffle: bool,
+/// Sets the number of steps, which may depend on the examples, and the schedule over them.
+pub(super) fn set_steps(config: &mut TrainConfig, params: &Params, per_epoch: u64) {
+    let epochs = params.get::<Option<f64>>("epochs").unwrap_or(1.0);
+    let in_epochs = || ((epochs * per_epoch as f64).floor() as u64).max(1);
+    let steps = params.get::<Option<u64>>("steps").unwrap_or_else(in_epochs);
+    let horizon = params.get::<Option<u64>>("schedule.steps").unwrap_or(steps);
+    let warmup = match params.get("schedule.warmup") {
+        Amount::Count(steps) => Warmup::Steps(steps),
+        Amount::Fraction(share) => Warmup::Share(share),
+    };
+    let decay = Decay::from_name(params.get("schedule.kind")).unwrap_or(Decay::Constant);
+    config.steps = steps;
+    config.schedule = Schedule::new(params.get("optimizer.lr"), warmup, horizon, decay);
 }
 
-impl Settings {
-    /// Sets the number of steps, and the schedule over them.
-    pub(super) fn set_steps(&mut self, params: &Params, per_epoch: u64) {
-        let epochs = params.get::<Option<f64>>("epochs").unwrap_or(1.0);
-        let steps = params
-            .get::<Option<u64>>("steps")
-            .unwrap_or_else(|| ((epochs * per_epoch as f64).floor() as u64).max(1));
-        let horizon = params.get::<Option<u64>>("schedule.steps").unwrap_or(steps);
-        let warmup = match params.get("schedule.warmup") {
-            Amount::Count(steps) => Warmup::Steps(steps),
-            Amount::Fraction(share) => Warmup::Share(share),
-        };
-        let decay = Decay::from_name(params.get("schedule.kind")).unwrap_or(Decay::Constant);
-        self.train.steps = steps;
-        self.train.schedule = Schedule::new(params.get("optimizer.lr"), warmup, horizon, decay);
-    }
-}
-
-/// The trainer's settings; [`Settings::set_steps`] completes them.
-pub(super) fn settings(params: &Params, seed: u64) -> Settings {
+/// The trainer's settings, all but the number of steps.
+pub(super) fn settings(params: &Params, seed: u64) -> TrainConfig {
     let micro: usize = params.get("batch.micro");
-    let per_step = params.get::<Option<usize>>("batch.per_step").unwrap_or(micro);
     let betas: Vec<f64> = params.get("optimizer.betas");
-    let shuffle = params.get("shuffle");
-    let train = TrainConfig {
+    TrainConfig {
         steps: 0,
         micro,
-        per_step,
-        shuffle,
+        per_step: params.get::<Option<usize>>("batch.per_step").unwrap_or(micro),
+        shuffle: params.get("shuffle"),
         seed,
         optimizer: OptimizerConfig {
             betas: [betas[0], betas[1]],
@@ -191,20 +179,20 @@ pub(super) fn settings(params: &Params, seed: u64) -> Settings {
         evaluate_every: params.get("evaluate_every"),
         samples: SAMPLES,
         identity: String::new(),
-    };
-    Settings { train, per_step, shuffle }
+    }
 }
 
 /// Lines for the plan.
 pub(super) fn summary(params: &Params, config: &ModelConfig) -> String {
-    let Settings { train, per_step, .. } = settings(params, 0);
+    let train = settings(params, 0);
+    let per_step = train.per_step;
     let length = match (params.get::<Option<u64>>("steps"), params.get::<Option<f64>>("epochs")) {
         (Some(steps), _) => format!("{steps} steps"),
         (None, epochs) => format!("{} epochs", epochs.unwrap_or(1.0)),
     };
     let specs = parameter_specs(config);
     let parameters: usize = specs.iter().map(ParameterSpec::len).sum();
-    let gradients = train.accumulation.buffers(per_step.div_ceil(train.micro));
+    let gradients = train.accumulation.buffers(train.micro_batches());
     // Masters, two moments and the gradients, f32.
     let bytes = parameters * 4 * (3 + gradients);
     format!(

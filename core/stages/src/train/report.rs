@@ -48,7 +48,7 @@ impl<'a> Report<'a> {
 
     pub(super) fn json(&self) -> Value {
         let (first, last) = self.losses();
-        let Fp8Gemms { layers, fprop, dgrad, wgrad, non_finite } = self.gemms;
+        let Fp8Gemms { layers, fprop, dgrad, wgrad, non_finite, cast, saturated, underflowed } = self.gemms;
         json!({
             "loss": { "first": first, "last": last },
             "fp8": {
@@ -56,6 +56,7 @@ impl<'a> Report<'a> {
                 "of": self.layers,
                 "gemms": { "fprop": fprop, "dgrad": dgrad, "wgrad": wgrad },
                 "non_finite_scales": non_finite,
+                "watched": { "elements": cast, "saturated": saturated, "underflowed": underflowed },
             },
             "evaluations": self.evaluations,
         })
@@ -63,13 +64,21 @@ impl<'a> Report<'a> {
 
     pub(super) fn lines(&self, watch: &Watch) -> Vec<String> {
         let mut lines = Vec::new();
-        let Fp8Gemms { fprop, dgrad, wgrad, non_finite, .. } = self.gemms;
+        let Fp8Gemms { fprop, dgrad, wgrad, non_finite, cast, saturated, underflowed, .. } = self.gemms;
         if self.planned == 0 {
             lines.push("fp8: no layer; everything ran in high precision".into());
         } else {
             lines.push(format!(
                 "fp8: {} of {} linear layers, every one as planned; GEMMs counted: {fprop} fprop, {dgrad} dgrad, {wgrad} wgrad",
                 self.planned, self.layers
+            ));
+        }
+        if cast > 0 {
+            let share = |n: u64| 100.0 * n as f64 / cast as f64;
+            lines.push(format!(
+                "fp8: {:.4} % of the elements cast in the first and last step were clipped, {:.4} % became zero",
+                share(saturated),
+                share(underflowed)
             ));
         }
         if non_finite > 0 {
@@ -112,7 +121,7 @@ pub(crate) fn evaluation(found: &Evaluation) -> String {
 /// One line on the memory that is taken before the first step.
 pub(super) fn memory(decoder: &Decoder, config: &ModelConfig, train: &TrainConfig) -> String {
     let parameters: usize = parameter_specs(config).iter().map(ParameterSpec::len).sum();
-    let gradients = train.accumulation.buffers(train.per_step.div_ceil(train.micro));
+    let gradients = train.accumulation.buffers(train.micro_batches());
     let gb = |bytes: usize| bytes as f64 / 1e9;
     format!(
         "memory: {:.2} GB of masters, moments and gradients, {:.2} GB of activations for {} tokens, {:.2} GB in the backend",
