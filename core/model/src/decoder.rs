@@ -107,7 +107,9 @@ impl Decoder {
         {
             return Err(DecoderError::layer(
                 OUTPUT_HEAD,
-                fp8flow_sdk::Error::unsupported("the output head is part of the loss, in high precision"),
+                fp8flow_sdk::Error::unsupported(format!(
+                    "{OUTPUT_HEAD} is part of the loss, in high precision"
+                )),
             ));
         }
         let loan = blocks.iter().fold(LoanSize::default(), |size, block| size.max(block.loan(tokens)));

@@ -3,8 +3,8 @@
 /// A failure of running a model.
 #[derive(Debug, thiserror::Error)]
 pub enum DecoderError {
-    /// A backend failed in a layer.
-    #[error("layer `{layer}`: {source}")]
+    /// A backend failed in a layer, which its error names.
+    #[error("{source}")]
     Layer {
         /// The layer.
         layer: String,

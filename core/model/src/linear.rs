@@ -254,7 +254,7 @@ fn kept_bytes<'a>(bytes: &'a Bytes, len: usize, layer: &str) -> Result<&'a [u8],
 
 fn unplanned(layer: &str, asked: usize, planned: usize) -> DecoderError {
     let message = format!(
-        "the backend asks for {asked} bytes for a micro-batch, but for {planned} for the largest one it was asked about"
+        "layer `{layer}`: the backend asks for {asked} bytes for a micro-batch, but for {planned} for the largest one it was asked about"
     );
     DecoderError::layer(layer, fp8flow_sdk::Error::protocol(message))
 }

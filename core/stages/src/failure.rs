@@ -4,8 +4,18 @@ use std::path::{Path, PathBuf};
 
 use fp8flow_data::DataError;
 use fp8flow_flow::{Class, StageError};
-use fp8flow_model::ModelError;
+use fp8flow_model::{DecoderError, ModelError};
+use fp8flow_sdk::ErrorKind;
 use fp8flow_train::TrainError;
+
+/// The class of a backend's error: a panic is a bug, and so is a call out of order.
+pub(crate) fn backend_class(error: &fp8flow_sdk::Error) -> Class {
+    match error.kind {
+        ErrorKind::Panicked | ErrorKind::Protocol => Class::Bug,
+        ErrorKind::Cancelled => Class::Interrupted,
+        _ => Class::Failed,
+    }
+}
 
 /// `path` as an artifact keeps it: good wherever a later process starts.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, StageError> {
@@ -50,6 +60,9 @@ impl From<TrainError> for Failure {
             TrainError::Model(error) => error.into(),
             TrainError::Io { .. } => Self(StageError::new(Class::Io, error)),
             TrainError::Interrupted { .. } => Self(StageError::interrupted(error)),
+            TrainError::Decoder(
+                DecoderError::Layer { ref source, .. } | DecoderError::Backend(ref source),
+            ) => Self(StageError::new(backend_class(source), &error)),
             error => Self(StageError::failed(error)),
         }
     }

@@ -6,7 +6,7 @@ use fp8flow_flow::{Field, Outcome, PlanCx, Planned, PlannedSection, StageCx, Sta
 use fp8flow_model::{ModelConfig, linear_layers};
 use serde_json::json;
 
-use crate::failure::OrFail as _;
+use crate::failure::{OrFail as _, backend_class};
 use crate::layer_plan::{FilterRule, LayerPlan};
 use crate::model::{self, MODEL};
 use crate::{Engine, backend};
@@ -96,7 +96,8 @@ fn decide(
     let recipe = backend::recipe(engine, section)?;
     let plan = LayerPlan::decide(linear_layers(config, None), rule, recipe.as_deref());
     // A decision has no error in its signature; a plugin that failed to decide says so here.
-    recipe.map_or(Ok(()), |recipe| recipe.healthy()).map_err(StageError::failed)?;
+    let healthy = recipe.map_or(Ok(()), |recipe| recipe.healthy());
+    healthy.map_err(|error| StageError::new(backend_class(&error), error))?;
     Ok(plan)
 }
 
