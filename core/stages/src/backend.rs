@@ -8,6 +8,7 @@ use fp8flow_sdk::{Options, Recipe};
 use serde_json::{Map, Value, json};
 
 use crate::Engine;
+use crate::failure::backend_class;
 
 /// Its name in a workflow.
 pub(crate) const SECTION: &str = "backend";
@@ -52,7 +53,7 @@ impl Section for Backend {
         let (plugin, why) = match find(&self.0, name, &params.get::<Vec<PathBuf>>("paths"), cx.folder()) {
             Ok(found) => found,
             Err(error) => {
-                cx.error("plugin", error.to_string()).class(Class::Missing);
+                cx.error("plugin", error.to_string()).class(class(&error));
                 return Planned::default();
             }
         };
@@ -126,6 +127,14 @@ fn find(
     Err(first.expect("the list of choices is not empty"))
 }
 
+/// What a user can do about an error of the host: get another plugin, or report a bug of this one.
+fn class(error: &HostError) -> Class {
+    match error {
+        HostError::Call(error) => backend_class(error),
+        _ => Class::Missing,
+    }
+}
+
 /// Whether the workflow names an FP8 backend.
 pub(crate) fn is_fp8(section: &PlannedSection) -> bool {
     section.facts["fp8"] == true
@@ -141,7 +150,7 @@ pub(crate) fn recipe(
         return Ok(None);
     }
     let text = |key: &str| facts[key].as_str().unwrap_or_default();
-    let missing = |error: HostError| StageError::missing(error);
+    let missing = |error: HostError| StageError::new(class(&error), error);
     let plugin = Search::new(&engine.plugin_paths, &[])
         .find(text("path"))
         .and_then(|found| found.open(&engine.host))
