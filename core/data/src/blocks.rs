@@ -20,8 +20,8 @@ impl TokenSet {
     pub fn blocks(&self, length: usize, end: Option<u32>) -> Result<Blocks, DataError> {
         assert!(length > 0, "blocks of one token at least");
         let mut set = Self::new(self.vocabulary());
-        let mut block = Vec::with_capacity(length);
-        let mut labels = Vec::with_capacity(length);
+        let mut block = Vec::new();
+        let mut labels = Vec::new();
         let mut tokens = 0;
         for example in self.examples() {
             let end = end.filter(|end| example.ids.last() != Some(end));

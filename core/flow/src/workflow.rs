@@ -24,7 +24,12 @@ impl Workflow {
     /// Reads the file `path`; `sets` are assignments `key=value`, laid over it in their order.
     pub fn read<S: AsRef<str>>(path: &Path, sets: impl IntoIterator<Item = S>) -> Result<Self, Error> {
         let unreadable = |error: io::Error| Error::Unreadable { path: path.to_owned(), error };
-        let size = fs::metadata(path).map_err(unreadable)?.len();
+        let about = fs::metadata(path).map_err(unreadable)?;
+        if !about.is_file() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(unreadable(error));
+        }
+        let size = about.len();
         if size > MOST_BYTES {
             let error = io::Error::new(io::ErrorKind::InvalidData, format!("{size} bytes are no workflow"));
             return Err(unreadable(error));

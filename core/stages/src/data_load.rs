@@ -8,7 +8,7 @@ use fp8flow_data::{Format, Records};
 use fp8flow_flow::{Artifact, Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
 use serde_json::{Value, json};
 
-use crate::failure::{OrFail as _, absolute};
+use crate::failure::{OrFail as _, absolute, digest};
 
 /// The kind of the artifact.
 pub(crate) const RECORDS: &str = "records";
@@ -47,8 +47,8 @@ impl StageKind for DataLoad {
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let path: PathBuf = cx.params().get("path");
         let format: &str = cx.params().get("format");
-        if path.is_dir() {
-            cx.error("path", format!("{} is a folder, a file is expected", path.display()));
+        if path.exists() && !path.is_file() {
+            cx.error("path", format!("{} is not a regular file", path.display()));
         }
         Planned::new(json!({ "format": format })).line(format!("{format} in {}", path.display()))
     }
@@ -81,14 +81,6 @@ impl StageKind for DataLoad {
 
 fn parse(format: &str) -> Result<Format, StageError> {
     format.parse().map_err(StageError::bug)
-}
-
-fn digest(path: &Path) -> Result<String, StageError> {
-    let mut hasher = blake3::Hasher::new();
-    std::fs::File::open(path)
-        .and_then(|file| std::io::copy(&mut &file, &mut hasher))
-        .map_err(|error| StageError::io(path, error))?;
-    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// The rows of the dataset that `artifact` is about, unless the file has changed since it was loaded.

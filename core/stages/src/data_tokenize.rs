@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::Engine;
 use crate::data_load::{self, RECORDS};
-use crate::failure::{OrFail as _, absolute};
+use crate::failure::{OrFail as _, absolute, digest};
 
 /// The kind of the artifact.
 pub(crate) const TOKENS: &str = "tokens";
@@ -138,6 +138,11 @@ fn encoder<'a>(tokenizer: &'a Tokenizer, template: &str) -> Result<Encoder<'a>, 
 pub(crate) fn open(artifact: &Artifact) -> Result<(TokenSet, TokenSet), StageError> {
     let set = |name: &str| TokenSet::open(&artifact.dir.join(name)).or_fail();
     Ok((set(TRAIN)?, set(HELD_OUT)?))
+}
+
+/// Digests of the examples: what a training run on them depends on.
+pub(crate) fn digests(artifact: &Artifact) -> Result<[String; 2], StageError> {
+    Ok([digest(&artifact.dir.join(TRAIN))?, digest(&artifact.dir.join(HELD_OUT))?])
 }
 
 /// The tokenizer that made them, to show samples; none for records that were tokens.

@@ -49,6 +49,7 @@ impl StageKind for Eval {
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         model::check_vocabulary(cx);
+        layers_filter::check_fit(cx);
         Planned::default()
     }
 
@@ -68,7 +69,7 @@ impl StageKind for Eval {
             Weights::open(&folder, &config).and_then(|weights| weights.load(device.cpu().pool)).or_fail()?;
         let fp8 = match cx.optional_input("layers") {
             Some(layers) => {
-                let plan = layers_filter::read(&layers.dir)?;
+                let plan = layers_filter::read(&layers.dir, &config)?;
                 let decisions =
                     plan.layers.into_iter().map(|layer| (layer.facts.name, layer.decision)).collect();
                 let recipe = backend::recipe(&self.0, cx.section(backend::SECTION))?;

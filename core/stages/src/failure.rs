@@ -22,6 +22,15 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, StageError> {
     std::path::absolute(path).map_err(|error| StageError::io(path, error))
 }
 
+/// The digest of a file.
+pub(crate) fn digest(path: &Path) -> Result<String, StageError> {
+    let mut hasher = blake3::Hasher::new();
+    std::fs::File::open(path)
+        .and_then(|file| std::io::copy(&mut &file, &mut hasher))
+        .map_err(|error| StageError::io(path, error))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 /// Turns an error of a crate below into that of a stage.
 pub(crate) trait OrFail<T> {
     fn or_fail(self) -> Result<T, StageError>;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use fp8flow_model::OUTPUT_HEAD;
+use fp8flow_model::{ModelConfig, OUTPUT_HEAD, linear_layers};
 use fp8flow_sdk::{Decision, LayerFacts, Precision, Recipe};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,12 @@ impl LayerPlan {
             PlannedLayer { facts, decision }
         });
         Self { layers: layers.collect() }
+    }
+
+    /// Whether it is about a model of `config`: the same layers in the same order.
+    pub fn fits(&self, config: &ModelConfig) -> bool {
+        let shape = |facts: &LayerFacts| (facts.name.clone(), facts.in_features, facts.out_features);
+        self.layers.iter().map(|layer| shape(&layer.facts)).eq(linear_layers(config, None).iter().map(shape))
     }
 
     /// The layers decided as FP8.

@@ -105,9 +105,28 @@ fn rule(params: &fp8flow_flow::Params) -> FilterRule {
     FilterRule { skip: params.get("skip"), multiple_of: params.get("multiple_of") }
 }
 
-/// Reads the decisions that the stage in `folder` has written.
-pub(crate) fn read(folder: &Path) -> Result<LayerPlan, StageError> {
+/// Objects where the stage of the edge `layers` decides about another model than that of the edge `model`.
+pub(crate) fn check_fit(cx: &mut PlanCx<'_>) {
+    let Some(config) = cx.input("model").and_then(model::planned_config) else { return };
+    let plan = cx.input("layers").and_then(|stage| stage.fact("layers").cloned());
+    let Some(plan) = plan.and_then(|plan| serde_json::from_value::<LayerPlan>(plan).ok()) else { return };
+    if !plan.fits(&config) {
+        cx.error("layers", "these layers are those of another model")
+            .help("Name a `layers.filter` stage whose `model` has the same configuration.");
+    }
+}
+
+/// Reads the decisions that the stage in `folder` has written, about a model of `config`.
+pub(crate) fn read(folder: &Path, config: &ModelConfig) -> Result<LayerPlan, StageError> {
     let path = folder.join(FILE);
     let text = std::fs::read(&path).map_err(|error| StageError::io(&path, error))?;
-    serde_json::from_slice(&text).map_err(|error| StageError::failed(format!("{}: {error}", path.display())))
+    let plan: LayerPlan = serde_json::from_slice(&text)
+        .map_err(|error| StageError::failed(format!("{}: {error}", path.display())))?;
+    if !plan.fits(config) {
+        return Err(StageError::failed(format!(
+            "{}: these layers are those of another model",
+            path.display()
+        )));
+    }
+    Ok(plan)
 }

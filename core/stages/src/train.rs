@@ -65,6 +65,7 @@ impl StageKind for Train {
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         fields::check(cx);
         model::check_vocabulary(cx);
+        layers_filter::check_fit(cx);
         let backend = cx.section(backend::SECTION);
         if cx.params().get::<Option<&str>>("layers").is_none() && backend.is_some_and(backend::is_fp8) {
             cx.error("uses", "the workflow names an FP8 backend, but this stage no `layers`").help(
@@ -74,6 +75,16 @@ impl StageKind for Train {
         let Some(stage) = cx.input("model") else { return Planned::default() };
         let planned = Planned::new(json!({ "config": stage.fact("config"), "source": stage.fact("source") }));
         let Some(config) = model::planned_config(stage) else { return planned };
+        if self.task == Task::PreTrain
+            && let Some(block) = cx.params().get::<Option<u64>>("block")
+            && block > config.max_positions as u64
+        {
+            let context = config.max_positions;
+            cx.error(
+                "block",
+                format!("blocks of {block} tokens do not fit the model's context of {context}"),
+            );
+        }
         planned.text(&fields::summary(cx.params(), &config))
     }
 
@@ -86,10 +97,10 @@ impl StageKind for Train {
         let per_epoch = steps_per_epoch(cx, &settings, examples.len())?;
         fields::set_steps(&mut settings, params, per_epoch);
 
-        let decisions = decisions(cx)?;
+        let decisions = decisions(cx, &config)?;
         let section = cx.section(backend::SECTION);
         let recipe = if decisions.is_empty() { None } else { backend::recipe(&self.engine, section)? };
-        settings.identity = identity(cx, recipe.as_deref(), &decisions);
+        settings.identity = identity(cx, recipe.as_deref(), &decisions)?;
         let fp8 = recipe.map(|recipe| Fp8Layers { recipe, decisions: decisions.clone() });
         let tokens = [&examples, &held_out].map(|set| largest_micro_batch(set, settings.micro));
         let options = DecoderOptions {
@@ -168,9 +179,9 @@ fn steps_per_epoch(cx: &StageCx<'_>, settings: &TrainConfig, examples: usize) ->
 }
 
 /// Name and decision of every linear layer; empty without `layers`.
-fn decisions(cx: &StageCx<'_>) -> Result<Vec<(String, Decision)>, StageError> {
+fn decisions(cx: &StageCx<'_>, config: &ModelConfig) -> Result<Vec<(String, Decision)>, StageError> {
     let Some(layers) = cx.optional_input("layers") else { return Ok(Vec::new()) };
-    let plan = layers_filter::read(&layers.dir)?;
+    let plan = layers_filter::read(&layers.dir, config)?;
     Ok(plan.layers.into_iter().map(|layer| (layer.facts.name, layer.decision)).collect())
 }
 
@@ -192,17 +203,18 @@ fn blocks(
     Ok(blocks.set)
 }
 
-/// What every bit of the run depends on: the workflow's identity, this stage, the decisions and the recipe.
+/// What every bit of the run depends on: the examples, the workflow's identity, this stage, the decisions, the recipe.
 fn identity(
     cx: &StageCx<'_>,
     recipe: Option<&dyn fp8flow_sdk::Recipe>,
     decisions: &[(String, Decision)],
-) -> String {
+) -> Result<String, StageError> {
     let about = json!({
+        "tokens": data_tokenize::digests(cx.input("tokens"))?,
         "workflow": cx.plan().identity,
         "stage": cx.name(),
         "recipe": recipe.map(fp8flow_sdk::Recipe::describe),
         "decisions": decisions,
     });
-    blake3::hash(about.to_string().as_bytes()).to_hex().to_string()
+    Ok(blake3::hash(about.to_string().as_bytes()).to_hex().to_string())
 }

@@ -300,11 +300,13 @@ impl Checkpoint {
     pub(crate) fn expect(&self, identity: &str) -> Result<(), TrainError> {
         let State { identity: found, numerics_revision, .. } = &self.state;
         if found != identity {
-            return Err(self.wrong("it is of a run with other settings; start a fresh run".into()));
+            return Err(self.wrong(
+                "it is of a run with other settings or other data; start a fresh run (`--fresh`)".into(),
+            ));
         }
         if *numerics_revision != NUMERICS_REVISION {
             return Err(self.wrong(format!(
-                "it was made by numerics revision {numerics_revision}, this is {NUMERICS_REVISION}; start a fresh run"
+                "it was made by numerics revision {numerics_revision}, this is {NUMERICS_REVISION}; start a fresh run (`--fresh`)"
             )));
         }
         Ok(())

@@ -17,14 +17,14 @@ pub enum TrainError {
     /// The examples do not make steps.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A loss or gradient is infinite or NaN.
+    /// A loss, gradient or weight is infinite or NaN.
     #[error(
         "step {step}: {what} is not finite, first seen in {place}; lower the learning rate, clip the gradient or check the data"
     )]
     NotFinite {
         /// The step, counted from 1.
         step: u64,
-        /// `the loss` or `the gradient`.
+        /// `the loss`, `the gradient` or `a weight`.
         what: &'static str,
         /// The first layer or parameter it was seen in.
         place: String,

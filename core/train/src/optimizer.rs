@@ -46,7 +46,7 @@ impl Optimizer {
         Self { config, m: Parameters::zeros(specs), v: Parameters::zeros(specs) }
     }
 
-    /// The 2-norm over all parameters, summed in their order in f64.
+    /// The 2-norm over all parameters (of gradients, or of the masters), summed in their order in f64.
     pub fn norm(device: &dyn Device, gradients: &Parameters) -> Norm {
         let mut sum = 0.0;
         for (spec, gradient) in gradients.iter() {

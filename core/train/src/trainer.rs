@@ -333,6 +333,10 @@ impl<'a> Run<'a> {
         {
             return Ok(path.clone());
         }
+        if let Err(name) = Optimizer::norm(self.job.device, &self.parameters) {
+            let (step, what) = (self.done, "a weight");
+            return Err(TrainError::NotFinite { step, what, place: format!("`{name}`") });
+        }
         self.metrics.sync()?;
         self.evaluations.sync()?;
         let decoder = &self.job.decoder;
