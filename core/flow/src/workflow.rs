@@ -26,7 +26,7 @@ impl Workflow {
         let unreadable = |error: io::Error| Error::Unreadable { path: path.to_owned(), error };
         let about = fs::metadata(path).map_err(unreadable)?;
         if !about.is_file() {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            let error = io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file");
             return Err(unreadable(error));
         }
         let size = about.len();

@@ -47,7 +47,7 @@ impl Bench {
             .replacen("\"torchao-rowwise\"\nrecipe = \"rowwise\"", "\"none\"", 1)
             .replacen("held_out  = 200", "held_out  = 0", 1)
             .replacen("micro = 32, per_step = 32", "micro = 1, per_step = 1", 1)
-            .replacen("steps     = 300", "steps     = 3", 1);
+            .replacen("steps     = 400", "steps     = 3", 1);
         bench.write("workflow.toml", &workflow);
         bench
     }
