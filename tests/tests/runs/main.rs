@@ -1,0 +1,8 @@
+//! The binary as a user runs it: the same bytes whatever the machine does, and a clear word for every bad input.
+
+#![cfg(test)]
+
+mod invalid;
+mod program;
+mod reproducible;
+mod tour;

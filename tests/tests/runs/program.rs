@@ -1,0 +1,177 @@
+//! Runs of the binary on the quickstart's data, in a folder of their own.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// The quickstart's folder.
+pub(crate) fn quickstart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../workflows/quickstart").canonicalize().unwrap()
+}
+
+/// A folder with a workflow, and what a run of it leaves.
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
+    text: String,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ended {
+    /// Everything it said.
+    pub(crate) fn all(&self) -> String {
+        format!("{}{}", self.out, self.err)
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}
+
+impl Bench {
+    /// The quickstart with a few short steps.
+    pub(crate) fn new() -> Self {
+        let data = quickstart();
+        let data = data.display();
+        let text = format!(
+            r#"[workflow]
+name = "test"
+seed = 7
+
+[backend]
+plugin = "torchao-rowwise"
+recipe = "rowwise"
+
+[stages.records]
+uses = "data.load"
+path = "{data}/dates.json"
+format = "alpaca"
+
+[stages.tokens]
+uses = "data.tokenize"
+records = "records"
+tokenizer = "{data}/model/tokenizer.json"
+template = "chatml"
+held_out = 4
+
+[stages.model]
+uses = "model.init"
+config = "{data}/model/config.json"
+
+[stages.layers]
+uses = "layers.filter"
+model = "model"
+
+[stages.train]
+uses = "train.sft"
+model = "model"
+tokens = "tokens"
+layers = "layers"
+steps = 4
+batch = {{ micro = 2, per_step = 6 }}
+optimizer = {{ lr = 3e-3 }}
+schedule = {{ kind = "cosine", warmup = 1 }}
+checkpoint = {{ every_steps = 1, keep = 2 }}
+
+[stages.export]
+uses = "checkpoint.export"
+model = "train"
+tokenizer = "{data}/model"
+dir = "out"
+"#
+        );
+        let bench = Self { folder: tempfile::tempdir().unwrap(), text };
+        bench.write("workflow.toml", &bench.text);
+        bench
+    }
+
+    /// The same with `from` replaced by `to`, which must change it.
+    pub(crate) fn with(mut self, from: &str, to: &str) -> Self {
+        assert!(self.text.contains(from), "the workflow has no `{from}`");
+        self.text = self.text.replacen(from, to, 1);
+        self.write("workflow.toml", &self.text);
+        self
+    }
+
+    /// Writes a file into the folder.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The binary with `arguments`, a cache of its own and no plugin folder of the user's.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fp8flow-under-test"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env("XDG_DATA_HOME", self.path("data-home"))
+            .env_remove("FP8FLOW_ISA")
+            .env_remove("FP8FLOW_PLUGIN_PATH")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn fp8flow(&self, arguments: &[&str]) -> Ended {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// `fp8flow run workflow.toml`.
+    pub(crate) fn run(&self, more: &[&str]) -> Ended {
+        self.fp8flow(&[&["run", "workflow.toml"], more].concat())
+    }
+
+    /// Starts a run and leaves it.
+    pub(crate) fn start(&self) -> Child {
+        self.command(&["run", "workflow.toml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The folder of the only run.
+    pub(crate) fn run_folder(&self) -> PathBuf {
+        let runs: Vec<PathBuf> = std::fs::read_dir(self.path("runs"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.join("run.json").exists() && !path.is_symlink())
+            .collect();
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        runs[0].clone()
+    }
+
+    /// A digest a line of every file of the final checkpoint and of the export.
+    pub(crate) fn result(&self) -> String {
+        let checkpoints = self.run_folder().join("train/checkpoints");
+        let mut steps: Vec<_> =
+            std::fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path()).collect();
+        steps.sort();
+        let mut lines = String::new();
+        for folder in [steps.last().unwrap().clone(), self.path("out")] {
+            let mut files: Vec<_> =
+                std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            files.sort();
+            for file in files {
+                let name = file.file_name().unwrap().to_string_lossy().into_owned();
+                let digest = blake3::hash(&std::fs::read(&file).unwrap());
+                writeln!(lines, "{name} {digest}").unwrap();
+            }
+        }
+        lines
+    }
+}

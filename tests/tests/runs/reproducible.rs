@@ -1,0 +1,112 @@
+//! The same bytes in the final checkpoint and the export for any number of threads, any instruction set, and after
+//! `kill -9` and signals.
+
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use fp8flow_kernels::Isa;
+
+use crate::program::{Bench, Ended};
+
+/// What a straight run gives.
+fn expected() -> String {
+    let bench = Bench::new();
+    let ended = bench.run(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    let result = bench.result();
+    assert!(result.contains("optimizer.safetensors") && result.contains("model.safetensors"), "{result}");
+    result
+}
+
+#[test]
+fn threads_and_instruction_sets_change_no_byte() {
+    let expected = expected();
+    for threads in ["1", "2", "3"] {
+        let bench = Bench::new();
+        let ended = bench.run(&["--threads", threads]);
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        assert_eq!(bench.result(), expected, "{threads} threads");
+    }
+    for isa in Isa::ALL {
+        if !isa.is_available() {
+            println!("skipped: this CPU has no {}", isa.name());
+            continue;
+        }
+        let bench = Bench::new();
+        let ended: Ended =
+            bench.command(&["run", "workflow.toml"]).env("FP8FLOW_ISA", isa.name()).output().unwrap().into();
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        assert_eq!(bench.result(), expected, "{}", isa.name());
+    }
+}
+
+#[test]
+fn runs_that_are_killed_and_started_again_end_with_the_same_bytes() {
+    let expected = expected();
+    let bench = Bench::new();
+    let began = Instant::now();
+    let mut kills = 0;
+    // Later and later, so that every stage is hit and the run still comes to its end.
+    for delay in (1..).map(|n| Duration::from_millis(60 * n)) {
+        let mut child = bench.start();
+        let deadline = Instant::now() + delay;
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if Instant::now() >= deadline {
+                break None;
+            }
+            sleep(Duration::from_millis(5));
+        };
+        if let Some(status) = ended {
+            assert_eq!(status.code(), Some(0), "after {kills} kills");
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        assert!(began.elapsed() < Duration::from_mins(5), "no end after {kills} kills");
+    }
+    println!("killed {kills} times");
+    assert!(kills > 0);
+    assert_eq!(bench.result(), expected);
+}
+
+#[test]
+fn a_signal_finishes_the_step_and_saves_and_the_next_run_goes_on() {
+    let expected = expected();
+    for signal in ["INT", "TERM", "USR1"] {
+        let bench = Bench::new();
+        let mut child = bench.start();
+        let metrics = loop {
+            assert!(child.try_wait().unwrap().is_none(), "ended before the signal");
+            if bench.path("runs").exists()
+                && let Some(path) = std::fs::read_dir(bench.path("runs"))
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path().join("train/metrics.jsonl"))
+                    .find(|path| path.exists())
+                && std::fs::metadata(&path).unwrap().len() > 0
+            {
+                break path;
+            }
+            sleep(Duration::from_millis(2));
+        };
+        assert!(
+            Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success()
+        );
+        let status = child.wait().unwrap();
+        let steps = std::fs::read_to_string(&metrics).unwrap().lines().count();
+        if status.code() == Some(0) {
+            println!("SIG{signal} came after the last step");
+        } else {
+            assert_eq!(status.code(), Some(75), "SIG{signal}");
+            assert!(steps < 4, "{steps} steps");
+            let ended = bench.run(&[]);
+            assert_eq!(ended.code, Some(0), "{}", ended.all());
+        }
+        assert_eq!(std::fs::read_to_string(&metrics).unwrap().lines().count(), 4);
+        assert_eq!(bench.result(), expected, "SIG{signal}");
+    }
+}
