@@ -50,6 +50,17 @@ impl StageKind for CheckpointExport {
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let dir: PathBuf = cx.params().get("dir");
         let Some(stage) = cx.input("model") else { return Planned::default() };
+        let source = stage.fact("source").and_then(|source| source.as_str()).unwrap_or_default();
+        if dir
+            .canonicalize()
+            .is_ok_and(|dir| Path::new(source).canonicalize().is_ok_and(|source| source == dir))
+        {
+            cx.error(
+                "dir",
+                format!("the model is read from {}, which the export would replace", dir.display()),
+            )
+            .help("Export into another folder.");
+        }
         let facts = json!({ "config": stage.fact("config"), "source": stage.fact("source") });
         let dtype: &str = cx.params().get("dtype");
         Planned::new(facts).line(format!("{dtype} into {}", dir.display()))

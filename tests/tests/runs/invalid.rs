@@ -218,3 +218,16 @@ fn weights_that_overflow_are_neither_saved_nor_exported() {
     assert!(!bench.path("out").exists());
     assert!(!bench.run_folder().join("train/checkpoints/step-00000001").exists());
 }
+
+#[test]
+fn an_export_over_the_model_it_is_made_from_is_refused_before_anything_runs() {
+    let bench = Bench::new();
+    assert_eq!(bench.run(&["--set", "stages.train.steps=1"]).code, Some(0));
+    let base = std::fs::read(bench.path("out/model.safetensors")).unwrap();
+    let init = format!("uses = \"model.init\"\nconfig = \"{}/model/config.json\"", quickstart().display());
+    let bench = bench.with(&init, "uses = \"model.load\"\npath = \"out\"");
+    let ended = bench.run(&[]);
+    assert_eq!(ended.code, Some(3), "{}", ended.all());
+    assert!(ended.err.contains("the model is read from"), "{}", ended.err);
+    assert_eq!(std::fs::read(bench.path("out/model.safetensors")).unwrap(), base);
+}
