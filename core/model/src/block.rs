@@ -28,6 +28,25 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) telemetry: bool,
 }
 
+impl<'a> Surroundings<'a> {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        device: &'a dyn Device,
+        parameters: &'a Parameters,
+        rope: &'a RopeTable,
+        sequences: &'a [u32],
+        telemetry: bool,
+    ) -> Self {
+        let shape = AttentionShape {
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            scale: 1.0 / (config.head_dim as f32).sqrt(),
+        };
+        Self { device, parameters, rope, shape, eps: config.rms_norm_eps, sequences, telemetry }
+    }
+}
+
 /// What a block keeps from forward to backward, for up to a number of tokens.
 #[derive(Debug)]
 pub(crate) struct KeptBlock {

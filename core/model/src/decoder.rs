@@ -1,7 +1,7 @@
 //! A decoder: embedding, blocks, norm and output head in a straight line, forward and backward over planned memory.
 
 use fp8flow_sdk::{Counters, Decision, Event, LayerFacts, Pass, Precision, Recipe, StateDict};
-use fp8flow_tensor::{Arena, AttentionShape, CrossEntropy, DType, Device, RopeTable, Tensor};
+use fp8flow_tensor::{Arena, CrossEntropy, DType, Device, RopeTable, Tensor};
 
 use crate::block::{Block, KeptBlock, Surroundings, Workspace};
 use crate::layers::OUTPUT_HEAD;
@@ -31,6 +31,13 @@ pub struct DecoderOptions {
     pub tokens: usize,
 }
 
+impl DecoderOptions {
+    /// Which memory block `i` keeps its activations in.
+    fn slot(&self, i: usize) -> usize {
+        if self.recompute { 0 } else { i }
+    }
+}
+
 /// The recipe that FP8 layers run under, and the decision for every layer, in the order of [`linear_layers`].
 pub struct Fp8Layers {
     /// The recipe.
@@ -52,7 +59,6 @@ pub struct Decoder {
     config: ModelConfig,
     options: DecoderOptions,
     rope: RopeTable,
-    shape: AttentionShape,
     blocks: Vec<Block>,
     recipe: Option<Box<dyn Recipe>>,
     embedding: usize,
@@ -120,12 +126,6 @@ impl Decoder {
         let head = if config.tied { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let mut decoder = Self {
             rope: config.rope_table(tokens.min(config.max_positions)),
-            shape: AttentionShape {
-                heads: config.heads,
-                kv_heads: config.kv_heads,
-                head_dim: config.head_dim,
-                scale: 1.0 / (config.head_dim as f32).sqrt(),
-            },
             embedding: index("model.embed_tokens.weight")?,
             final_norm: index("model.norm.weight")?,
             head: index(head)?,
@@ -275,19 +275,13 @@ impl Decoder {
         let (norm, dweight) = (&weights[self.final_norm], &mut gradients.tensors_mut()[self.final_norm]);
         device.rms_norm_backward(&self.dnormed, last, norm, &self.final_rstd, &mut self.grad, dweight);
 
-        let around = Surroundings {
-            device,
-            parameters,
-            rope: &self.rope,
-            shape: self.shape,
-            eps: self.config.rms_norm_eps,
-            sequences: batch.sequences,
-            telemetry: self.telemetry,
-        };
+        let rope = &self.rope;
+        let around =
+            Surroundings::new(&self.config, device, parameters, rope, batch.sequences, self.telemetry);
         for (i, block) in self.blocks.iter_mut().enumerate().rev() {
             let (before, after) = self.stream.split_at_mut(i + 1);
             let (x, space) = (&before[i], &mut self.space);
-            let kept = &mut self.kept[if self.options.recompute { 0 } else { i }];
+            let kept = &mut self.kept[self.options.slot(i)];
             if self.options.recompute {
                 block.forward(&around, Pass::Recompute, x, &mut after[0], kept, space)?;
             }
@@ -325,17 +319,11 @@ impl Decoder {
         pass: Pass,
         i: usize,
     ) -> Result<(), DecoderError> {
-        let around = Surroundings {
-            device,
-            parameters,
-            rope: &self.rope,
-            shape: self.shape,
-            eps: self.config.rms_norm_eps,
-            sequences: batch.sequences,
-            telemetry: self.telemetry,
-        };
+        let rope = &self.rope;
+        let around =
+            Surroundings::new(&self.config, device, parameters, rope, batch.sequences, self.telemetry);
         let (before, after) = self.stream.split_at_mut(i + 1);
-        let kept = &mut self.kept[if self.options.recompute { 0 } else { i }];
+        let kept = &mut self.kept[self.options.slot(i)];
         self.blocks[i].forward(&around, pass, &before[i], &mut after[0], kept, &mut self.space)
     }
 
@@ -391,7 +379,7 @@ impl Decoder {
         device.embedding(batch.ids, &parameters.tensors()[self.embedding], &mut self.stream[0]);
         for i in 0..self.blocks.len() {
             self.forward_block(device, parameters, batch, Pass::Eval, i)?;
-            let kept = &self.kept[if self.options.recompute { 0 } else { i }];
+            let kept = &self.kept[self.options.slot(i)];
             let outputs = kept.made().into_iter().chain([("mlp.down_proj", &self.stream[i + 1])]);
             if let Some((name, _)) = outputs.into_iter().find(|(_, tensor)| !is_finite(tensor)) {
                 return Ok(Some(format!("the output of `model.layers.{i}.{name}`")));

@@ -24,11 +24,7 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, StageError> {
 
 /// The digest of a file.
 pub(crate) fn digest(path: &Path) -> Result<String, StageError> {
-    let mut hasher = blake3::Hasher::new();
-    std::fs::File::open(path)
-        .and_then(|file| std::io::copy(&mut &file, &mut hasher))
-        .map_err(|error| StageError::io(path, error))?;
-    Ok(hasher.finalize().to_hex().to_string())
+    fp8flow_flow::digest::of_file(path).map(|(_, digest)| digest).map_err(|error| StageError::io(path, error))
 }
 
 /// Turns an error of a crate below into that of a stage.

@@ -216,5 +216,5 @@ fn identity(
         "recipe": recipe.map(fp8flow_sdk::Recipe::describe),
         "decisions": decisions,
     });
-    Ok(blake3::hash(about.to_string().as_bytes()).to_hex().to_string())
+    Ok(fp8flow_flow::digest::of_json(&about))
 }

@@ -34,13 +34,24 @@ impl Arena {
         Bytes::zeros(if self.take { len } else { 0 })
     }
 
-    /// Counts memory that somebody else holds.
-    pub fn count(&mut self, bytes: usize) {
-        self.bytes += bytes;
-    }
-
     /// Bytes handed out so far.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measuring_counts_what_allocating_takes_and_takes_nothing() {
+        let plan = |arena: &mut Arena| (arena.tensor(DType::Bf16, 7, 5), arena.region(100));
+        let (mut measure, mut allocate) = (Arena::measure(), Arena::allocate());
+        let (tensor, region) = plan(&mut measure);
+        assert_eq!((tensor.bytes(), region.get().len()), (0, 0));
+        let (tensor, region) = plan(&mut allocate);
+        assert_eq!((tensor.bytes(), region.get().len()), (70, 100));
+        assert_eq!((measure.bytes(), allocate.bytes()), (170, 170));
     }
 }

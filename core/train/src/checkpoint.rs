@@ -12,8 +12,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fp8flow_kernels::NUMERICS_REVISION;
-use fp8flow_model::{NamedTensor, Parameters, SafeFile, StoredType, TensorData, write_safetensors};
-use fp8flow_sdk::{DType, StateDict, StateTensor};
+use fp8flow_model::{
+    DecoderError, NamedTensor, Parameters, SafeFile, StoredType, TensorData, write_safetensors,
+};
+use fp8flow_sdk::StateDict;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -182,27 +184,16 @@ fn write_all(folder: &Path, snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
             .map(move |(spec, tensor)| named(format!("{moment}.{}", spec.name), &spec.shape, tensor.f32()))
     });
     add(OPTIMIZER, moments.collect())?;
+    let mut small = vec![(STATE, json(&snapshot.state)), (CONFIG, json(snapshot.config))];
     if !snapshot.recipe.0.is_empty() {
-        let tensors = snapshot.recipe.0.iter().map(|(name, tensor)| NamedTensor {
-            name: name.clone(),
-            dtype: stored(tensor.dtype),
-            shape: tensor.shape.clone(),
-            data: TensorData::Bytes(&tensor.bytes),
-        });
-        add(RECIPE, tensors.collect())?;
+        small.push((RECIPE, snapshot.recipe.to_safetensors().map_err(DecoderError::Backend)?));
     }
-    for (name, text) in [
-        (STATE, serde_json::to_string_pretty(&snapshot.state)),
-        (CONFIG, serde_json::to_string_pretty(snapshot.config)),
-    ] {
-        let text = text.expect("plain data becomes JSON") + "\n";
-        write_file(&folder.join(name), text.as_bytes())?;
-        let blake3 = blake3::hash(text.as_bytes()).to_hex().to_string();
-        files.insert(name.to_owned(), Entry { bytes: text.len() as u64, blake3 });
+    for (name, bytes) in small {
+        write_file(&folder.join(name), &bytes)?;
+        let blake3 = blake3::hash(&bytes).to_hex().to_string();
+        files.insert(name.to_owned(), Entry { bytes: bytes.len() as u64, blake3 });
     }
-    let manifest = Manifest { step: snapshot.state.step, files };
-    let text = serde_json::to_string_pretty(&manifest).expect("plain data becomes JSON") + "\n";
-    write_file(&folder.join(MANIFEST), text.as_bytes())?;
+    write_file(&folder.join(MANIFEST), &json(&Manifest { step: snapshot.state.step, files }))?;
     sync_folder(folder)
 }
 
@@ -210,13 +201,10 @@ fn named<'a>(name: String, shape: &[usize], elements: &'a [f32]) -> NamedTensor<
     NamedTensor { name, dtype: StoredType::F32, shape: shape.to_vec(), data: TensorData::F32(elements) }
 }
 
-fn stored(dtype: DType) -> StoredType {
-    match dtype {
-        DType::BF16 => StoredType::BF16,
-        DType::E4M3 => StoredType::F8_E4M3,
-        DType::E5M2 => StoredType::F8_E5M2,
-        _ => StoredType::F32,
-    }
+fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).expect("plain data becomes JSON");
+    text.push(b'\n');
+    text
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
@@ -278,22 +266,8 @@ impl Checkpoint {
         if !recipe.exists() {
             return Ok(StateDict::default());
         }
-        let file = SafeFile::open(recipe)?;
-        let mut state = StateDict::default();
-        for (name, tensor) in file.iter() {
-            let dtype = match tensor.dtype {
-                StoredType::F32 => DType::F32,
-                StoredType::BF16 => DType::BF16,
-                StoredType::F8_E4M3 => DType::E4M3,
-                StoredType::F8_E5M2 => DType::E5M2,
-                other => {
-                    return Err(self.wrong(format!("tensor `{name}` of the recipe's state is {other:?}")));
-                }
-            };
-            let (shape, bytes) = (tensor.shape.to_vec(), tensor.bytes.to_vec());
-            state.0.insert(name.to_owned(), StateTensor { dtype, shape, bytes });
-        }
-        Ok(state)
+        let bytes = fs::read(&recipe).map_err(TrainError::io(&recipe, "read"))?;
+        StateDict::from_safetensors(&bytes).map_err(|error| self.wrong(format!("{RECIPE}: {error}")))
     }
 
     /// Fails unless it is of a run of `identity` by this version's arithmetic.

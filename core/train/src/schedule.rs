@@ -75,11 +75,6 @@ impl Schedule {
         };
         self.peak * factor
     }
-
-    /// Whether the first steps are the same whatever the number of steps.
-    pub fn is_independent_of_steps(decay: Decay, warmup: Warmup) -> bool {
-        decay == Decay::Constant && matches!(warmup, Warmup::Steps(_))
-    }
 }
 
 #[cfg(test)]

@@ -91,8 +91,6 @@ pub trait Watcher {
 pub struct Trained {
     /// What every FP8 layer counted in this process.
     pub counters: Vec<(String, Counters)>,
-    /// The final masters.
-    pub parameters: Parameters,
     /// The last checkpoint: a folder that loads as a model.
     pub checkpoint: PathBuf,
     /// Every step's metrics, those before a restart included.
@@ -171,7 +169,6 @@ pub fn train(
         metrics: run.metrics.all,
         evaluations: run.evaluations.all,
         steps_here: run.done - started_at,
-        parameters: run.parameters,
     })
 }
 
