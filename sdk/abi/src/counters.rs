@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Running totals of one layer since it was created.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
     /// FP8 GEMMs run forward, training and recompute and evaluation together.
@@ -22,4 +22,9 @@ pub struct Counters {
     pub underflowed: [u64; 3],
     /// Scales made from an infinite or NaN maximum: input, weight, output gradient. Counted always.
     pub non_finite: [u64; 3],
+    /// Largest absolute value of the tensor last cast while telemetry was on, as far as it is finite: input, weight,
+    /// output gradient.
+    pub amax: [f64; 3],
+    /// Micro-batches since the scale that was last used was made; 0 where every cast makes its own.
+    pub scale_age: [u64; 3],
 }
