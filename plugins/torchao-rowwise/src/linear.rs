@@ -21,7 +21,7 @@ use fp8flow_sdk::{
 };
 
 use crate::operand::{self, Encoded, EncodedMut, Role, Tally};
-use crate::recipes::{Cast, Gemms, rule_name};
+use crate::recipes::{Cast, Gemms};
 use crate::shapes::{activations, expect};
 use crate::weights::{Generation, WeightCache};
 
@@ -78,7 +78,7 @@ impl Linear for Float8Linear {
             .map(|cast| InputFormat {
                 format: cast.format.name().into(),
                 axis: cast.axis,
-                rule: rule_name(cast.rule).into(),
+                rule: cast.rule.name().into(),
             })
             .collect()
     }

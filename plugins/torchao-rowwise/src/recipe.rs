@@ -6,7 +6,7 @@ use fp8flow_sdk::serde_json::{Value, json};
 use fp8flow_sdk::{Decision, Error, Event, Host, LayerFacts, Linear, Precision, Recipe, Result};
 
 use crate::linear::Float8Linear;
-use crate::recipes::{Cast, Gemms, POWER_OF_TWO, RecipeName, rule_name};
+use crate::recipes::{Cast, Gemms, POWER_OF_TWO, RecipeName};
 use crate::weights::Generation;
 
 /// What an FP8 GEMM asks of K and N: the 16-byte rows of the tensor cores, and torchao's own condition.
@@ -43,7 +43,7 @@ impl Recipe for Configured {
             json!({
                 "format": cast.format.name(),
                 "axis": cast.axis,
-                "rule": rule_name(cast.rule),
+                "rule": cast.rule.name(),
             })
         };
         let Gemms { fprop, dgrad, wgrad } = self.gemms;

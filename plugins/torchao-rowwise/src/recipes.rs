@@ -171,11 +171,3 @@ impl Gemms {
         self.wgrad.is_some_and(|wgrad| wgrad.dy == self.dgrad.dy)
     }
 }
-
-/// The name of a scale rule in [`fp8flow_sdk::InputFormat`] and in a recipe's description.
-pub const fn rule_name(rule: ScaleRule) -> &'static str {
-    match rule {
-        ScaleRule::Linear => "amax_linear",
-        ScaleRule::PowerOfTwo => "amax_pow2",
-    }
-}
