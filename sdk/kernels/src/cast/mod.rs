@@ -1,7 +1,7 @@
-//! Casts from bf16 and f32 to FP8 with scales by row, by column or for the whole tensor.
+//! Casts from bf16 and f32 to FP8 with scales by row, by column, by block or for the whole tensor.
 //!
 //! A code is `encode(f32(x) · s)` (one rounding in f32, one to FP8); `s` comes from the absolute maximum of the
-//! row, column or tensor by a [`ScaleRule`], which also says what a NaN does to that maximum. Codes always lie in the
+//! row, column, block or tensor by a [`ScaleRule`], which also says what a NaN does to that maximum. Codes always lie in the
 //! layout of the source, `[rows, cols]`: GEMM reads either direction.
 //!
 //! `specification` says what each cast does. The functions here do the same in vectors and on threads: a task takes
@@ -21,7 +21,7 @@ use self::axes::Cast;
 pub use self::tally::CastStats;
 use self::tensor::Top;
 use crate::scale::{Nan, ScaleRule};
-use crate::{Cpu, Elements, Fp8, Matrix};
+use crate::{Cpu, Elements, Fp8, Matrix, grid};
 
 /// Elements of a task: some ten microseconds of work.
 const TASK: usize = 1 << 15;
@@ -31,7 +31,7 @@ const TASK: usize = 1 << 15;
 pub struct Quantized<'a> {
     /// Codes, `rows · cols`, in the source's layout.
     pub codes: &'a mut [u8],
-    /// Multiply-to-quantise factors: one a row, one a column, or one.
+    /// Multiply-to-quantise factors: one a row, one a column, one a block, or one.
     pub scales: &'a mut [f32],
 }
 
@@ -39,6 +39,11 @@ impl Quantized<'_> {
     fn check(&self, x: Matrix<'_>, scales: usize) {
         assert_eq!(self.codes.len(), x.elements.len(), "one code an element");
         assert_eq!(self.scales.len(), scales, "scales of a {}×{} matrix", x.rows, x.cols);
+    }
+
+    fn check_blocks(&self, x: Matrix<'_>, block: [usize; 2]) {
+        let [down, across] = grid([x.rows, x.cols], block);
+        self.check(x, down * across);
     }
 }
 
@@ -116,6 +121,46 @@ pub fn cast_rows_and_cols(
             specification::cast_cols(x, format, rule, by_col, stats);
         }
     );
+}
+
+/// Casts with one scale for each block of `block` rows and columns; blocks at the lower and right edge may be smaller.
+///
+/// The scales lie row by row, as many down and across as [`grid`] says.
+///
+/// # Panics
+/// If a block has no rows or no columns, or there are not `rows · cols` codes and a scale for each block.
+pub fn cast_blocks(
+    cpu: &Cpu<'_>,
+    x: Matrix<'_>,
+    format: Fp8,
+    rule: ScaleRule,
+    block: [usize; 2],
+    out: Quantized<'_>,
+    stats: Option<&mut CastStats>,
+) {
+    out.check_blocks(x, block);
+    let _ = cpu;
+    specification::cast_blocks(x, format, rule, block, out, stats);
+}
+
+/// Casts twice, in one read of memory: with one scale for each `length` elements of a row, and with one for each
+/// `length` elements of a column. What a linear layer wants of its input and of its output's gradient, which are
+/// contracted along both.
+///
+/// # Panics
+/// If codes or scales are not as [`cast_blocks`] wants them for blocks of `[1, length]` and of `[length, 1]`.
+pub fn cast_row_and_col_blocks(
+    cpu: &Cpu<'_>,
+    x: Matrix<'_>,
+    format: Fp8,
+    rule: ScaleRule,
+    length: usize,
+    by_row: Quantized<'_>,
+    by_col: Quantized<'_>,
+    mut stats: Option<&mut CastStats>,
+) {
+    cast_blocks(cpu, x, format, rule, [1, length], by_row, stats.as_deref_mut());
+    cast_blocks(cpu, x, format, rule, [length, 1], by_col, stats);
 }
 
 /// Casts with the given scale for the whole tensor; [`amax_of`] and [`amax_ignoring_nan`] give what a scale is made

@@ -2,7 +2,7 @@
 
 use super::{CastStats, Quantized};
 use crate::scale::{Nan, ScaleRule};
-use crate::{Fp8, Matrix};
+use crate::{Fp8, Matrix, grid};
 
 pub(super) fn cast_rows(
     x: Matrix<'_>,
@@ -22,6 +22,18 @@ pub(super) fn cast_cols(
     stats: Option<&mut CastStats>,
 ) {
     cast(x, format, rule, |_, j| j, out, stats);
+}
+
+pub(super) fn cast_blocks(
+    x: Matrix<'_>,
+    format: Fp8,
+    rule: ScaleRule,
+    block: [usize; 2],
+    out: Quantized<'_>,
+    stats: Option<&mut CastStats>,
+) {
+    let [_, across] = grid([x.rows, x.cols], block);
+    cast(x, format, rule, |i, j| i / block[0] * across + j / block[1], out, stats);
 }
 
 pub(super) fn cast_tensor(
