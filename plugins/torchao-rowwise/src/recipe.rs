@@ -26,16 +26,6 @@ impl Configured {
         let gemms = gemms(name, power_of_two);
         Self { host, name, power_of_two, gemms, generation: Generation::default() }
     }
-
-    /// Why `layer` cannot run in FP8, if it cannot.
-    fn obstacle(layer: &LayerFacts) -> Option<String> {
-        [("in_features", layer.in_features), ("out_features", layer.out_features)]
-            .into_iter()
-            .find(|&(_, n)| n == 0 || n % MULTIPLE != 0)
-            .map(|(what, n)| {
-                format!("{what} = {n} is not a positive multiple of {MULTIPLE}, as FP8 GEMMs need")
-            })
-    }
 }
 
 impl Recipe for Configured {
@@ -54,21 +44,13 @@ impl Recipe for Configured {
     }
 
     fn decide(&self, layer: &LayerFacts) -> Decision {
-        let name = self.name.as_str();
-        if let Some(obstacle) = Self::obstacle(layer) {
-            return Decision { precision: Precision::High, reason: obstacle, fp8_gemms: [0; 3] };
-        }
-        let (n, k) = (layer.out_features, layer.in_features);
-        Decision {
-            precision: Precision::Fp8,
-            reason: format!("{name}: {n}×{k}, {}", self.gemms.operands()),
-            fp8_gemms: self.gemms.fp8_gemms(),
-        }
+        self.gemms.decide(self.name.as_str(), MULTIPLE, layer)
     }
 
     fn linear(&mut self, layer: &LayerFacts) -> Result<Box<dyn Linear>> {
-        if let Some(obstacle) = Self::obstacle(layer) {
-            return Err(Error::invalid(obstacle));
+        let Decision { precision, reason, .. } = self.decide(layer);
+        if precision == Precision::High {
+            return Err(Error::invalid(reason));
         }
         Ok(Box::new(ScaledLinear::new(self.host.clone(), layer, self.gemms, self.generation.clone())))
     }

@@ -37,17 +37,6 @@ impl Configured {
         })
     }
 
-    /// Why `layer` cannot run in FP8, if it cannot.
-    fn obstacle(&self, layer: &LayerFacts) -> Option<String> {
-        let (multiple, name) = (self.settings.multiple(), self.name.as_str());
-        [("in_features", layer.in_features), ("out_features", layer.out_features)]
-            .into_iter()
-            .find(|&(_, n)| n == 0 || n % multiple != 0)
-            .map(|(what, n)| {
-                format!("{what} = {n} is not a positive multiple of {multiple}, as {name} needs")
-            })
-    }
-
     fn delayed(&self) -> Option<&DelayedOptions> {
         match &self.settings {
             Settings::Delayed(options) => Some(options),
@@ -84,20 +73,13 @@ impl Recipe for Configured {
     }
 
     fn decide(&self, layer: &LayerFacts) -> Decision {
-        if let Some(obstacle) = self.obstacle(layer) {
-            return Decision { precision: Precision::High, reason: obstacle, fp8_gemms: [0; 3] };
-        }
-        let (name, n, k) = (self.name.as_str(), layer.out_features, layer.in_features);
-        Decision {
-            precision: Precision::Fp8,
-            reason: format!("{name}: {n}×{k}, {}", self.gemms.operands()),
-            fp8_gemms: self.gemms.fp8_gemms(),
-        }
+        self.gemms.decide(self.name.as_str(), self.settings.multiple(), layer)
     }
 
     fn linear(&mut self, layer: &LayerFacts) -> Result<Box<dyn Linear>> {
-        if let Some(obstacle) = self.obstacle(layer) {
-            return Err(Error::invalid(obstacle));
+        let Decision { precision, reason, .. } = self.decide(layer);
+        if precision == Precision::High {
+            return Err(Error::invalid(reason));
         }
         let linear = ScaledLinear::new(self.host.clone(), layer, self.gemms, self.generation.clone());
         let Some(options) = self.delayed() else { return Ok(Box::new(linear)) };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{InputFormat, ScaleAxis};
+use crate::{Decision, InputFormat, LayerFacts, Precision, ScaleAxis};
 use fp8flow_kernels::Fp8;
 use fp8flow_kernels::scale::ScaleRule;
 
@@ -148,13 +148,16 @@ impl Gemms {
         self.wgrad.is_some_and(|wgrad| wgrad.dy == self.dgrad.dy)
     }
 
-    /// FP8 GEMMs of a micro-batch, as in [`crate::Decision::fp8_gemms`].
-    pub fn fp8_gemms(&self) -> [u8; 3] {
-        [1, 1, u8::from(self.wgrad.is_some())]
-    }
-
-    /// The operands in a user's words, for a decision's reason.
-    pub fn operands(&self) -> String {
+    /// FP8 for a layer both of whose dimensions are positive multiples of `multiple`; in words, under `recipe`'s name.
+    pub fn decide(&self, recipe: &str, multiple: usize, layer: &LayerFacts) -> Decision {
+        let (n, k) = (layer.out_features, layer.in_features);
+        let obstacle =
+            [("in_features", k), ("out_features", n)].into_iter().find(|(_, n)| *n == 0 || n % multiple != 0);
+        if let Some((what, found)) = obstacle {
+            let reason =
+                format!("{what} = {found} is not a positive multiple of {multiple}, as {recipe} needs");
+            return Decision { precision: Precision::High, reason, fp8_gemms: [0; 3] };
+        }
         let (x, dy) = (self.fprop.x.format.name(), self.dgrad.dy.format.name());
         let operands = if x == dy {
             format!("{x} activations, weights and gradients")
@@ -162,7 +165,11 @@ impl Gemms {
             format!("{x} activations and weights, {dy} gradients")
         };
         let wgrad = if self.wgrad.is_some() { "" } else { "; weight gradient in high precision" };
-        operands + wgrad
+        Decision {
+            precision: Precision::Fp8,
+            reason: format!("{recipe}: {n}×{k}, {operands}{wgrad}"),
+            fp8_gemms: [1, 1, u8::from(self.wgrad.is_some())],
+        }
     }
 
     /// The table as JSON, for [`crate::Recipe::describe`].
