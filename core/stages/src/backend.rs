@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use fp8flow_flow::{Class, Field, Kind, PlanCx, Planned, PlannedSection, Section, StageError};
 use fp8flow_host::{HostError, Plugin, Search, check_options};
 use fp8flow_sdk::{Options, Recipe};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::Engine;
 use crate::failure::backend_class;
+use crate::support::{self, Objection};
 
 /// Its name in a workflow.
 pub(crate) const SECTION: &str = "backend";
@@ -37,6 +38,9 @@ impl Section for Backend {
             ),
             Field::text("recipe").optional("the plugin's first").about("One of the plugin's recipes."),
             Field::free("options").about("The recipe's options; `fp8flow plugin show` lists them."),
+            Field::bool(support::ALL_GATHER).default(false).about(
+                "Whether weights would be gathered from other processes in FP8; an error in this version, which trains in one.",
+            ),
             Field::new("paths", Kind::list(Kind::Path { exists: false }, ..))
                 .default(json!([]))
                 .changes_no_result()
@@ -47,7 +51,9 @@ impl Section for Backend {
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let params = cx.params();
         let name: &str = params.get("plugin");
+        let all_gather: bool = params.get(support::ALL_GATHER);
         if name == NONE {
+            object(cx, support::without_fp8(all_gather));
             return Planned::new(json!({ "fp8": false })).line("no FP8: plugin = \"none\"");
         }
         let (plugin, why) = match find(&self.0, name, &params.get::<Vec<PathBuf>>("paths"), cx.folder()) {
@@ -70,16 +76,19 @@ impl Section for Backend {
                 .did_you_mean(name, known);
             return Planned::default();
         };
-        let options =
-            match check_options(recipe, params.get::<&Value>("options").as_object().unwrap_or(&Map::new())) {
-                Ok(options) => options,
-                Err(errors) => {
-                    for error in errors {
-                        cx.error(&format!("options.{}", error.key), error.to_string());
-                    }
-                    return Planned::default();
+        let given = params.get::<&Value>("options").as_object().cloned().unwrap_or_default();
+        if object(cx, support::objections(plugin.name(), recipe, &given, all_gather)) {
+            return Planned::default();
+        }
+        let options = match check_options(recipe, &given) {
+            Ok(options) => options,
+            Err(errors) => {
+                for error in errors {
+                    cx.error(&format!("options.{}", error.key), error.to_string());
                 }
-            };
+                return Planned::default();
+            }
+        };
         let facts = json!({
             "fp8": true,
             "plugin": plugin.name(),
@@ -98,6 +107,14 @@ impl Section for Backend {
         }
         planned
     }
+}
+
+/// Says what does not go together, if anything.
+fn object(cx: &mut PlanCx<'_>, objections: impl IntoIterator<Item = Objection>) -> bool {
+    for Objection { key, message, help } in objections {
+        cx.error(key, message).help(help);
+    }
+    cx.has_errors()
 }
 
 /// The plugin called `name`, and how it was chosen where that needs saying.

@@ -73,7 +73,7 @@ impl StageKind for LayersFilter {
     }
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
-        let config = ModelConfig::open(model::folder(cx.input("model"))).or_fail()?;
+        let (config, _) = model::open(cx.input("model")).or_fail()?;
         let plan = decide(&self.0, cx.section(backend::SECTION), &config, &rule(cx.params()))?;
         let path = cx.folder().join(FILE);
         fp8flow_flow::atomic::write(&path, (json!(plan).to_string() + "\n").as_bytes())

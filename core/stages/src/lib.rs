@@ -27,6 +27,7 @@ mod layers_filter;
 mod model;
 mod model_init;
 mod model_load;
+pub mod support;
 mod train;
 
 use fp8flow_flow::Registry;
@@ -37,7 +38,7 @@ pub use layer_plan::{FilterRule, LayerPlan, PlannedLayer};
 /// Every section and stage of a workflow, on `engine`.
 pub fn registry(engine: &Engine) -> Registry {
     let train = |task| train::Train { engine: engine.clone(), task };
-    Registry::new()
+    let known = Registry::new()
         .section(device::WorkflowDevice)
         .section(backend::Backend(engine.clone()))
         .stage(data_load::DataLoad)
@@ -48,5 +49,6 @@ pub fn registry(engine: &Engine) -> Registry {
         .stage(train(train::Task::FineTune))
         .stage(train(train::Task::PreTrain))
         .stage(eval::Eval(engine.clone()))
-        .stage(checkpoint_export::CheckpointExport(engine.clone()))
+        .stage(checkpoint_export::CheckpointExport(engine.clone()));
+    support::ELSEWHERE.iter().fold(known, |registry, (name, instead)| registry.elsewhere(name, instead))
 }

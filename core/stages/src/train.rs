@@ -11,7 +11,7 @@ use std::path::Path;
 
 use fp8flow_data::{Order, TokenSet};
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
-use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, Weights};
+use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig};
 use fp8flow_sdk::Decision;
 use fp8flow_tensor::Arena;
 use fp8flow_train::{CHECKPOINTS, Job, METRICS, TrainConfig, TrainError, largest_micro_batch, train};
@@ -90,8 +90,7 @@ impl StageKind for Train {
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let params = cx.params();
-        let model_folder = model::folder(cx.input("model"));
-        let config = ModelConfig::open(&model_folder).or_fail()?;
+        let (config, weights) = model::open(cx.input("model")).or_fail()?;
         let (examples, held_out) = self.examples(cx, &config)?;
         let mut settings = fields::settings(params, cx.seed());
         let per_epoch = steps_per_epoch(cx, &settings, examples.len())?;
@@ -126,7 +125,7 @@ impl StageKind for Train {
             held_out: &held_out,
             folder: cx.folder(),
         };
-        let load = || Ok(Weights::open(&model_folder, &config)?.load(device.cpu().pool)?);
+        let load = || Ok(weights.load(device.cpu().pool)?);
         let trained = train(job, load, cx.cancel(), &mut watch).or_fail()?;
 
         let name = trained.checkpoint.file_name().unwrap_or_default().to_string_lossy();
