@@ -69,7 +69,6 @@ impl Recipe for Configured {
         if let Some(obstacle) = Self::obstacle(layer) {
             return Decision { precision: Precision::High, reason: obstacle, fp8_gemms: [0; 3] };
         }
-        let (n, k) = (layer.out_features, layer.in_features);
         let (x, dy) = (self.gemms.fprop.x.format.name(), self.gemms.dgrad.dy.format.name());
         let operands = if x == dy {
             format!("{x} activations, weights and gradients")
@@ -79,7 +78,7 @@ impl Recipe for Configured {
         let wgrad = if self.gemms.wgrad.is_some() { "" } else { "; weight gradient in high precision" };
         Decision {
             precision: Precision::Fp8,
-            reason: format!("{name}: {n}×{k}, {operands}{wgrad}"),
+            reason: format!("{name}: {operands}{wgrad}"),
             fp8_gemms: [1, 1, u8::from(self.gemms.wgrad.is_some())],
         }
     }
