@@ -29,8 +29,8 @@ mod layers_filter;
 mod model;
 mod model_init;
 mod model_load;
-pub mod support;
 mod recipe_set;
+pub mod support;
 mod train;
 
 use fp8flow_flow::Registry;
