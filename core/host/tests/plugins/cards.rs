@@ -49,8 +49,8 @@ impl Setting {
         Cuda::look_with(&self.probe(cards)).unwrap()
     }
 
-    fn path(&self, name: &str) -> Option<String> {
-        Some(self.0.path().join(name).display().to_string())
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
     }
 }
 
@@ -67,7 +67,7 @@ fn cards_and_libraries_are_told_with_version_and_path() {
         (&cuda.nvrtc, "libnvrtc.so.12", (12, 9)),
     ] {
         assert!(part.is_usable(), "{part:?}");
-        assert_eq!((&part.path, part.version), (&setting.path(name), Some(version)));
+        assert_eq!((&part.path, part.version), (&Some(setting.path(name)), Some(version)));
     }
     assert_eq!(setting.look("old-driver,ampere").driver.version, Some((11, 8)));
 }
@@ -84,7 +84,7 @@ fn a_driver_that_does_not_start_says_why() {
         let cuda = setting.look(&format!("hopper,error-{code}"));
         let problem = cuda.driver.problem.clone().unwrap();
         assert!(problem.contains(&format!("cuInit failed with code {code}")) && problem.contains(words));
-        assert_eq!((cuda.driver.path, cuda.cards), (setting.path("libcuda.so.1"), Vec::new()));
+        assert_eq!((cuda.driver.path, cuda.cards), (Some(setting.path("libcuda.so.1")), Vec::new()));
         assert!(cuda.nvrtc.is_usable(), "the libraries do not need it");
     }
     assert_eq!(setting.look("").cards, []);
@@ -92,15 +92,14 @@ fn a_driver_that_does_not_start_says_why() {
 
 #[test]
 fn a_library_without_the_functions_and_a_file_that_is_none_are_findings() {
-    let setting =
-        Setting::new(&[("libcuda.so.1", "libfaulty.so"), ("libcublasLt.so.12", "libfaulty.so")]);
+    let setting = Setting::new(&[("libcuda.so.1", "libfaulty.so"), ("libcublasLt.so.12", "libfaulty.so")]);
     setting.0.file("libnvrtc.so.12", b"\x7fELF and nothing else");
     let cuda = setting.look("hopper");
     assert_eq!(cuda.driver.problem.as_deref(), Some("it has no function cuInit"));
     assert_eq!(cuda.cublas_lt.problem.as_deref(), Some("it has no function cublasLtGetVersion"));
     let problem = cuda.nvrtc.problem.unwrap();
     assert!(problem.starts_with("it cannot be opened: "), "{problem}");
-    assert_eq!(cuda.nvrtc.path, setting.path("libnvrtc.so.12"));
+    assert_eq!(cuda.nvrtc.path, Some(setting.path("libnvrtc.so.12")));
 }
 
 #[test]
