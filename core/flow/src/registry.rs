@@ -126,7 +126,7 @@ fn audit(owner: &str, fields: &[Field]) {
     for field in fields {
         assert!(seen.insert(field.name), "`{owner}` declares the key `{}` twice", field.name);
         assert!(!field.name.contains('.'), "`{owner}`: the key `{}` holds a dot", field.name);
-        if let Kind::Table(inner) = &field.kind {
+        if let Some(inner) = field.kind.inner() {
             assert!(
                 !inner.iter().any(|field| matches!(field.kind, Kind::Edge(_))),
                 "`{owner}`: an edge stands in the inner table `{}`",

@@ -68,10 +68,8 @@ impl StageKind for Eval {
         let fp8 = match cx.optional_input("layers") {
             Some(layers) => {
                 let plan = layers_filter::read(&layers.dir, &config)?;
-                let decisions =
-                    plan.layers.into_iter().map(|layer| (layer.facts.name, layer.decision)).collect();
-                let recipe = backend::recipe(&self.0, cx.section(backend::SECTION))?;
-                recipe.map(|recipe| Fp8Layers { recipe, decisions })
+                let recipe = backend::recipe(&self.0, cx.section(backend::SECTION), &plan)?;
+                recipe.map(|recipe| Fp8Layers { recipe, layers: plan.decided() })
             }
             None => None,
         };

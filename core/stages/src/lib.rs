@@ -22,18 +22,23 @@ mod device;
 mod engine;
 mod eval;
 mod failure;
+mod gain;
+mod glob;
 mod layer_plan;
 mod layers_filter;
 mod model;
 mod model_init;
 mod model_load;
 pub mod support;
+mod recipe_set;
 mod train;
 
 use fp8flow_flow::Registry;
 
 pub use engine::Engine;
-pub use layer_plan::{FilterRule, LayerPlan, PlannedLayer};
+pub use gain::MinGain;
+pub use glob::Glob;
+pub use layer_plan::{FilterRule, LayerPlan, Menu, Offer, PlannedLayer, RecipeChoice};
 
 /// Every section and stage of a workflow, on `engine`.
 pub fn registry(engine: &Engine) -> Registry {

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::data_tokenize;
 use crate::failure::OrFail as _;
+use crate::layer_plan::LayerPlan;
 use crate::layers_filter;
 use crate::model::{self, MODEL};
 use crate::{Engine, backend};
@@ -96,11 +97,11 @@ impl StageKind for Train {
         let per_epoch = steps_per_epoch(cx, &settings, examples.len())?;
         fields::set_steps(&mut settings, params, per_epoch);
 
-        let decisions = decisions(cx, &config)?;
-        let section = cx.section(backend::SECTION);
-        let recipe = if decisions.is_empty() { None } else { backend::recipe(&self.engine, section)? };
+        let layers = layer_plan(cx, &config)?;
+        let decisions = layers.decisions();
+        let recipe = backend::recipe(&self.engine, cx.section(backend::SECTION), &layers)?;
         settings.identity = identity(cx, recipe.as_deref(), &decisions)?;
-        let fp8 = recipe.map(|recipe| Fp8Layers { recipe, decisions: decisions.clone() });
+        let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
         let tokens = [&examples, &held_out].map(|set| largest_micro_batch(set, settings.micro));
         let options = DecoderOptions {
             dtype: model::precision(params),
@@ -177,11 +178,10 @@ fn steps_per_epoch(cx: &StageCx<'_>, settings: &TrainConfig, examples: usize) ->
     Ok(order.steps_per_epoch())
 }
 
-/// Name and decision of every linear layer; empty without `layers`.
-fn decisions(cx: &StageCx<'_>, config: &ModelConfig) -> Result<Vec<(String, Decision)>, StageError> {
-    let Some(layers) = cx.optional_input("layers") else { return Ok(Vec::new()) };
-    let plan = layers_filter::read(&layers.dir, config)?;
-    Ok(plan.layers.into_iter().map(|layer| (layer.facts.name, layer.decision)).collect())
+/// The decision for every linear layer; none without `layers`.
+fn layer_plan(cx: &StageCx<'_>, config: &ModelConfig) -> Result<LayerPlan, StageError> {
+    cx.optional_input("layers")
+        .map_or_else(|| Ok(LayerPlan::default()), |layers| layers_filter::read(&layers.dir, config))
 }
 
 /// `set` as blocks of `length` tokens, each document with its end token.

@@ -76,10 +76,13 @@ fn assert_casts_equal_specification(x: Matrix<'_>, format: Fp8, rule: ScaleRule,
     let (n, rows, cols) = (x.rows * x.cols, x.rows, x.cols);
     for counted in [false, true] {
         let mut expected = Recorder::new();
-        let amax = specification::amax_of(x);
+        let amax = specification::amax_of(x, Nan::Wins);
+        let number = specification::amax_of(x, Nan::Ignored);
         expected.cast(counted, [n, rows], |out, s| specification::cast_rows(x, format, rule, out, s));
         expected.cast(counted, [n, cols], |out, s| specification::cast_cols(x, format, rule, out, s));
-        expected.cast(counted, [n, 0], |out, s| specification::cast_tensor(x, format, 3.0, out.codes, s));
+        for _ in 0..2 {
+            expected.cast(counted, [n, 0], |out, s| specification::cast_tensor(x, format, 3.0, out.codes, s));
+        }
         for isa in Isa::available() {
             for &threads in threads {
                 let pool = Threads(threads);
@@ -89,7 +92,12 @@ fn assert_casts_equal_specification(x: Matrix<'_>, format: Fp8, rule: ScaleRule,
                 found.cast(counted, [n, rows], |out, s| cast_rows(&cpu, x, format, rule, out, s));
                 found.cast(counted, [n, cols], |out, s| cast_cols(&cpu, x, format, rule, out, s));
                 found.cast(counted, [n, 0], |out, s| cast_tensor(&cpu, x, format, 3.0, out.codes, s));
+                found.cast(counted, [n, 0], |out, s| {
+                    let top = cast_tensor_with_amax(&cpu, x, format, 3.0, out.codes, s);
+                    assert_eq!(top.to_bits(), number.to_bits(), "{what}");
+                });
                 assert!(found.0 == expected.0, "{what}");
+                assert_eq!(amax_ignoring_nan(&cpu, x).to_bits(), number.to_bits(), "{what}");
                 assert_eq!(amax_of(&cpu, x).to_bits(), amax.to_bits(), "{what}");
 
                 let (mut codes, mut scales) = (vec![0; 2 * n], vec![0.0; rows + cols]);
@@ -104,7 +112,7 @@ fn assert_casts_equal_specification(x: Matrix<'_>, format: Fp8, rule: ScaleRule,
                     assert!(found.is_nan() || found.to_bits() == *expected, "both: {what}");
                 }
                 if counted {
-                    let [by_row, by_col, _] = expected.0.stats[..] else { unreachable!("three casts") };
+                    let [by_row, by_col, ..] = expected.0.stats[..] else { unreachable!("two casts") };
                     let twice = CastStats {
                         elements: by_row.elements + by_col.elements - 2,
                         saturated: by_row.saturated + by_col.saturated - 4,
@@ -123,11 +131,7 @@ fn every_shape_gives_the_codes_scales_and_counts_of_the_specification() {
         for cols in [0, 1, 2, 15, 16, 17, 63, 64, 65, 130] {
             let numbers = numbers(rows, cols, false);
             let x = Matrix::new(Elements::F32(&numbers), rows, cols);
-            let (format, rule) = match (rows + cols) % 3 {
-                0 => (Fp8::E5m2, ScaleRule::Linear),
-                1 => (Fp8::E4m3, ScaleRule::Linear),
-                _ => (Fp8::E4m3, ScaleRule::PowerOfTwo),
-            };
+            let (format, rule) = (FORMATS[rows % 2], ScaleRule::ALL[(rows + cols) % 4]);
             assert_casts_equal_specification(x, format, rule, &[1]);
         }
     }
@@ -140,7 +144,7 @@ fn every_type_format_and_rule_gives_the_bits_of_the_specification_for_any_values
         let halves: Vec<bf16> = numbers.iter().map(|&x| bf16::from_f32(x)).collect();
         for elements in [Elements::F32(&numbers), Elements::Bf16(&halves)] {
             for format in FORMATS {
-                for rule in [ScaleRule::Linear, ScaleRule::PowerOfTwo] {
+                for rule in ScaleRule::ALL {
                     let x = Matrix::new(elements, 50, 300);
                     assert_casts_equal_specification(x, format, rule, &[1, 2]);
                 }
@@ -207,6 +211,93 @@ fn a_nan_makes_its_row_nan_and_an_infinity_itself() {
     cast_rows(&Cpu::new(Isa::best(), &Serial), x, Fp8::E4m3, ScaleRule::PowerOfTwo, out, None);
     assert!(scales[0].is_nan() && scales[1] == 0.0);
     assert_eq!(codes, [0x7f, 0x7f, 0x7f, 0x7f, 0x00, 0x7f, 0x80, 0x00]);
+}
+
+#[test]
+fn a_finite_rule_passes_over_nan_and_gives_a_row_of_an_infinity_the_scale_one() {
+    let numbers = [1.0, -2.0, f32::NAN, 4.0, 1.0, f32::NEG_INFINITY, -3.0, 0.0, 0.0, -0.0, 0.0, 0.0];
+    let x = Matrix::new(Elements::F32(&numbers), 3, 4);
+    for isa in Isa::available() {
+        let (mut codes, mut scales) = ([0; 12], [0.0; 3]);
+        let out = Quantized { codes: &mut codes, scales: &mut scales };
+        cast_rows(&Cpu::new(isa, &Serial), x, Fp8::E4m3, ScaleRule::FinitePowerOfTwo, out, None);
+        assert_eq!(scales, [64.0, 1.0, 1.0]);
+        let expected = [0x68, 0xf0, 0x7f, 0x78, 0x38, 0xfe, 0xc4, 0x00, 0x00, 0x80, 0x00, 0x00];
+        assert_eq!(codes, expected);
+    }
+}
+
+#[test]
+fn the_amax_of_any_bf16_number_ignores_nan_alone() {
+    for isa in Isa::available() {
+        let cpu = Cpu::new(isa, &Serial);
+        for bits in 0..=u16::MAX {
+            let number = bf16::from_bits(bits);
+            // Between others, at the end of a vector and beyond it.
+            let among = [bf16::NAN, number, bf16::NEG_ZERO];
+            let expected = if number.is_nan() { 0.0 } else { number.to_f32().abs() };
+            let x = Matrix::new(Elements::Bf16(&among), 1, 3);
+            assert_eq!(amax_ignoring_nan(&cpu, x).to_bits(), expected.to_bits(), "{bits:#x}");
+        }
+        // As many of them as there are, in one tensor: up to each infinity, the maximum is the last.
+        let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+        for (end, expected) in [(0x7f80, bf16::MAX), (0x7f81, bf16::INFINITY), (0x10000, bf16::INFINITY)] {
+            let mut codes = vec![0; end];
+            let x = Matrix::new(Elements::Bf16(&all[..end]), 1, end);
+            let top = cast_tensor_with_amax(&cpu, x, Fp8::E5m2, 1.0, &mut codes, None);
+            assert_eq!(top, expected.to_f32());
+            assert_eq!(amax_ignoring_nan(&cpu, x), expected.to_f32());
+        }
+        let nans = [bf16::NAN; 200];
+        assert_eq!(amax_ignoring_nan(&cpu, Matrix::new(Elements::Bf16(&nans), 2, 100)).to_bits(), 0);
+    }
+}
+
+#[test]
+fn transformer_engines_casts_come_out_as_there() {
+    // Saturating, to nearest even, from f32 (reference values of its cast kernels with scale 1).
+    let tiny = |exponent| 2.0_f32.powi(exponent);
+    let e4m3 = [
+        (448.0, 0x7e),
+        (449.0, 0x7e),
+        (1e9, 0x7e),
+        (f32::INFINITY, 0x7e),
+        (f32::NAN, 0x7f),
+        (-1.0, 0xb8),
+        (0.02, 0x0a),
+        (tiny(-9), 0x01),
+        (tiny(-10), 0x00),
+        (tiny(-10) * 1.0001, 0x01),
+        (3.0 * tiny(-10), 0x02),
+        (17.0, 0x58),
+        (19.0, 0x5a),
+    ];
+    let e5m2 = [
+        (57344.0, 0x7b),
+        (61440.0, 0x7b),
+        (f32::INFINITY, 0x7b),
+        (tiny(-16), 0x01),
+        (tiny(-17), 0x00),
+        (1.01 * tiny(-17), 0x01),
+        (1.125, 0x3c),
+        (1.375, 0x3e),
+        (1e-5, 0x01),
+        (7e-6, 0x00),
+    ];
+    for (format, table) in [(Fp8::E4m3, &e4m3[..]), (Fp8::E5m2, &e5m2)] {
+        for isa in Isa::available() {
+            // Alone, and often enough for vectors.
+            for times in [1, 40] {
+                let numbers: Vec<f32> = table.iter().flat_map(|(x, _)| vec![*x; times]).collect();
+                let expected: Vec<u8> = table.iter().flat_map(|(_, code)| vec![*code; times]).collect();
+                let mut codes = vec![0; numbers.len()];
+                let x = Matrix::new(Elements::F32(&numbers), table.len(), times);
+                let top = cast_tensor_with_amax(&Cpu::new(isa, &Serial), x, format, 1.0, &mut codes, None);
+                assert_eq!(codes, expected, "{format:?} {}", isa.name());
+                assert_eq!(top, f32::INFINITY);
+            }
+        }
+    }
 }
 
 #[test]
