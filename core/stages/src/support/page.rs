@@ -76,8 +76,8 @@ fn recipes(out: &mut String, device: DeviceClass) {
 
 fn features(out: &mut String) {
     let rows: Vec<&Row> = MATRIX.iter().filter(|row| row.device == DeviceClass::Cpu).collect();
-    let heads: String = rows.iter().map(|row| format!(" `{}` |", row.recipe)).collect();
-    let _ = writeln!(out, "\n| |{heads}\n| --- |{}", " --- |".repeat(rows.len()));
+    let heads: Vec<String> = rows.iter().map(|row| format!("`{}`", row.recipe)).collect();
+    let _ = writeln!(out, "\n| | {} |\n| --- |{}", heads.join(" | "), " --- |".repeat(rows.len()));
     let mut reasons: Vec<&str> = Vec::new();
     for feature in Feature::ALL {
         let mut cells = String::new();

@@ -1,7 +1,8 @@
 //! The inner loops of casts, over slices, compiled for each instruction set.
 
+use super::Quantized;
 use super::tally::Counts;
-use crate::scale::Nan;
+use crate::scale::{Nan, ScaleRule};
 use crate::{Element, Fp8, multiversion};
 
 /// The bits of `max(top, |x|)`, from those of a `top`.
@@ -67,6 +68,36 @@ multiversion! {
             Fp8::E4m3 => encode_all(Fp8::E4m3, x, std::iter::repeat(&scale), codes, counts),
             Fp8::E5m2 => encode_all(Fp8::E5m2, x, std::iter::repeat(&scale), codes, counts),
         }
+    }
+}
+
+multiversion! {
+    /// Casts pieces of `length` elements, each by a scale of its own.
+    pub(super) fn cast_pieces<A: Element>(format: Fp8, rule: ScaleRule, length: usize, x: &[A], out: Quantized<'_>, counts: Option<&mut Counts>) {
+        match (format, rule.nan()) {
+            (Fp8::E4m3, Nan::Wins) => cast_all(Fp8::E4m3, Nan::Wins, rule, length, x, out, counts),
+            (Fp8::E4m3, Nan::Ignored) => cast_all(Fp8::E4m3, Nan::Ignored, rule, length, x, out, counts),
+            (Fp8::E5m2, Nan::Wins) => cast_all(Fp8::E5m2, Nan::Wins, rule, length, x, out, counts),
+            (Fp8::E5m2, Nan::Ignored) => cast_all(Fp8::E5m2, Nan::Ignored, rule, length, x, out, counts),
+        }
+    }
+}
+
+/// `format` and `nan` are constants to each caller.
+#[inline(always)]
+fn cast_all(
+    format: Fp8,
+    nan: Nan,
+    rule: ScaleRule,
+    length: usize,
+    x: &[impl Element],
+    out: Quantized<'_>,
+    mut counts: Option<&mut Counts>,
+) {
+    let pieces = x.chunks(length).zip(out.codes.chunks_mut(length)).zip(out.scales);
+    for ((x, codes), scale) in pieces {
+        *scale = rule.scale(f32::from_bits(maximum_of(nan, x)), format);
+        encode_all(format, x, std::iter::repeat(&*scale), codes, counts.as_deref_mut());
     }
 }
 
