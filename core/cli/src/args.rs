@@ -104,6 +104,8 @@ pub(crate) enum SchemaFormat {
     Markdown,
     /// For the terminal.
     Text,
+    /// The page on what goes with what: recipes, devices, features.
+    Support,
 }
 
 #[derive(Debug, Group)]

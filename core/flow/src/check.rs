@@ -63,6 +63,11 @@ impl Checker<'_> {
                 };
                 Some(self.table(&inner(Some(entry.span)), fields, table, &[]).into())
             }
+            (Some(Entry { node, .. }), Kind::List { of, .. }, _)
+                if matches!((&**of, &node.value), (Kind::Table(_), Tree::List(_))) =>
+            {
+                self.tables(owner, field, node)
+            }
             (Some(entry), kind, _) => {
                 let value = self.value(&entry.node, kind);
                 if value.is_none() {
@@ -88,6 +93,23 @@ impl Checker<'_> {
             }
             (None, kind, Presence::Default(value)) => Some(kind.normal(value)),
         }
+    }
+
+    /// A list of tables: each is checked as one, and named by its number in the list.
+    fn tables(&mut self, owner: &Owner, field: &Field, node: &Node) -> Option<Value> {
+        let (fields, Tree::List(list)) = (field.kind.inner()?, &node.value) else { return None };
+        self.length(node, list, &field.kind, field.name);
+        let mut values = Vec::new();
+        for (i, node) in list.iter().enumerate() {
+            let Some(table) = node.table() else {
+                self.wrong_type(node, &Kind::Free, field.name);
+                continue;
+            };
+            let name = format!("`{}` number {} of {}", field.name, i + 1, owner.name);
+            let inner = Owner { name, span: Some(node.span) };
+            values.push(self.table(&inner, fields, table, &[]).into());
+        }
+        Some(Value::Array(values))
     }
 
     /// The value of `node` as JSON, where it is of `kind`.
@@ -133,18 +155,13 @@ impl Checker<'_> {
     /// Reports why `node` is no value of `kind`: at the element that is wrong, where it is a list.
     fn refused(&mut self, node: &Node, kind: &Kind, key: &str) {
         match (kind, &node.value) {
-            (Kind::List { of, min, max }, Tree::List(list)) => {
+            (Kind::List { of, .. }, Tree::List(list)) => {
                 for element in list {
                     if self.value(element, of).is_none() {
                         self.refused(element, of, key);
                     }
                 }
-                if !(*min..=*max).contains(&list.len()) {
-                    let elements = if list.len() == 1 { "element" } else { "elements" };
-                    let finding = Finding::error(code::OUT_OF_RANGE, format!("`{key}` takes {kind}"))
-                        .at(node.span, format!("found {} {elements}", list.len()));
-                    self.findings.push(finding);
-                }
+                self.length(node, list, kind, key);
             }
             (Kind::Choice(words), _) if self.text(node).is_some() => {
                 let found = self.text(node).unwrap_or_default();
@@ -177,6 +194,18 @@ impl Checker<'_> {
         }
     }
 
+    /// Reports a list that is too short or too long.
+    fn length(&mut self, node: &Node, list: &[Node], kind: &Kind, key: &str) {
+        if let Kind::List { min, max, .. } = kind
+            && !(*min..=*max).contains(&list.len())
+        {
+            let elements = if list.len() == 1 { "element" } else { "elements" };
+            let finding = Finding::error(code::OUT_OF_RANGE, format!("`{key}` takes {kind}"))
+                .at(node.span, format!("found {} {elements}", list.len()));
+            self.findings.push(finding);
+        }
+    }
+
     fn out_of_range(&mut self, node: &Node, kind: &Kind, key: &str) {
         let finding = Finding::error(code::OUT_OF_RANGE, format!("`{key}` is out of its range"))
             .at(node.span, format!("expected {kind}"));
@@ -188,6 +217,9 @@ impl Checker<'_> {
         let hint = match (kind, &node.value) {
             (Kind::Integer { .. }, Tree::Number(x)) if x.fract() == 0.0 && x.abs() < 9e15 => {
                 Some(format!("write `{}`", *x as i64))
+            }
+            (Kind::List { of, .. }, Tree::Table(_)) if matches!(**of, Kind::Table(_)) => {
+                Some(format!("write its header with two brackets: `[[….{key}]]`"))
             }
             (Kind::List { of, .. }, _) if self.value(node, of).is_some() => {
                 Some(format!("write `[{}]`", self.sources.slice(node.span)))

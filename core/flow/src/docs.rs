@@ -59,7 +59,11 @@ fn flat<'a>(prefix: &str, fields: &'a [Field]) -> Vec<(String, &'a Field)> {
         let key = format!("{prefix}{}", field.name);
         match &field.kind {
             Kind::Table(inner) => keys.extend(flat(&format!("{key}."), inner)),
-            _ => keys.push((key, field)),
+            kind => {
+                let inner = kind.inner().map(|inner| flat(&format!("{key}[]."), inner));
+                keys.push((key, field));
+                keys.extend(inner.into_iter().flatten());
+            }
         }
     }
     keys

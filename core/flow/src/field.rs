@@ -212,6 +212,11 @@ impl Field {
         }
     }
 
+    /// Any number of tables with fields of their own, written `[[stages.name.key]]`; none by default.
+    pub fn tables(name: &'static str, fields: Vec<Self>) -> Self {
+        Self::new(name, Kind::list(Kind::Table(fields), ..)).default(Value::Array(Vec::new()))
+    }
+
     /// Any table: whoever declares it checks it when planning.
     pub fn free(name: &'static str) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use serde_json::{Number, Value};
 
-use crate::Kind;
+use crate::{Field, Kind};
 
 impl Kind {
     /// Whether `value` is of this type and in range.
@@ -58,6 +58,18 @@ impl Kind {
                 .find(|kind| kind.accepts(value))
                 .map_or_else(|| value.clone(), |kind| kind.normal(value)),
             _ => value.clone(),
+        }
+    }
+
+    /// The fields of the table, or of each table in the list, that this is.
+    pub(crate) fn inner(&self) -> Option<&[Field]> {
+        match self {
+            Self::Table(fields) => Some(fields),
+            Self::List { of, .. } => match &**of {
+                Self::Table(fields) => Some(fields),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -121,7 +133,7 @@ fn either(f: &mut fmt::Formatter<'_>, words: impl Iterator<Item = String>, or: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Field, above};
+    use crate::above;
 
     #[test]
     fn types_are_said_in_words() {

@@ -118,6 +118,12 @@ fn counting(fields: &[Field], values: &Map<String, Value>) -> Map<String, Value>
                 kept.remove(field.name);
             }
             (Kind::Table(inner), Some(Value::Object(values))) => *values = counting(inner, values),
+            (kind, Some(Value::Array(list))) => {
+                let Some(inner) = kind.inner() else { continue };
+                for values in list.iter_mut().filter_map(Value::as_object_mut) {
+                    *values = counting(inner, values);
+                }
+            }
             _ => {}
         }
     }

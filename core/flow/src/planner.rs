@@ -174,6 +174,14 @@ fn existing_paths(fields: &[Field], values: &Map<String, Value>, prefix: &str) -
             (Kind::Table(inner), Some(Value::Object(values))) => {
                 paths.extend(existing_paths(inner, values, &format!("{key}.")));
             }
+            (kind, Some(Value::Array(list))) => {
+                let tables = kind.inner().into_iter().flat_map(|inner| {
+                    list.iter().enumerate().filter_map(move |(i, value)| Some((inner, i, value.as_object()?)))
+                });
+                for (inner, i, values) in tables {
+                    paths.extend(existing_paths(inner, values, &format!("{key}.{i}.")));
+                }
+            }
             _ => {}
         }
     }

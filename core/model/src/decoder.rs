@@ -38,19 +38,21 @@ impl DecoderOptions {
     }
 }
 
-/// The recipe that FP8 layers run under, and the decision for every layer, in the order of [`linear_layers`].
+/// The recipe that FP8 layers run under, and the decision for every layer.
 pub struct Fp8Layers {
-    /// The recipe.
+    /// The recipe; under several, the one that leads to each.
     pub recipe: Box<dyn Recipe>,
-    /// Name and decision of every layer.
-    pub decisions: Vec<(String, Decision)>,
+    /// Every layer with its decision. Layers of one [`LayerFacts::group`] share the cast of their input.
+    pub layers: Vec<(LayerFacts, Decision)>,
 }
 
 impl Fp8Layers {
-    fn wants(&self, layer: &LayerFacts) -> bool {
-        self.decisions
-            .iter()
-            .any(|(name, decision)| *name == layer.name && decision.precision == Precision::Fp8)
+    /// The layer as the recipe is asked for it, where it runs in FP8: with the group that was planned.
+    fn planned(&self, layer: &LayerFacts) -> Option<LayerFacts> {
+        let (planned, decision) = self.layers.iter().find(|(facts, _)| facts.name == layer.name)?;
+        let group =
+            || if planned.group.is_empty() { vec![layer.name.clone()] } else { planned.group.clone() };
+        (decision.precision == Precision::Fp8).then(|| LayerFacts { group: group(), ..layer.clone() })
     }
 }
 
@@ -95,13 +97,20 @@ impl Decoder {
         let index = |name: &str| position(&specs, name).ok_or_else(|| DecoderError::NoParameter(name.into()));
         let DecoderOptions { dtype, tokens, recompute } = options;
         let before = arena.bytes();
-        let facts = linear_layers(config, Some(tokens));
+        let mut facts = linear_layers(config, Some(tokens));
+        let mut wanted = Vec::new();
+        for layer in &mut facts {
+            let planned = fp8.as_ref().and_then(|fp8| fp8.planned(layer));
+            wanted.extend(planned.iter().map(|planned| planned.name.clone()));
+            // A layer in high precision has no cast to share.
+            *layer = planned.unwrap_or_else(|| LayerFacts { group: Vec::new(), ..layer.clone() });
+        }
         let in_block = (facts.len() - 1) / config.blocks.max(1);
         let mut blocks = Vec::new();
         for block in 0..config.blocks {
             let facts = &facts[block * in_block..][..in_block];
             blocks.push(Block::new(block, facts, &specs, dtype, arena, |layer| match &mut fp8 {
-                Some(fp8) if fp8.wants(layer) => fp8
+                Some(fp8) if wanted.contains(&layer.name) => fp8
                     .recipe
                     .linear(layer)
                     .map(Some)
@@ -109,9 +118,7 @@ impl Decoder {
                 _ => Ok(None),
             })?);
         }
-        if let Some(fp8) = &fp8
-            && fp8.wants(&facts[facts.len() - 1])
-        {
+        if wanted.last().is_some_and(|name| name == OUTPUT_HEAD) {
             return Err(DecoderError::layer(
                 OUTPUT_HEAD,
                 fp8flow_sdk::Error::unsupported(format!(

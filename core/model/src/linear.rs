@@ -18,8 +18,13 @@ struct Layer {
     weight: usize,
     /// Index of the bias.
     bias: Option<usize>,
+    /// Which cast of the input it shares: a number for each distinct [`LayerFacts::group`].
+    share: usize,
     arithmetic: Arithmetic,
 }
+
+/// The most layers that read one input, and so the most casts of it: those of q, k and v.
+const MOST: usize = 3;
 
 enum Arithmetic {
     /// In the activations' type; under bf16 with the weight rounded once a step.
@@ -28,7 +33,8 @@ enum Arithmetic {
     Fp8(Box<dyn Linear>),
 }
 
-/// Layers that read the same input.
+/// Layers that read the same input. Those of one [`LayerFacts::group`] share its cast too; under several recipes an
+/// input has several casts, each in memory of its own.
 pub(crate) struct LinearGroup {
     layers: Vec<Layer>,
 }
@@ -36,33 +42,36 @@ pub(crate) struct LinearGroup {
 /// What a group keeps from forward to backward.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    shared: Bytes,
+    /// One for each cast of the input.
+    shared: [Bytes; MOST],
     layers: Vec<Bytes>,
 }
 
 /// Memory lent for the length of a call, shared by every group of a decoder.
 #[derive(Debug)]
 pub(crate) struct Loan {
-    group: Bytes,
+    /// One for each cast of the input.
+    shared: [Bytes; MOST],
     scratch: Bytes,
 }
 
 /// The sizes of a [`Loan`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LoanSize {
-    group: usize,
+    shared: [usize; MOST],
     scratch: usize,
 }
 
 impl LoanSize {
     /// What serves both.
     pub(crate) fn max(self, other: Self) -> Self {
-        Self { group: self.group.max(other.group), scratch: self.scratch.max(other.scratch) }
+        let shared = std::array::from_fn(|i| self.shared[i].max(other.shared[i]));
+        Self { shared, scratch: self.scratch.max(other.scratch) }
     }
 
     /// Takes the memory.
     pub(crate) fn take(self, arena: &mut Arena) -> Loan {
-        Loan { group: arena.region(self.group), scratch: arena.region(self.scratch) }
+        Loan { shared: self.shared.map(|len| arena.region(len)), scratch: arena.region(self.scratch) }
     }
 }
 
@@ -76,7 +85,12 @@ impl LinearGroup {
         mut backend: impl FnMut(&LayerFacts) -> Result<Option<Box<dyn Linear>>, DecoderError>,
     ) -> Result<Self, DecoderError> {
         let mut layers = Vec::new();
+        let mut groups: Vec<&[String]> = Vec::new();
         for facts in facts {
+            let share = groups.iter().position(|group| *group == facts.group).unwrap_or_else(|| {
+                groups.push(&facts.group);
+                groups.len() - 1
+            });
             let index = |suffix: &str| position(specs, &format!("{}.{suffix}", facts.name));
             let weight = index("weight").ok_or_else(|| DecoderError::NoParameter(facts.name.clone()))?;
             let arithmetic = match backend(facts)? {
@@ -86,7 +100,7 @@ impl LinearGroup {
                         .then(|| arena.tensor(dtype, facts.out_features, facts.in_features)),
                 },
             };
-            layers.push(Layer { name: facts.name.clone(), weight, bias: index("bias"), arithmetic });
+            layers.push(Layer { name: facts.name.clone(), weight, bias: index("bias"), share, arithmetic });
         }
         Ok(Self { layers })
     }
@@ -103,23 +117,30 @@ impl LinearGroup {
         self.memories(tokens).any(|memory| memory.keep_input)
     }
 
+    /// For each cast of the input, the largest of what its layers ask for.
+    fn largest(&self, tokens: usize, asked: impl Fn(&Memory) -> usize) -> [usize; MOST] {
+        let mut largest = [0; MOST];
+        for (layer, memory) in self.layers.iter().zip(self.memories(tokens)) {
+            largest[layer.share] = largest[layer.share].max(asked(&memory));
+        }
+        largest
+    }
+
     /// Room for what is kept, for up to `tokens` tokens.
     pub(crate) fn kept(&self, tokens: usize, arena: &mut Arena) -> Kept {
-        let shared = self.memories(tokens).map(|memory| memory.shared_saved).max().unwrap_or(0);
         Kept {
-            shared: arena.region(shared),
+            shared: self.largest(tokens, |memory| memory.shared_saved).map(|len| arena.region(len)),
             layers: self.memories(tokens).map(|memory| arena.region(memory.saved)).collect(),
         }
     }
 
     /// What must be lent for up to `tokens` tokens.
     pub(crate) fn loan(&self, tokens: usize) -> LoanSize {
-        self.memories(tokens).fold(LoanSize::default(), |size, memory| {
-            size.max(LoanSize {
-                group: memory.shared_forward,
-                scratch: memory.forward_scratch.max(memory.backward_scratch),
-            })
-        })
+        let scratch = |memory: Memory| memory.forward_scratch.max(memory.backward_scratch);
+        LoanSize {
+            shared: self.largest(tokens, |memory| memory.shared_forward),
+            scratch: self.memories(tokens).map(scratch).max().unwrap_or(0),
+        }
     }
 
     /// Memory that the backend holds for itself.
@@ -149,7 +170,7 @@ impl LinearGroup {
         loan: &mut Loan,
     ) -> Result<(), DecoderError> {
         let masters = parameters.tensors();
-        let mut ready = false;
+        let mut ready = [false; MOST];
         for ((layer, y), own) in self.layers.iter_mut().zip(outputs).zip(&mut kept.layers) {
             let master = &masters[layer.weight];
             match &mut layer.arithmetic {
@@ -164,16 +185,20 @@ impl LinearGroup {
                         weight: tensor_ref(master),
                         y: tensor_mut(y),
                         group: Group {
-                            ready,
-                            saved: lend(&mut kept.shared, keep * memory.shared_saved, &layer.name)?,
-                            forward: lend(&mut loan.group, memory.shared_forward, &layer.name)?,
+                            ready: ready[layer.share],
+                            saved: lend(
+                                &mut kept.shared[layer.share],
+                                keep * memory.shared_saved,
+                                &layer.name,
+                            )?,
+                            forward: lend(&mut loan.shared[layer.share], memory.shared_forward, &layer.name)?,
                         },
                         saved: lend(own, keep * memory.saved, &layer.name)?,
                         scratch: lend(&mut loan.scratch, memory.forward_scratch, &layer.name)?,
                         telemetry,
                     };
                     linear.forward(call).map_err(|source| DecoderError::layer(&layer.name, source))?;
-                    ready = true;
+                    ready[layer.share] = true;
                 }
             }
             if let Some(bias) = layer.bias {
@@ -218,7 +243,7 @@ impl LinearGroup {
                         accumulate_dx: i > 0,
                         dw: tensor_mut(dw),
                         accumulate_dw: accumulate,
-                        group_saved: kept_bytes(&kept.shared, memory.shared_saved, &layer.name)?,
+                        group_saved: kept_bytes(&kept.shared[layer.share], memory.shared_saved, &layer.name)?,
                         saved: kept_bytes(own, memory.saved, &layer.name)?,
                         scratch: lend(&mut loan.scratch, memory.backward_scratch, &layer.name)?,
                         telemetry,

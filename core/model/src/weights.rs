@@ -75,6 +75,11 @@ impl Weights {
         self.files.files.values().map(crate::SafeFile::path)
     }
 
+    /// The blocks that share a scale, where weights are codes.
+    pub fn blocks(&self) -> Option<BlockScales> {
+        self.blocks
+    }
+
     /// Names, shapes and kinds of the parameters.
     pub fn specs(&self) -> &[ParameterSpec] {
         &self.specs

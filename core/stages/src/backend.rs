@@ -1,20 +1,26 @@
 //! `[backend]`: the plugin whose FP8 arithmetic a run uses, its recipe and the recipe's options.
 
-use std::path::{Path, PathBuf};
+mod choice;
+mod objection;
 
-use fp8flow_flow::{Class, Field, Kind, PlanCx, Planned, PlannedSection, Section, StageError};
+use std::path::PathBuf;
+
+use fp8flow_flow::{Class, Field, Kind, PlanCx, Planned, PlannedSection, Section, StageError, code};
 use fp8flow_host::{HostError, Plugin, Search, check_options};
 use fp8flow_sdk::{Options, Recipe};
 use serde_json::{Map, Value, json};
 
 use crate::Engine;
 use crate::failure::backend_class;
+use crate::layer_plan::{LayerPlan, RecipeChoice};
+use crate::recipe_set::RecipeSet;
+use crate::support;
+use choice::{Chosen, Unavailable};
+pub(crate) use objection::Objection;
 
 /// Its name in a workflow.
 pub(crate) const SECTION: &str = "backend";
 
-/// What `plugin = "auto"` takes, best first.
-const AUTO: [&str; 2] = ["torchao-rowwise", "transformer-engine-hybrid"];
 /// No FP8 at all.
 const NONE: &str = "none";
 
@@ -32,99 +38,141 @@ impl Section for Backend {
     fn fields(&self) -> Vec<Field> {
         vec![
             Field::text("plugin").default("auto").about(
-                "A plugin's name, the path of its library, auto (torchao-rowwise, else transformer-engine-hybrid), or \
-                 none: no FP8.",
+                "A plugin's name, the path of its library, auto (torchao-rowwise, else transformer-engine-hybrid; the \
+                 first with the `recipe`, if that is set), or none: no FP8.",
             ),
             Field::text("recipe").optional("the plugin's first").about("One of the plugin's recipes."),
             Field::free("options").about("The recipe's options; `fp8flow plugin show` lists them."),
+            Field::bool(support::ALL_GATHER).default(false).about(
+                "Whether weights would be gathered from other processes in FP8; an error in this version, which trains in one.",
+            ),
             Field::new("paths", Kind::list(Kind::Path { exists: false }, ..))
                 .default(json!([]))
                 .changes_no_result()
                 .about("Folders and libraries to look for plugins in, before the user's folder."),
+            Field::choice("fallback", &["error", "bf16"]).default("error").about(
+                "What happens where the plugin is not available: nothing is run, or everything is run without FP8, and \
+                 every output says so.",
+            ),
         ]
     }
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let params = cx.params();
-        let name: &str = params.get("plugin");
+        let (name, recipe): (&str, Option<&str>) = (params.get("plugin"), params.get("recipe"));
+        let all_gather: bool = params.get(support::ALL_GATHER);
+        let no_options = Map::new();
+        let options = params.get::<&Value>("options").as_object().unwrap_or(&no_options);
         if name == NONE {
+            object(cx, support::without_fp8(all_gather));
+            for key in [recipe.map(|_| "recipe"), (!options.is_empty()).then_some("options")] {
+                let Some(key) = key else { continue };
+                cx.error(key, format!("`{key}` is set, but `plugin = \"none\"` has no recipe")).help(
+                    "Remove it, or name a plugin. On the command line the whole table is replaced by \
+                     `--set 'backend={plugin=\"none\"}'`.",
+                );
+            }
             return Planned::new(json!({ "fp8": false })).line("no FP8: plugin = \"none\"");
         }
-        let (plugin, why) = match find(&self.0, name, &params.get::<Vec<PathBuf>>("paths"), cx.folder()) {
-            Ok(found) => found,
-            Err(error) => {
-                cx.error("plugin", error.to_string()).class(class(&error));
-                return Planned::default();
+        let paths: Vec<PathBuf> = params.get("paths");
+        self.check_paths(cx, &paths);
+        let search = Search::new(&self.0.plugin_paths, &paths);
+        match choice::choose(&search, &self.0.host, name, recipe, cx.folder()) {
+            Ok(chosen) => planned(cx, &chosen, recipe, options, all_gather),
+            Err(missing) if missing.class == Class::Missing && params.get::<&str>("fallback") == "bf16" => {
+                fall_back(cx, &missing)
             }
-        };
-        let recipes = plugin.recipes();
-        let recipe = match params.get::<Option<&str>>("recipe") {
-            None => recipes.first(),
-            Some(name) => recipes.iter().find(|recipe| recipe.name == name),
-        };
-        let Some(recipe) = recipe else {
-            let name = params.get::<Option<&str>>("recipe").unwrap_or_default();
-            let known: Vec<&str> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
-            let list = known.join(", ");
-            cx.error("recipe", format!("`{}` has no recipe `{name}`; it has {list}", plugin.name()))
-                .did_you_mean(name, known);
-            return Planned::default();
-        };
-        let options =
-            match check_options(recipe, params.get::<&Value>("options").as_object().unwrap_or(&Map::new())) {
-                Ok(options) => options,
-                Err(errors) => {
-                    for error in errors {
-                        cx.error(&format!("options.{}", error.key), error.to_string());
-                    }
-                    return Planned::default();
+            Err(missing) => {
+                let issue = cx.error(missing.key, missing.message).class(missing.class);
+                if let Some(help) = missing.help {
+                    issue.help(help);
                 }
-            };
-        let facts = json!({
-            "fp8": true,
-            "plugin": plugin.name(),
-            "version": plugin.manifest().version,
-            "path": plugin.found().path,
-            "digest": plugin.digest().to_string(),
-            "recipe": recipe.name,
-            "options": options,
-        });
-        let planned = Planned::new(facts)
-            .line(format!("{} {}, recipe {}{why}", plugin.name(), plugin.manifest().version, recipe.name))
-            .line(format!("{}", plugin.found().path.display()))
-            .derive("options", Value::Object(options.0.clone()));
-        if params.get::<Option<&str>>("recipe").is_none() {
-            return planned.derive("recipe", recipe.name.clone());
+                Planned::default()
+            }
         }
-        planned
     }
 }
 
-/// The plugin called `name`, and how it was chosen where that needs saying.
-fn find(
-    engine: &Engine,
-    name: &str,
-    paths: &[PathBuf],
-    folder: &Path,
-) -> Result<(Plugin, String), HostError> {
-    let search = Search::new(&engine.plugin_paths, paths);
-    if name != "auto" {
-        // A path is one, and relative to the workflow; a bare word is a name.
-        let path = folder.join(name);
-        let wanted = if name.contains('/') { path.to_string_lossy() } else { name.into() };
-        return Ok((search.find(&wanted)?.open(&engine.host)?, String::new()));
+/// Says what does not go together, if anything.
+fn object(cx: &mut PlanCx<'_>, objections: impl IntoIterator<Item = support::Objection>) -> bool {
+    for support::Objection { key, message, help } in objections {
+        cx.error(key, message).help(help);
     }
-    let mut first = None;
-    for (i, name) in AUTO.into_iter().enumerate() {
-        match search.find(name) {
-            Ok(found) => {
-                let why = if i == 0 { "the first choice" } else { "the first choice is not installed" };
-                return Ok((found.open(&engine.host)?, format!(" (auto: {why})")));
-            }
-            Err(error) => first = first.or(Some(error)),
+    cx.has_errors()
+}
+
+impl Backend {
+    /// A place that was named and is not there is no place that was searched.
+    fn check_paths(&self, cx: &mut PlanCx<'_>, paths: &[PathBuf]) {
+        for (i, path) in paths.iter().enumerate().filter(|(_, path)| !path.exists()) {
+            cx.error(&format!("paths.{i}"), format!("no such file or folder: {}", path.display()))
+                .code(code::NO_SUCH_PATH);
+        }
+        for path in self.0.plugin_paths.iter().filter(|path| !path.exists()) {
+            cx.error("", format!("--plugin-path {}: no such file or folder", path.display()))
+                .class(Class::Missing);
         }
     }
-    Err(first.expect("the list of choices is not empty"))
+}
+
+/// The section, where a plugin was chosen.
+fn planned(
+    cx: &mut PlanCx<'_>,
+    Chosen { plugin, how }: &Chosen,
+    recipe: Option<&str>,
+    options: &Map<String, Value>,
+    all_gather: bool,
+) -> Planned {
+    let info = plugin.recipes().iter().find(|info| recipe.is_none_or(|recipe| recipe == info.name));
+    if let Some(info) = info
+        && object(cx, support::objections(plugin.name(), info, options, all_gather))
+    {
+        return Planned::default();
+    }
+    let first = plugin.recipes().first().map(|recipe| recipe.name.as_str()).unwrap_or_default();
+    let defaults = RecipeChoice { recipe: first.into(), options: Options::default() };
+    let choice = match choose_recipe(plugin, &defaults, recipe.or(Some(first)), options) {
+        Ok(choice) => choice,
+        Err(objections) => {
+            for objection in objections {
+                objection.file(cx, "");
+            }
+            return Planned::default();
+        }
+    };
+    let mut facts = json!({
+        "fp8": true,
+        "plugin": plugin.name(),
+        "version": plugin.manifest().version,
+        "path": plugin.found().path,
+        "digest": plugin.digest().to_string(),
+        "recipe": choice.recipe,
+        "options": choice.options,
+    });
+    let mut planned = Planned::default()
+        .line(format!("{} {}, recipe {}", plugin.name(), plugin.manifest().version, choice.recipe))
+        .line(format!("{}", plugin.found().path.display()));
+    if let Some(how) = how {
+        facts["auto"] = json!({ "why": how.why, "passed_over": how.passed_over() });
+        planned = planned.text(&how.text(plugin.name()));
+        for refused in how.refused() {
+            cx.warning("plugin", format!("passed over: {refused}"));
+        }
+    }
+    planned.facts = facts;
+    planned = planned.derive("options", Value::Object(choice.options.0));
+    if recipe.is_none() { planned.derive("recipe", choice.recipe) } else { planned }
+}
+
+/// The section, where there is no plugin and the workflow says to go on without FP8.
+fn fall_back(cx: &mut PlanCx<'_>, missing: &Unavailable) -> Planned {
+    let why = missing.message.lines().next().unwrap_or_default();
+    cx.warning("fallback", format!("this is no FP8 run: {}", missing.message))
+        .label("so everything runs in bf16, and every output says so")
+        .help("Remove `fallback` to make this an error.");
+    Planned::new(json!({ "fp8": false, "fallback": "bf16", "why": why }))
+        .line("!! NO FP8 !!  fallback = \"bf16\" takes the place of a backend that is not available:")
+        .line(format!("!! NO FP8 !!  {why}"))
 }
 
 /// What a user can do about an error of the host: get another plugin, or report a bug of this one.
@@ -135,26 +183,55 @@ fn class(error: &HostError) -> Class {
     }
 }
 
-/// Whether the workflow names an FP8 backend.
+/// Whether the workflow names an FP8 backend, and it is there.
 pub(crate) fn is_fp8(section: &PlannedSection) -> bool {
     section.facts["fp8"] == true
 }
 
-/// The recipe of a planned section, fresh; none where the workflow wants no FP8.
-pub(crate) fn recipe(
-    engine: &Engine,
-    section: &PlannedSection,
-) -> Result<Option<Box<dyn Recipe>>, StageError> {
+/// Why a run that asked for FP8 goes on without, if it does.
+pub(crate) fn fallback(section: &PlannedSection) -> Option<&str> {
+    section.facts.get("fallback").and(section.facts["why"].as_str())
+}
+
+/// The recipe and options of a planned section.
+pub(crate) fn choice(section: &PlannedSection) -> RecipeChoice {
     let facts = &section.facts;
+    RecipeChoice {
+        recipe: facts["recipe"].as_str().unwrap_or_default().into(),
+        options: Options(facts["options"].as_object().cloned().unwrap_or_default()),
+    }
+}
+
+/// The recipe that a table with `recipe` and `options` names: another one with its defaults, or `own` with some of its
+/// options replaced.
+pub(crate) fn choose_recipe(
+    plugin: &Plugin,
+    own: &RecipeChoice,
+    recipe: Option<&str>,
+    options: &Map<String, Value>,
+) -> Result<RecipeChoice, Vec<Objection>> {
+    let name = recipe.unwrap_or(&own.recipe);
+    let Some(info) = plugin.recipes().iter().find(|info| info.name == name) else {
+        let known: Vec<String> = plugin.recipes().iter().map(|info| info.name.clone()).collect();
+        return Err(vec![Objection::unknown_recipe(plugin.name(), name, known)]);
+    };
+    let mut given = if recipe.is_none() { own.options.0.clone() } else { Map::new() };
+    given.extend(options.clone());
+    let options = check_options(info, &given)
+        .map_err(|errors| errors.iter().map(Objection::option).collect::<Vec<_>>())?;
+    Ok(RecipeChoice { recipe: info.name.clone(), options })
+}
+
+/// The plugin of a planned section; none where the run is without FP8.
+pub(crate) fn open(engine: &Engine, section: &PlannedSection) -> Result<Option<Plugin>, StageError> {
     if !is_fp8(section) {
         return Ok(None);
     }
-    let text = |key: &str| facts[key].as_str().unwrap_or_default();
-    let missing = |error: HostError| StageError::new(class(&error), error);
+    let text = |key: &str| section.facts[key].as_str().unwrap_or_default();
     let plugin = Search::new(&engine.plugin_paths, &[])
         .find(text("path"))
         .and_then(|found| found.open(&engine.host))
-        .map_err(missing)?;
+        .map_err(stage_error)?;
     if plugin.digest().to_string() != text("digest") {
         return Err(StageError::failed(format!(
             "{} has changed since the run was planned",
@@ -162,6 +239,34 @@ pub(crate) fn recipe(
         ))
         .help("Run again."));
     }
-    let options = Options(facts["options"].as_object().cloned().unwrap_or_default());
-    plugin.recipe(text("recipe"), &options).map(Some).map_err(missing)
+    Ok(Some(plugin))
+}
+
+/// A recipe of `plugin`, fresh.
+pub(crate) fn configure(plugin: &Plugin, choice: &RecipeChoice) -> Result<Box<dyn Recipe>, StageError> {
+    plugin.recipe(&choice.recipe, &choice.options).map_err(stage_error)
+}
+
+/// The recipe of a run whose layers are planned so, fresh: under several, each layer's own. None where no layer runs in
+/// FP8.
+pub(crate) fn recipe(
+    engine: &Engine,
+    section: &PlannedSection,
+    layers: &LayerPlan,
+) -> Result<Option<Box<dyn Recipe>>, StageError> {
+    if layers.recipes.is_empty() {
+        return Ok(None);
+    }
+    let Some(plugin) = open(engine, section)? else {
+        return Err(StageError::failed("layers are planned in FP8, but the workflow has no FP8 backend")
+            .help("Plan the layers again: their stage must be of this workflow."));
+    };
+    let recipes =
+        layers.recipes.iter().map(|choice| Ok((choice.recipe.clone(), configure(&plugin, choice)?)));
+    let of = layers.layers.iter().filter_map(|layer| Some((layer.facts.name.clone(), layer.recipe?)));
+    Ok(RecipeSet::assemble(recipes.collect::<Result<_, StageError>>()?, of.collect()))
+}
+
+fn stage_error(error: HostError) -> StageError {
+    StageError::new(class(&error), error)
 }

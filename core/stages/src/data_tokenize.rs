@@ -92,7 +92,7 @@ impl StageKind for DataTokenize {
         if params.get::<Option<u64>>("cutoff").is_none()
             && !documents
             && let Some(folder) = tokenizer.path().parent()
-            && let Ok(config) = ModelConfig::open(folder)
+            && let Ok((config, _)) = ModelConfig::open_dequantized(folder)
         {
             planned = planned.derive("cutoff", config.max_positions);
         }

@@ -1,4 +1,6 @@
-//! `layers.filter`: which linear layers run in FP8, and why not the others.
+//! `layers.filter`: which linear layers run in FP8, under which recipe, and why not the others.
+
+mod settings;
 
 use std::path::Path;
 
@@ -7,15 +9,18 @@ use fp8flow_model::{ModelConfig, linear_layers};
 use serde_json::json;
 
 use crate::failure::{OrFail as _, backend_class};
-use crate::layer_plan::{FilterRule, LayerPlan};
+use crate::layer_plan::{LayerPlan, Menu, Offer};
 use crate::model::{self, MODEL};
 use crate::{Engine, backend};
+use settings::Settings;
 
 /// The kind of the artifact.
 pub(crate) const LAYERS: &str = "layers";
 
 /// The decisions within the stage's folder.
 const FILE: &str = "layers.json";
+/// The same for people.
+const TABLE: &str = "layers.txt";
 
 pub(crate) struct LayersFilter(pub(crate) Engine);
 
@@ -25,7 +30,7 @@ impl StageKind for LayersFilter {
     }
 
     fn about(&self) -> &'static str {
-        "Decides for every linear layer whether it runs in FP8: by name, by dimensions, then by the recipe's own rule."
+        "Decides for every linear layer whether it runs in FP8: by name, block and size, then by the recipe's own rule."
     }
 
     fn produces(&self) -> &'static str {
@@ -33,51 +38,52 @@ impl StageKind for LayersFilter {
     }
 
     fn fields(&self) -> Vec<Field> {
-        vec![
-            Field::edge("model", &[MODEL]).about("The model."),
-            Field::strings("skip")
-                .default(json!(["embed", "lm_head", "output", "classifier"]))
-                .about("Layers whose name contains one of these words, in any case, stay in high precision."),
-            Field::integer("multiple_of", 1..)
-                .default(16)
-                .about("Both dimensions of a layer's weight must be multiples of this."),
-        ]
+        settings::fields()
     }
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
+        let settings = Settings::read(cx.params());
+        if let Err(problems) = &settings {
+            for (key, problem) in problems {
+                cx.error(key, problem);
+            }
+        }
         let Some(config) = cx.input("model").and_then(model::planned_config) else {
             return Planned::default();
         };
-        let Some(section) = cx.section(backend::SECTION) else { return Planned::default() };
-        let rule = rule(cx.params());
-        match decide(&self.0, section, &config, &rule) {
-            Ok(plan) => {
-                let none = backend::is_fp8(section) && plan.fp8().next().is_none();
-                if none {
-                    cx.error("model", "no layer of this model would run in FP8").help(
-                        "Loosen `skip` or `multiple_of`, or set `plugin = \"none\"` in [backend] to train without FP8.",
-                    );
-                }
-                let facts = json!({ "layers": plan, "fp8_share": plan.fp8_share() });
-                Planned::new(facts).text(&plan.table())
+        let (Some(section), Ok(settings)) = (cx.section(backend::SECTION), settings) else {
+            return Planned::default();
+        };
+        let layers = linear_layers(&config, settings.tokens);
+        settings.check_layers(cx, &layers);
+        if cx.has_errors() {
+            return Planned::default();
+        }
+        match self.decide(cx, section, settings, layers) {
+            Some(plan) => {
+                Planned::new(json!({ "layers": plan, "fp8_share": plan.fp8_share() })).text(&plan.table())
             }
-            Err(error) => {
-                let issue = cx.error("uses", error.message);
-                issue.class(error.class);
-                if let Some(help) = error.help {
-                    issue.help(help);
-                }
-                Planned::default()
-            }
+            None => Planned::default(),
         }
     }
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
-        let config = ModelConfig::open(model::folder(cx.input("model"))).or_fail()?;
-        let plan = decide(&self.0, cx.section(backend::SECTION), &config, &rule(cx.params()))?;
-        let path = cx.folder().join(FILE);
-        fp8flow_flow::atomic::write(&path, (json!(plan).to_string() + "\n").as_bytes())
-            .map_err(|error| StageError::io(&path, error))?;
+        let (config, _) = model::open(cx.input("model")).or_fail()?;
+        // What was planned is what runs: the decisions are made once.
+        let plan: LayerPlan =
+            serde_json::from_value(cx.facts()["layers"].clone()).map_err(StageError::bug)?;
+        if !plan.fits(&config) {
+            return Err(StageError::failed("the model's layers are not those that were planned for")
+                .help("Its config.json has changed since the run was planned: run again."));
+        }
+        if let Some(why) = backend::fallback(cx.section(backend::SECTION)) {
+            cx.warn(format!("no layer runs in FP8: fallback = \"bf16\", because {why}"));
+        }
+        for (name, text) in [(FILE, json!(plan).to_string() + "\n"), (TABLE, plan.table())] {
+            let path = cx.folder().join(name);
+            fp8flow_flow::atomic::write(&path, text.as_bytes())
+                .map_err(|error| StageError::io(&path, error))?;
+        }
         let (fp8, all) = (plan.fp8().count(), plan.layers.len());
         Ok(Outcome::new(json!({ "file": FILE, "fp8": fp8, "layers": all })).summary(format!(
             "{fp8} of {all} linear layers in FP8, {:.1} % of their FLOPs",
@@ -86,23 +92,81 @@ impl StageKind for LayersFilter {
     }
 }
 
-/// The decision for every linear layer of a model of `config`.
-fn decide(
-    engine: &Engine,
-    section: &PlannedSection,
-    config: &ModelConfig,
-    rule: &FilterRule,
-) -> Result<LayerPlan, StageError> {
-    let recipe = backend::recipe(engine, section)?;
-    let plan = LayerPlan::decide(linear_layers(config, None), rule, recipe.as_deref());
-    // A decision has no error in its signature; a plugin that failed to decide says so here.
-    let healthy = recipe.map_or(Ok(()), |recipe| recipe.healthy());
-    healthy.map_err(|error| StageError::new(backend_class(&error), error))?;
-    Ok(plan)
-}
+impl LayersFilter {
+    /// The decision for every one of `layers`; none where there is something to object to, which is said.
+    fn decide(
+        &self,
+        cx: &mut PlanCx<'_>,
+        section: &PlannedSection,
+        settings: Settings,
+        layers: Vec<fp8flow_sdk::LayerFacts>,
+    ) -> Option<LayerPlan> {
+        let object = |cx: &mut PlanCx<'_>, error: StageError| {
+            let issue = cx.error("uses", error.message);
+            issue.class(error.class);
+            if let Some(help) = error.help {
+                issue.help(help);
+            }
+        };
+        if !backend::is_fp8(section) {
+            let why = match backend::fallback(section) {
+                Some(why) => format!("fallback: {why}"),
+                None => "no FP8 backend (plugin = \"none\")".into(),
+            };
+            return Some(LayerPlan::decide(layers, &settings.rule, Offer::Nobody(&why)));
+        }
+        let menu = match self.menu(cx, section, &settings) {
+            Ok(menu) => menu?,
+            Err(error) => {
+                object(cx, error);
+                return None;
+            }
+        };
+        settings.check_menu(cx, &layers, &menu);
+        if cx.has_errors() {
+            return None;
+        }
+        let plan = LayerPlan::decide(layers, &settings.rule, Offer::Recipes(&menu));
+        // A decision has no error in its signature; a plugin that failed to decide says so here.
+        if let Err(error) = menu.recipes().try_for_each(fp8flow_sdk::Recipe::healthy) {
+            object(cx, StageError::new(backend_class(&error), error));
+            return None;
+        }
+        if plan.fp8().next().is_none() {
+            let table = plan.table();
+            let (_, why) = table.split_once("\n\n").unwrap_or_default();
+            cx.error("model", format!("no layer of this model would run in FP8\n{why}")).help(
+                "Loosen the keys of this stage, or set `plugin = \"none\"` in [backend] to train without FP8.",
+            );
+            return None;
+        }
+        Some(plan)
+    }
 
-fn rule(params: &fp8flow_flow::Params) -> FilterRule {
-    FilterRule { skip: params.get("skip"), multiple_of: params.get("multiple_of") }
+    /// The recipes that the section and the stage name.
+    fn menu(
+        &self,
+        cx: &mut PlanCx<'_>,
+        section: &PlannedSection,
+        settings: &Settings,
+    ) -> Result<Option<Menu>, StageError> {
+        let Some(plugin) = backend::open(&self.0, section)? else { return Ok(None) };
+        let own = backend::choice(section);
+        let mut menu = Menu::new(own.clone(), backend::configure(&plugin, &own)?);
+        for (i, entry) in settings.entries.iter().enumerate() {
+            match backend::choose_recipe(&plugin, &own, entry.recipe.as_deref(), &entry.options) {
+                Ok(choice) => {
+                    menu.assign(entry.layers.clone(), choice, |choice| backend::configure(&plugin, choice))?;
+                }
+                Err(objections) => {
+                    for objection in objections {
+                        objection.file(cx, &format!("recipes.{i}."));
+                    }
+                }
+            }
+        }
+        Ok((!cx.has_errors()).then_some(menu))
+    }
 }
 
 /// Objects where the stage of the edge `layers` decides about another model than that of the edge `model`.

@@ -22,22 +22,28 @@ mod device;
 mod engine;
 mod eval;
 mod failure;
+mod gain;
+mod glob;
 mod layer_plan;
 mod layers_filter;
 mod model;
 mod model_init;
 mod model_load;
+mod recipe_set;
+pub mod support;
 mod train;
 
 use fp8flow_flow::Registry;
 
 pub use engine::Engine;
-pub use layer_plan::{FilterRule, LayerPlan, PlannedLayer};
+pub use gain::MinGain;
+pub use glob::Glob;
+pub use layer_plan::{FilterRule, LayerPlan, Menu, Offer, PlannedLayer, RecipeChoice};
 
 /// Every section and stage of a workflow, on `engine`.
 pub fn registry(engine: &Engine) -> Registry {
     let train = |task| train::Train { engine: engine.clone(), task };
-    Registry::new()
+    let known = Registry::new()
         .section(device::WorkflowDevice)
         .section(backend::Backend(engine.clone()))
         .stage(data_load::DataLoad)
@@ -48,5 +54,6 @@ pub fn registry(engine: &Engine) -> Registry {
         .stage(train(train::Task::FineTune))
         .stage(train(train::Task::PreTrain))
         .stage(eval::Eval(engine.clone()))
-        .stage(checkpoint_export::CheckpointExport(engine.clone()))
+        .stage(checkpoint_export::CheckpointExport(engine.clone()));
+    support::ELSEWHERE.iter().fold(known, |registry, (name, instead)| registry.elsewhere(name, instead))
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use fp8flow_data::{Order, TokenSet};
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
-use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, Weights};
+use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig};
 use fp8flow_sdk::Decision;
 use fp8flow_tensor::Arena;
 use fp8flow_train::{CHECKPOINTS, Job, METRICS, TrainConfig, TrainError, largest_micro_batch, train};
@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::data_tokenize;
 use crate::failure::OrFail as _;
+use crate::layer_plan::LayerPlan;
 use crate::layers_filter;
 use crate::model::{self, MODEL};
 use crate::{Engine, backend};
@@ -90,18 +91,17 @@ impl StageKind for Train {
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let params = cx.params();
-        let model_folder = model::folder(cx.input("model"));
-        let config = ModelConfig::open(&model_folder).or_fail()?;
+        let (config, weights) = model::open(cx.input("model")).or_fail()?;
         let (examples, held_out) = self.examples(cx, &config)?;
         let mut settings = fields::settings(params, cx.seed());
         let per_epoch = steps_per_epoch(cx, &settings, examples.len())?;
         fields::set_steps(&mut settings, params, per_epoch);
 
-        let decisions = decisions(cx, &config)?;
-        let section = cx.section(backend::SECTION);
-        let recipe = if decisions.is_empty() { None } else { backend::recipe(&self.engine, section)? };
+        let layers = layer_plan(cx, &config)?;
+        let decisions = layers.decisions();
+        let recipe = backend::recipe(&self.engine, cx.section(backend::SECTION), &layers)?;
         settings.identity = identity(cx, recipe.as_deref(), &decisions)?;
-        let fp8 = recipe.map(|recipe| Fp8Layers { recipe, decisions: decisions.clone() });
+        let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
         let tokens = [&examples, &held_out].map(|set| largest_micro_batch(set, settings.micro));
         let options = DecoderOptions {
             dtype: model::precision(params),
@@ -126,7 +126,7 @@ impl StageKind for Train {
             held_out: &held_out,
             folder: cx.folder(),
         };
-        let load = || Ok(Weights::open(&model_folder, &config)?.load(device.cpu().pool)?);
+        let load = || Ok(weights.load(device.cpu().pool)?);
         let trained = train(job, load, cx.cancel(), &mut watch).or_fail()?;
 
         let name = trained.checkpoint.file_name().unwrap_or_default().to_string_lossy();
@@ -178,11 +178,10 @@ fn steps_per_epoch(cx: &StageCx<'_>, settings: &TrainConfig, examples: usize) ->
     Ok(order.steps_per_epoch())
 }
 
-/// Name and decision of every linear layer; empty without `layers`.
-fn decisions(cx: &StageCx<'_>, config: &ModelConfig) -> Result<Vec<(String, Decision)>, StageError> {
-    let Some(layers) = cx.optional_input("layers") else { return Ok(Vec::new()) };
-    let plan = layers_filter::read(&layers.dir, config)?;
-    Ok(plan.layers.into_iter().map(|layer| (layer.facts.name, layer.decision)).collect())
+/// The decision for every linear layer; none without `layers`.
+fn layer_plan(cx: &StageCx<'_>, config: &ModelConfig) -> Result<LayerPlan, StageError> {
+    cx.optional_input("layers")
+        .map_or_else(|| Ok(LayerPlan::default()), |layers| layers_filter::read(&layers.dir, config))
 }
 
 /// `set` as blocks of `length` tokens, each document with its end token.

@@ -72,8 +72,11 @@ pub(crate) fn model(dtype: DType, recompute: bool, recipe: Option<Box<dyn Recipe
     let fp8 = recipe.map(|recipe| {
         let mut layers = linear_layers(&config, None);
         layers.pop();
-        decisions = layers.iter().map(|layer| (layer.name.clone(), recipe.decide(layer))).collect();
-        Fp8Layers { recipe, decisions: decisions.clone() }
+        let decide = |layer| (recipe.decide(&layer), layer);
+        let layers: Vec<_> =
+            layers.into_iter().map(decide).map(|(decision, layer)| (layer, decision)).collect();
+        decisions = layers.iter().map(|(layer, decision)| (layer.name.clone(), decision.clone())).collect();
+        Fp8Layers { recipe, layers }
     });
     let options = DecoderOptions { dtype, recompute, tokens: 3 * 48 };
     let decoder = Decoder::new(&config, options, fp8, &mut Arena::allocate()).unwrap();

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod incompatible;
 mod invalid;
 mod program;
 mod reproducible;

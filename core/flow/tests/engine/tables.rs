@@ -1,7 +1,8 @@
 //! Field tables as JSON Schema and as pages; the plan as JSON; the workflows of the repository.
 
 use fp8flow_flow::{
-    Error, Field, Outcome, PlanCx, Planned, Registry, StageCx, StageError, StageKind, docs, schema,
+    Error, Field, Kind, Outcome, PlanCx, Planned, Registry, StageCx, StageError, StageKind, Workflow, docs,
+    schema,
 };
 use serde_json::json;
 
@@ -137,6 +138,89 @@ fn a_table_that_contradicts_itself_is_found_when_it_is_registered() {
             std::panic::catch_unwind(|| Registry::new().stage(Broken(fields))).err().expect("it is refused");
         let said = panic.downcast_ref::<String>().expect("in words");
         assert!(said.contains(complaint), "{said}");
+    }
+}
+
+/// A stage with a list of tables.
+fn rules() -> Registry {
+    let rule = vec![
+        Field::new("names", Kind::list(Kind::Text, 1..)).about("Whom it is for."),
+        Field::choice("colour", &["red", "blue"]).default("red").about("Which."),
+        Field::free("more").about("Anything."),
+    ];
+    let note = Field::text("note").default("").about("For people.").changes_no_result();
+    Registry::new().stage(Broken(vec![Field::tables("rules", [rule, vec![note]].concat()).about("Rules.")]))
+}
+
+#[test]
+fn a_list_of_tables_is_complete_with_defaults_and_documented() {
+    let plan = |rules_text: &str| {
+        let text = format!("[stages.s]\nuses = \"broken\"\n{rules_text}");
+        Workflow::parse("w.toml".as_ref(), &text, [""; 0]).expect("TOML").plan(&rules()).expect("a plan")
+    };
+    let written =
+        plan("[[stages.s.rules]]\nnames = [\"a\"]\n[[stages.s.rules]]\nnames = [\"b\"]\nmore.x = 1\n");
+    let expected = json!([
+        { "names": ["a"], "colour": "red", "more": {}, "note": "" },
+        { "names": ["b"], "colour": "red", "more": { "x": 1 }, "note": "" },
+    ]);
+    assert_eq!(written.stages[0].params.json()["rules"], expected);
+    let second = &written.stages[0].params.get::<Vec<fp8flow_flow::Params>>("rules")[1];
+    assert_eq!(second.get::<Vec<&str>>("names"), ["b"]);
+    assert_eq!(plan("").stages[0].params.json()["rules"], json!([]));
+
+    let noted = |note: &str| plan(&format!("rules = [{{ names = [\"a\"], note = \"{note}\" }}]")).identity;
+    assert_eq!(noted("x"), noted("y"), "a key that changes no result");
+    assert_ne!(
+        plan("rules = [{ names = [\"a\"] }]").identity,
+        plan("rules = [{ names = [\"b\"] }]").identity
+    );
+
+    let schema = &schema::of_stage(&rules(), "broken").expect("it is there")["properties"]["rules"];
+    assert_eq!(schema["items"]["required"], json!(["names"]));
+    assert_eq!(schema["items"]["additionalProperties"], false);
+    assert_eq!(schema["default"], json!([]));
+    let page = docs::markdown(&rules());
+    assert!(page.contains("| `rules` | a list, each a table | `[]` | Rules. |\n"), "{page}");
+    assert!(page.contains("| `rules[].colour` | `red` or `blue` | `\"red\"` | Which. |\n"), "{page}");
+}
+
+#[test]
+fn a_mistake_in_a_list_of_tables_is_shown_at_its_place() {
+    let said = |text: &str| {
+        let text = format!("[stages.s]\nuses = \"broken\"\n{text}");
+        let workflow = Workflow::parse("w.toml".as_ref(), &text, [""; 0]).expect("TOML");
+        let Err(error) = workflow.plan(&rules()) else { panic!("nothing is said") };
+        error.to_string()
+    };
+    for (text, words) in [
+        (
+            "rules = [{ names = [\"a\"] }, { nams = [\"b\"] }]",
+            vec![
+                "unknown key `nams` in `rules` number 2 of stage `s`",
+                "w.toml:3:31",
+                "did you mean `names`",
+            ],
+        ),
+        (
+            "[[stages.s.rules]]\nnames = [\"a\"]\ncolour = \"blu\"",
+            vec!["unknown colour `blu`", "w.toml:5:10", "did you mean `blue`"],
+        ),
+        (
+            "[[stages.s.rules]]\ncolour = \"red\"",
+            vec!["`rules` number 1 of stage `s` (broken) lacks the key `names`", "w.toml:3:1"],
+        ),
+        (
+            "[stages.s.rules]\nnames = [\"a\"]",
+            vec!["`rules` must be a list, each a table", "found a table", "`[[….rules]]`"],
+        ),
+        ("rules = [3]", vec!["`rules` must be a table", "w.toml:3:10", "found a whole number"]),
+        ("[[stages.s.rules]]\nnames = []", vec!["`names` takes a list of at least 1", "w.toml:4:9"]),
+    ] {
+        let said = said(text);
+        for words in words {
+            assert!(said.contains(words), "no `{words}` about\n{text}\n{said}");
+        }
     }
 }
 

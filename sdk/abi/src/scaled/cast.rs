@@ -167,7 +167,7 @@ impl Gemms {
         let wgrad = if self.wgrad.is_some() { "" } else { "; weight gradient in high precision" };
         Decision {
             precision: Precision::Fp8,
-            reason: format!("{recipe}: {n}×{k}, {operands}{wgrad}"),
+            reason: format!("{recipe}: {operands}{wgrad}"),
             fp8_gemms: [1, 1, u8::from(self.wgrad.is_some())],
         }
     }

@@ -1,0 +1,240 @@
+//! Which plugin a workflow means: by name, by path, or the first that is there and has the recipe.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use fp8flow_flow::Class;
+use fp8flow_host::{Found, HostError, Plugin, Search};
+use fp8flow_sdk::Host;
+
+use super::class;
+
+/// What `plugin = "auto"` takes, best first: the order of the reference.
+const AUTO: [&str; 2] = ["torchao-rowwise", "transformer-engine-hybrid"];
+
+/// A plugin, and how it was chosen where the workflow left that open.
+pub(super) struct Chosen {
+    pub(super) plugin: Plugin,
+    pub(super) how: Option<How>,
+}
+
+/// How `auto` came to its choice.
+pub(super) struct How {
+    pub(super) why: String,
+    passed: Vec<Passed>,
+}
+
+/// A plugin that `auto` would have taken, were it not for this.
+struct Passed {
+    name: String,
+    why: Why,
+}
+
+enum Why {
+    /// No place has it: what was searched.
+    NotInstalled(String),
+    /// It has other recipes.
+    NoSuchRecipe(String),
+    /// It is there, but does not come through the doors.
+    Refused(Class, String),
+}
+
+/// Why there is no plugin to use.
+pub(super) struct Unavailable {
+    /// The key to point at.
+    pub(super) key: &'static str,
+    pub(super) class: Class,
+    /// A title, and more on further lines.
+    pub(super) message: String,
+    pub(super) help: Option<String>,
+}
+
+/// Finds and opens the plugin that `name` means to a workflow in `folder` which wants `recipe`.
+pub(super) fn choose(
+    search: &Search,
+    host: &Host,
+    name: &str,
+    recipe: Option<&str>,
+    folder: &Path,
+) -> Result<Chosen, Unavailable> {
+    if name == "auto" {
+        return auto(search, host, recipe);
+    }
+    // A path is one, and relative to the workflow; a bare word is a name.
+    let path = folder.join(name);
+    let wanted = if name.contains('/') { path.to_string_lossy() } else { name.into() };
+    let plugin = search.find(&wanted).and_then(|found| found.open(host)).map_err(|error| Unavailable {
+        key: "plugin",
+        class: class(&error),
+        message: error.to_string(),
+        help: None,
+    })?;
+    Ok(Chosen { plugin, how: None })
+}
+
+fn auto(search: &Search, host: &Host, recipe: Option<&str>) -> Result<Chosen, Unavailable> {
+    let mut passed: Vec<Passed> = Vec::new();
+    for (i, name) in AUTO.into_iter().enumerate() {
+        let why = match search.find(name) {
+            Ok(found) => match try_out(&found, host, recipe) {
+                Ok(plugin) => {
+                    let why = match (recipe, i) {
+                        (None, 0) => "it comes first".into(),
+                        (None, _) => format!("{} cannot be used", AUTO[0]),
+                        (Some(recipe), 0) => format!("it comes first and has the recipe `{recipe}`"),
+                        (Some(recipe), _) => format!("it is the first with the recipe `{recipe}`"),
+                    };
+                    return Ok(Chosen { plugin, how: Some(How { why, passed }) });
+                }
+                Err(why) => why,
+            },
+            Err(HostError::NotFound { trace, .. }) => Why::NotInstalled(trace.to_string()),
+            Err(error) => Why::Refused(class(&error), error.to_string()),
+        };
+        passed.push(Passed { name: name.into(), why });
+    }
+    let Some(recipe) = recipe else { return Err(nothing_installed(&passed)) };
+    let similar = match search.find_recipe(recipe) {
+        Ok(found) if !AUTO.contains(&found.name()) => match try_out(&found, host, Some(recipe)) {
+            Ok(plugin) => {
+                let why = format!("it is the only one with the recipe `{recipe}`");
+                return Ok(Chosen { plugin, how: Some(How { why, passed }) });
+            }
+            Err(why) => {
+                passed.push(Passed { name: found.name().into(), why });
+                None
+            }
+        },
+        Err(error @ HostError::Undecided { .. }) => {
+            return Err(Unavailable {
+                key: "plugin",
+                class: Class::Invalid,
+                message: error.to_string(),
+                help: Some("Write the plugin's name.".into()),
+            });
+        }
+        Err(HostError::NoSuchRecipe { similar, .. }) => similar.filter(|similar| similar != recipe),
+        _ => None,
+    };
+    Err(no_such_recipe(search, recipe, similar, &passed))
+}
+
+fn try_out(found: &Found, host: &Host, recipe: Option<&str>) -> Result<Plugin, Why> {
+    let recipes = &found.manifest.recipes;
+    if recipe.is_some_and(|recipe| !recipes.iter().any(|name| name == recipe)) {
+        return Err(Why::NoSuchRecipe(recipes.join(", ")));
+    }
+    found.open(host).map_err(|error| Why::Refused(class(&error), error.to_string()))
+}
+
+/// Neither of the plugins that come with fp8flow can be used.
+fn nothing_installed(passed: &[Passed]) -> Unavailable {
+    Unavailable {
+        key: "plugin",
+        class: worst(passed),
+        message: format!("no FP8 backend is available: {}\n{}", short(passed), long(passed)),
+        help: Some(HOW_TO_GET.into()),
+    }
+}
+
+/// No plugin has the recipe. A slip of the pen is the workflow's fault, a plugin that is not there the machine's.
+fn no_such_recipe(search: &Search, recipe: &str, similar: Option<String>, passed: &[Passed]) -> Unavailable {
+    let mut installed = String::new();
+    for listed in search.list().plugins.iter().filter(|listed| listed.shadowed_by.is_none()) {
+        let manifest = &listed.found.manifest;
+        let _ = write!(installed, "\n  {}: {}", manifest.name, manifest.recipes.join(", "));
+    }
+    if installed.is_empty() {
+        return Unavailable { key: "recipe", ..nothing_installed(passed) };
+    }
+    let unusable = || passed.iter().filter(|passed| !matches!(passed.why, Why::NoSuchRecipe(_)));
+    let missing = unusable().next().is_some();
+    let more = if missing {
+        format!("\nnot available: {}\n{}", short(unusable()), long(passed))
+    } else {
+        String::new()
+    };
+    Unavailable {
+        key: "recipe",
+        class: if missing && similar.is_none() { worst(passed) } else { Class::Invalid },
+        message: format!(
+            "no plugin that can be used has a recipe `{recipe}`\ninstalled are, with their recipes:{installed}{more}"
+        ),
+        help: match similar {
+            Some(near) => Some(format!("did you mean `{near}`?")),
+            None => missing.then(|| HOW_TO_GET.into()),
+        },
+    }
+}
+
+const HOW_TO_GET: &str = "`cargo build --release` in the sources of fp8flow builds both plugins beside the program; name \
+    other places with --plugin-path or FP8FLOW_PLUGIN_PATH. To train without FP8, say `plugin = \"none\"`.";
+
+/// The class of a choice that came to nothing: a plugin's bug is no missing plugin.
+fn worst(passed: &[Passed]) -> Class {
+    let refused = passed.iter().filter_map(|passed| match passed.why {
+        Why::Refused(class, _) if class != Class::Missing => Some(class),
+        _ => None,
+    });
+    refused.min_by_key(|class| *class != Class::Bug).unwrap_or(Class::Missing)
+}
+
+/// All that was passed over in one line.
+fn short<'a>(passed: impl IntoIterator<Item = &'a Passed>) -> String {
+    passed.into_iter().map(Passed::short).collect::<Vec<_>>().join(", ")
+}
+
+/// Refusals in full, and the places that were searched.
+fn long(passed: &[Passed]) -> String {
+    let refusals = passed.iter().filter_map(|passed| match &passed.why {
+        Why::Refused(_, message) => Some(message.clone()),
+        _ => None,
+    });
+    let places = passed.iter().find_map(|passed| match &passed.why {
+        Why::NotInstalled(trace) => {
+            Some(format!("{} was looked for in these places, in this order:\n{trace}", passed.name))
+        }
+        _ => None,
+    });
+    refusals.chain(places).collect::<Vec<_>>().join("\n")
+}
+
+impl Passed {
+    fn short(&self) -> String {
+        let Self { name, why } = self;
+        match why {
+            Why::NotInstalled(_) => format!("{name} is not installed"),
+            Why::NoSuchRecipe(recipes) => format!("{name} has other recipes ({recipes})"),
+            Why::Refused(..) => format!("{name} is refused"),
+        }
+    }
+}
+
+impl How {
+    /// One line on each plugin that was passed over.
+    pub(super) fn passed_over(&self) -> Vec<String> {
+        self.passed.iter().map(Passed::short).collect()
+    }
+
+    /// Why plugins that are there were not taken although they come first.
+    pub(super) fn refused(&self) -> impl Iterator<Item = &str> {
+        self.passed.iter().filter_map(|passed| match &passed.why {
+            Why::Refused(_, message) => Some(message.as_str()),
+            _ => None,
+        })
+    }
+
+    /// For the plan.
+    pub(super) fn text(&self, chosen: &str) -> String {
+        let mut text = format!("auto: {chosen}, because {}", self.why);
+        if !self.passed.is_empty() {
+            let _ = write!(text, "; passed over: {}", short(&self.passed));
+        }
+        for Passed { name, why } in &self.passed {
+            if let Why::NotInstalled(trace) = why {
+                let _ = write!(text, "\n  {name} was looked for in\n  {}", trace.replace('\n', "\n  "));
+            }
+        }
+        text
+    }
+}

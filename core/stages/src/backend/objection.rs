@@ -1,0 +1,34 @@
+//! What is wrong with a recipe or an option, and at which key.
+
+use fp8flow_flow::PlanCx;
+use fp8flow_host::OptionError;
+
+/// What is wrong with a recipe or an option, and at which key of its table.
+#[derive(Clone, Debug)]
+pub(crate) struct Objection {
+    key: String,
+    message: String,
+    /// The word, and those that may have been meant.
+    similar: Option<(String, Vec<String>)>,
+}
+
+impl Objection {
+    /// The plugin has no such recipe.
+    pub(crate) fn unknown_recipe(plugin: &str, name: &str, known: Vec<String>) -> Self {
+        let message = format!("`{plugin}` has no recipe `{name}`; it has {}", known.join(", "));
+        Self { key: "recipe".into(), message, similar: Some((name.into(), known)) }
+    }
+
+    /// The recipe does not take this option.
+    pub(crate) fn option(error: &OptionError) -> Self {
+        Self { key: format!("options.{}", error.key), message: error.to_string(), similar: None }
+    }
+
+    /// Says so about the table whose keys begin with `prefix`.
+    pub(crate) fn file(self, cx: &mut PlanCx<'_>, prefix: &str) {
+        let issue = cx.error(&format!("{prefix}{}", self.key), self.message);
+        if let Some((found, known)) = self.similar {
+            issue.did_you_mean(&found, known);
+        }
+    }
+}
