@@ -22,7 +22,7 @@ pub const FP8_DB: (f64, f64) = (14.0, 45.0);
 /// Rows of the input.
 const TOKENS: usize = 64;
 /// K and N of the layer: the first that the recipe takes in FP8.
-const SHAPES: [[usize; 2]; 4] = [[128, 64], [128, 128], [256, 256], [1024, 1024]];
+pub const SHAPES: [[usize; 2]; 4] = [[128, 64], [128, 128], [256, 256], [1024, 1024]];
 /// Steps before anything is measured: they fill whatever history scales are made from.
 const WARM_UP: u64 = 2;
 /// The products of a layer, each with its two operands.
@@ -154,7 +154,12 @@ impl fmt::Display for Evidence {
 ///
 /// An error if a call fails or writes out of bounds, or if the recipe takes no layer in FP8.
 pub fn challenge(recipe: Box<dyn Recipe>) -> Result<Evidence, Failure> {
-    let [k, n] = shape(&*recipe)?;
+    challenge_with(recipe, &SHAPES)
+}
+
+/// [`challenge()`] with a layer of the first of `shapes`, K and N, that the recipe takes in FP8.
+pub fn challenge_with(recipe: Box<dyn Recipe>, shapes: &[[usize; 2]]) -> Result<Evidence, Failure> {
+    let [k, n] = shape(&*recipe, shapes)?;
     let mut layers = Layers::new(recipe, k, vec![numbers(n * k, None)])?;
     for _ in 0..WARM_UP {
         step(&mut layers, [k, n], None)?;
@@ -181,9 +186,9 @@ pub fn challenge(recipe: Box<dyn Recipe>) -> Result<Evidence, Failure> {
 }
 
 /// K and N of the first layer that the recipe takes in FP8.
-fn shape(recipe: &dyn Recipe) -> Result<[usize; 2], Failure> {
+fn shape(recipe: &dyn Recipe, shapes: &[[usize; 2]]) -> Result<[usize; 2], Failure> {
     let mut reason = String::new();
-    for [k, n] in SHAPES {
+    for &[k, n] in shapes {
         let decision = recipe.decide(&facts(0, 1, k, n));
         if decision.precision == Precision::Fp8 {
             return Ok([k, n]);
@@ -191,7 +196,7 @@ fn shape(recipe: &dyn Recipe) -> Result<[usize; 2], Failure> {
         reason = decision.reason;
     }
     recipe.healthy().map_err(|error| Failure::Call { call: "Recipe::decide", error })?;
-    Err(Failure::Wrong(format!("it takes no layer of {SHAPES:?} inputs and outputs in FP8: {reason}")))
+    Err(Failure::Wrong(format!("it takes no layer of {shapes:?} inputs and outputs in FP8: {reason}")))
 }
 
 /// One step with `rounded` holding numbers that FP8 must round; the signal-to-noise of y, dx and dW.

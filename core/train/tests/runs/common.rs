@@ -118,7 +118,7 @@ pub(crate) fn run_with(
 ) -> Result<Trained, TrainError> {
     let model = model();
     let options = DecoderOptions { dtype: DType::Bf16, recompute: setup.recompute, tokens: 64 };
-    let decisions = setup.fp8.as_ref().map(|fp8| fp8.decisions.clone()).unwrap_or_default();
+    let decisions = setup.fp8.as_ref().map(crate::toy::decisions).unwrap_or_default();
     let decoder = Decoder::new(&model, options, setup.fp8, &mut Arena::allocate()).unwrap();
     let cpu = cpu();
     let (train_set, held_out) = (examples(20, 0), examples(4, 20));

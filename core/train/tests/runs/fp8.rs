@@ -10,7 +10,7 @@ use fp8flow_train::{
 };
 
 use crate::common::{Log, Setup, run, run_with, settings};
-use crate::toy::{Fault, SPOILT, fp8};
+use crate::toy::{Fault, SPOILT, decisions, fp8};
 
 fn go(folder: &Path, config: TrainConfig, log: &mut Log, fault: Fault) -> Result<Trained, TrainError> {
     run_with(folder, config, log, Setup { fp8: Some(fp8(fault)), ..Setup::default() })
@@ -35,7 +35,7 @@ fn counters_are_held_to_the_passes_with_recompute_and_evaluations() {
         let Passes { trained: micro_batches, recomputed, evaluated } = trained.passes;
         assert_eq!((micro_batches, recomputed), (12, if recompute { 12 } else { 0 }));
         assert!(evaluated > 6, "before, after 3 and at the end, each two micro-batches and a sample");
-        let due = proof::due(&fp8(Fault::None).decisions, trained.passes);
+        let due = proof::due(&decisions(&fp8(Fault::None)), trained.passes);
         assert_eq!(due[1..], [14 * 12, 14 * 12]);
         let counted = trained.counters.iter().map(|(_, counters)| counters.fprop).sum::<u64>();
         assert_eq!(counted, due[0]);

@@ -46,10 +46,15 @@ pub(crate) fn fp8(fault: Fault) -> Fp8Layers {
     let decide = |facts: LayerFacts| {
         let precision = if facts.name == "lm_head" { Precision::High } else { Precision::Fp8 };
         let gemms = u8::from(precision == Precision::Fp8);
-        (facts.name, Decision { precision, reason: String::new(), fp8_gemms: [gemms; 3] })
+        (facts, Decision { precision, reason: String::new(), fp8_gemms: [gemms; 3] })
     };
-    let decisions = linear_layers(&model(), None).into_iter().map(decide).collect();
-    Fp8Layers { recipe: Box::new(recipe), decisions }
+    let layers = linear_layers(&model(), None).into_iter().map(decide).collect();
+    Fp8Layers { recipe: Box::new(recipe), layers }
+}
+
+/// Name and decision of every layer.
+pub(crate) fn decisions(fp8: &Fp8Layers) -> Vec<(String, Decision)> {
+    fp8.layers.iter().map(|(facts, decision)| (facts.name.clone(), decision.clone())).collect()
 }
 
 fn gemms() -> Gemms {
