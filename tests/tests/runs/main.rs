@@ -5,5 +5,6 @@
 mod incompatible;
 mod invalid;
 mod program;
+mod proof;
 mod reproducible;
 mod tour;
