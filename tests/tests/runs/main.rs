@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod environment;
 mod incompatible;
 mod invalid;
 mod program;
