@@ -335,7 +335,10 @@ fn without_a_backend_nothing_is_fp8_and_the_plan_says_why() {
 #[test]
 fn layers_that_differ_in_block_or_kind_only_share_a_line() {
     let mut layers = llama(4, 64, 64, 64, 256);
-    layers.iter_mut().filter(|layer| layer.name.ends_with("2.mlp.up_proj")).for_each(|up| up.in_features = 48);
+    layers
+        .iter_mut()
+        .filter(|layer| layer.name.ends_with("2.mlp.up_proj"))
+        .for_each(|up| up.in_features = 48);
     assert_eq!(
         decide(&layers, &rule()).table(),
         "\

@@ -39,11 +39,7 @@ fn a_layer_runs_in_fp8_with_a_reason() {
     for (name, options, reason) in [
         ("delayed", json!({}), "delayed: e4m3 activations and weights, e5m2 gradients"),
         ("current", json!({}), "current: e4m3 activations and weights, e5m2 gradients"),
-        (
-            "current",
-            json!({ "format": "E4M3" }),
-            "current: e4m3 activations, weights and gradients",
-        ),
+        ("current", json!({ "format": "E4M3" }), "current: e4m3 activations, weights and gradients"),
         ("blockwise", json!({}), "blockwise: e4m3 activations, weights and gradients"),
     ] {
         let decision = recipe_on(&here(), name, &options).decide(&facts(4096, 1024));
