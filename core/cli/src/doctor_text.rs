@@ -16,12 +16,14 @@ const RESET: &str = "\x1b[0m";
 const WIDTH: usize = 100;
 /// Columns of a row's status with the space around it.
 const STATUS: usize = 8;
-/// Columns of a row's name.
-const NAME: usize = 20;
+/// Most columns of a row's name; a longer one has a line of its own.
+const NAME: usize = 28;
 
 /// Every row in its group, and the answer. With `brief`, only what is not well.
 pub(crate) fn text(diagnosis: &Diagnosis, workflow: Option<&str>, brief: bool) -> String {
     let mut out = String::new();
+    let names = diagnosis.rows.iter().map(|row| name(row).chars().count() + 2);
+    let columns = names.filter(|columns| *columns <= NAME).max().unwrap_or(0);
     for group in [Group::Machine, Group::Cuda, Group::Plugins, Group::Workflow] {
         let rows: Vec<&Row> = diagnosis
             .rows
@@ -37,7 +39,7 @@ pub(crate) fn text(diagnosis: &Diagnosis, workflow: Option<&str>, brief: bool) -
         };
         let _ = writeln!(out, "{BOLD}{heading}{RESET}");
         for row in rows {
-            self::row(&mut out, row);
+            self::row(&mut out, row, columns);
         }
         out.push('\n');
     }
@@ -54,32 +56,42 @@ fn title(group: Group) -> &'static str {
     }
 }
 
-fn row(out: &mut String, row: &Row) {
+/// A recipe stands under its plugin.
+fn name(row: &Row) -> String {
+    row.name.split_once('/').map_or_else(|| row.name.clone(), |(_, recipe)| format!("  {recipe}"))
+}
+
+fn row(out: &mut String, row: &Row, columns: usize) {
     let (colour, word) = match row.status {
         Status::Ok => (GREEN, "ok"),
         Status::Warn => (YELLOW, "warn"),
         Status::Fail => (RED, "fail"),
     };
-    // A recipe stands under its plugin.
-    let name = match row.name.split_once('/') {
-        Some((_, recipe)) => format!("  {recipe}"),
-        None => row.name.clone(),
-    };
-    let _ = write!(out, "  {colour}{word:<6}{RESET}{name:<NAME$}");
-    let indent = STATUS + NAME;
-    if name.chars().count() >= NAME {
+    let name = name(row);
+    let indent = STATUS + columns;
+    let _ = write!(out, "  {colour}{word:<6}{RESET}{name:<columns$}");
+    if name.chars().count() + 2 > columns {
         let _ = write!(out, "\n{:indent$}", "");
     }
-    for (i, line) in wrapped(&row.found, WIDTH - indent).iter().enumerate() {
-        let before = if i == 0 { String::new() } else { " ".repeat(indent) };
-        let _ = writeln!(out, "{before}{line}");
-    }
+    let width = WIDTH - indent;
+    let mut lines = wrapped(&row.found, width);
     if let Some(place) = &row.place {
-        let _ = writeln!(out, "{:indent$}{DIM}{place}{RESET}", "");
+        let dim = format!("{DIM}{place}{RESET}");
+        match lines.last_mut() {
+            Some(last) if last.chars().count() + 2 + place.chars().count() <= width => {
+                last.push_str("  ");
+                last.push_str(&dim);
+            }
+            _ => lines.push(dim),
+        }
     }
-    for (i, line) in row.advice.iter().flat_map(|advice| wrapped(advice, WIDTH - indent - 2)).enumerate() {
-        let arrow = if i == 0 { "→ " } else { "  " };
-        let _ = writeln!(out, "{:indent$}{CYAN}{arrow}{line}{RESET}", "");
+    for (i, line) in row.advice.iter().flat_map(|advice| wrapped(advice, width - 2)).enumerate() {
+        let arrow = if i == 0 { "→" } else { " " };
+        lines.push(format!("{CYAN}{arrow} {line}{RESET}"));
+    }
+    for (i, line) in lines.iter().enumerate() {
+        let before = if i == 0 { 0 } else { indent };
+        let _ = writeln!(out, "{:before$}{line}", "");
     }
 }
 

@@ -51,18 +51,6 @@ pub(crate) struct Output {
     pub(crate) bytes: u64,
 }
 
-impl Needs {
-    /// What the certain part is made of.
-    pub(crate) fn what(&self) -> String {
-        let gb = self.states as f64 / 1e9;
-        match self.gradients {
-            None => format!("{gb:.2} GB of weights"),
-            Some(1) => format!("{gb:.2} GB of masters, moments and gradient"),
-            Some(n) => format!("{gb:.2} GB of masters, moments and {n} gradients"),
-        }
-    }
-}
-
 impl Forecast {
     /// The forecast of `plan` on `engine`.
     pub(crate) fn of(engine: &Engine, plan: &Plan) -> Self {

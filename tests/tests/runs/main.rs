@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod doctor;
 mod incompatible;
 mod invalid;
 mod program;

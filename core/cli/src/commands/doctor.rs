@@ -1,7 +1,7 @@
 //! `fp8flow doctor`: whether this machine can run FP8, or a workflow.
 
 use fp8flow_flow::Workflow;
-use fp8flow_stages::doctor::{Diagnosis, Question, Row, Status, examine};
+use fp8flow_stages::doctor::{Diagnosis, Question, Status, examine};
 use serde_json::{Value, json};
 
 use crate::args::{Common, DoctorArgs};
@@ -46,10 +46,6 @@ fn object(diagnosis: &Diagnosis, workflow: Option<&str>) -> Value {
             "warn": diagnosis.count(Status::Warn),
             "fail": diagnosis.count(Status::Fail),
         },
-        "rows": diagnosis.rows.iter().map(row).collect::<Vec<_>>(),
+        "rows": diagnosis.rows,
     })
-}
-
-fn row(row: &Row) -> Value {
-    json!(row)
 }

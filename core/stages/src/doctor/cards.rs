@@ -22,7 +22,11 @@ pub(super) fn rows(cuda: Result<Cuda, ProbeFailure>, asked: bool) -> Vec<Row> {
         }
     };
     if cuda.driver.path.is_none() {
-        let found = format!("none; {CPU_ONLY}");
+        let found = if asked {
+            format!("no libcuda.so.1, and {CPU_ONLY}")
+        } else {
+            format!("no libcuda.so.1; not needed, since {CPU_ONLY}")
+        };
         let row = row("driver", missing, found).advice(NEEDED).facts(json!({ "cuda": cuda }));
         return vec![row];
     }

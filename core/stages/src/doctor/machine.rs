@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fp8flow_host::machine::{Disk, Memory, Processor};
 use fp8flow_sdk::kernels::Isa;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Question;
 use super::row::{Group, Row, Status, gb};
@@ -20,24 +20,29 @@ fn processor(question: &Question<'_>) -> Row {
     let processor = Processor::look();
     let chosen = question.engine.device.cpu().isa;
     let name = processor.name.clone().unwrap_or_else(|| "a processor without a name".into());
-    let has = |wanted: bool| {
-        let names = processor.features.iter().filter(move |(_, there)| *there == wanted);
-        names.map(|(name, _)| name.to_uppercase()).collect::<Vec<_>>()
+    let has: Vec<&str> =
+        processor.features.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    let (avx512, others): (Vec<_>, Vec<_>) = has.into_iter().partition(|name| name.starts_with("avx512"));
+    let avx512 = match avx512.len() {
+        0 => "no AVX-512",
+        4 => "AVX-512",
+        _ => "parts of AVX-512",
     };
-    let avx512 = has(true).iter().filter(|name| name.starts_with("AVX512")).count();
-    let mut features: Vec<String> =
-        has(true).into_iter().filter(|name| !name.starts_with("AVX512")).collect();
-    match avx512 {
-        0 => features.push("no AVX-512".into()),
-        4 => features.push("AVX-512".into()),
-        _ => features.push("parts of AVX-512".into()),
-    }
+    let features = format!("{}, {avx512}", others.join(", ").to_uppercase());
     let threads = match question.threads {
         1 => "1 thread".into(),
         n => format!("{n} threads"),
     };
-    let found = format!("{name}; {}; kernels: {}, {threads}", features.join(" "), chosen.name());
-    let facts = json!({ "processor": processor, "isa": chosen.name(), "threads": question.threads });
+    let found = format!("{name}: {features}; kernels: {}, {threads}", chosen.name());
+    let features: Map<String, Value> =
+        processor.features.iter().map(|&(name, there)| (name.to_owned(), there.into())).collect();
+    let facts = json!({
+        "processor": processor.name,
+        "features": features,
+        "isa": chosen.name(),
+        "threads": question.threads,
+        "threads_available": processor.threads,
+    });
     let row = |status| Row::new(Group::Machine, "cpu", status, found.clone()).facts(facts.clone());
     if chosen == Isa::Scalar {
         row(Status::Warn).advice(

@@ -54,7 +54,7 @@ fn finding(finding: &Value) -> Row {
 pub(super) fn rows(question: &Question<'_>, plan: &Plan, memory: Option<Memory>, runs: &Path) -> Vec<Row> {
     let stages = plan.stages.len();
     let valid = format!("{}: valid, {stages} stage{}", plan.name, if stages == 1 { "" } else { "s" });
-    let mut rows = vec![row("plan", Status::Ok, valid).place(plan.path.display())];
+    let mut rows = vec![row("plan", Status::Ok, valid)];
     rows.extend(plan.warnings.json().iter().map(finding));
     rows.extend(plan.section(backend::SECTION).map(|section| backend_row(question, plan, section)));
     rows.extend(layers(plan));
@@ -143,7 +143,12 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>) -> Option<Row> {
     };
     let available = memory.map_or(u64::MAX, |memory| memory.available);
     let there = memory.map_or_else(|| "the system does not tell".into(), |memory| gb(memory.available));
-    let found = format!("{}: {}{working}; available: {there}", needs.stage, needs.what());
+    let states = match needs.gradients {
+        None => "weights".into(),
+        Some(1) => "masters, moments and gradient".into(),
+        Some(n) => format!("masters, moments and {n} gradients"),
+    };
+    let found = format!("{}: {} of {states}{working}; available: {there}", needs.stage, gb(certain));
     let row =
         |status| row("memory", status, found.clone()).facts(json!({ "needs": needs, "memory": memory }));
     let smaller = "Take a smaller `batch.micro`, a shorter `cutoff`, `recompute = \"block\"`, or `accumulate = \"sequential\"`.";
