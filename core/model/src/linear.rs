@@ -292,3 +292,6 @@ fn tensor_mut(x: &mut Tensor) -> TensorMut<'_> {
     let shape = [x.rows(), x.cols()];
     TensorMut::new(x.elements_mut(), &shape)
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,11 +168,7 @@ fn too_small(layer: &LayerFacts, rule: &FilterRule, recipe: &str) -> (Option<Str
         MinGain::Off => (None, None),
         MinGain::Torchao => match gain::torchao_refuses(recipe, n, k) {
             Ok(refusal) => (
-                refusal.map(|rule| {
-                    format!(
-                        "`min_gain`: N = {n}, K = {k} is too small for {recipe}, as torchao has it ({rule})"
-                    )
-                }),
+                refusal.map(|rule| format!("`min_gain`, torchao: N = {n}, K = {k} is too small ({rule})")),
                 None,
             ),
             Err(gain::Unpublished) => (unknown(), None),
@@ -182,9 +178,9 @@ fn too_small(layer: &LayerFacts, rule: &FilterRule, recipe: &str) -> (Option<Str
             match gain::predicted(recipe, m, n, k) {
                 Ok(gain) if gain >= wanted => (None, Some(gain)),
                 Ok(gain) => {
+                    let card = gain::CARD;
                     let reason = format!(
-                        "`min_gain`: {gain:.2}× predicted, below {wanted} (N = {n}, K = {k}, M = {m}, {})",
-                        gain::CARD
+                        "`min_gain = {wanted}`: {gain:.2}× predicted (N = {n}, K = {k}, M = {m}, {card})"
                     );
                     (Some(reason), Some(gain))
                 }

@@ -59,9 +59,11 @@ impl StageKind for LayersFilter {
         if cx.has_errors() {
             return Planned::default();
         }
+        let prediction = settings.prediction();
         match self.decide(cx, section, settings, layers) {
             Some(plan) => {
-                Planned::new(json!({ "layers": plan, "fp8_share": plan.fp8_share() })).text(&plan.table())
+                let facts = json!({ "layers": plan, "fp8_share": plan.fp8_share() });
+                Planned::new(facts).text(&plan.table()).text(&prediction)
             }
             None => Planned::default(),
         }

@@ -96,3 +96,151 @@ impl Recipe for RecipeSet {
         self.members.iter().try_for_each(|(_, recipe)| recipe.healthy())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use fp8flow_sdk::{DType, Precision, StateTensor};
+
+    use super::*;
+
+    /// Notes its calls; its state is one byte under each key.
+    struct Noting {
+        name: &'static str,
+        calls: Arc<Mutex<Vec<String>>>,
+        state: Vec<(&'static str, u8)>,
+        sick: bool,
+    }
+
+    impl Noting {
+        fn note(&self, call: &str) {
+            self.calls.lock().expect("no panic holds it").push(format!("{}: {call}", self.name));
+        }
+    }
+
+    fn byte(value: u8) -> StateTensor {
+        StateTensor { dtype: DType::E4M3, shape: vec![1], bytes: vec![value] }
+    }
+
+    impl Recipe for Noting {
+        fn describe(&self) -> Value {
+            json!({ "name": self.name })
+        }
+        fn decide(&self, layer: &LayerFacts) -> Decision {
+            let reason = format!("{} decides {}", self.name, layer.name);
+            Decision { precision: Precision::Fp8, reason, fp8_gemms: [1; 3] }
+        }
+        fn linear(&mut self, layer: &LayerFacts) -> Result<Box<dyn Linear>> {
+            self.note(&format!("linear {}", layer.name));
+            Err(Error::unsupported(self.name))
+        }
+        fn on(&mut self, event: Event) -> Result<()> {
+            self.note(&format!("{event:?}"));
+            Ok(())
+        }
+        fn state(&self) -> Result<StateDict> {
+            Ok(StateDict(self.state.iter().map(|(key, value)| ((*key).to_owned(), byte(*value))).collect()))
+        }
+        fn restore(&mut self, state: &StateDict) -> Result<()> {
+            let keys: Vec<_> =
+                state.0.iter().map(|(key, tensor)| format!("{key}={}", tensor.bytes[0])).collect();
+            self.note(&format!("restore [{}]", keys.join(" ")));
+            Ok(())
+        }
+        fn healthy(&self) -> Result<()> {
+            if self.sick { Err(Error::protocol(format!("{} is sick", self.name))) } else { Ok(()) }
+        }
+    }
+
+    type Calls = Arc<Mutex<Vec<String>>>;
+
+    fn noting(
+        name: &'static str,
+        calls: &Calls,
+        state: &[(&'static str, u8)],
+        sick: bool,
+    ) -> (String, Box<dyn Recipe>) {
+        (name.into(), Box::new(Noting { name, calls: calls.clone(), state: state.to_vec(), sick }))
+    }
+
+    fn layer(name: &str) -> LayerFacts {
+        LayerFacts {
+            name: name.into(),
+            in_features: 16,
+            out_features: 16,
+            tokens: None,
+            block: None,
+            group: Vec::new(),
+        }
+    }
+
+    /// Three recipes, two of one name; layers `a` and `c` under the first, `b` under the last.
+    fn set(calls: &Calls, sick: bool) -> Box<dyn Recipe> {
+        let recipes = vec![
+            noting("delayed", calls, &[("amax", 1), ("scale", 2)], false),
+            noting("rowwise", calls, &[], sick),
+            noting("delayed", calls, &[("amax", 3)], false),
+        ];
+        let of = [("a", 0), ("c", 0), ("b", 2)].map(|(name, number)| (name.to_owned(), number));
+        RecipeSet::assemble(recipes, of.into()).expect("some")
+    }
+
+    #[test]
+    fn layers_go_to_their_own_recipe_and_events_to_all() {
+        let calls = Calls::default();
+        let mut set = set(&calls, false);
+        assert_eq!(set.decide(&layer("b")).reason, "delayed decides b");
+        assert!(set.linear(&layer("c")).is_err());
+        set.on(Event::BackwardDone).expect("well");
+        assert_eq!(
+            *calls.lock().expect("no panic holds it"),
+            ["delayed: linear c", "delayed: BackwardDone", "rowwise: BackwardDone", "delayed: BackwardDone"]
+        );
+        let unknown = set.linear(&layer("d")).err().expect("it is in no plan");
+        assert!(unknown.message.contains("`d` was planned under no recipe"), "{unknown}");
+        assert_eq!(set.decide(&layer("d")).precision, Precision::High);
+        set.healthy().expect("well");
+    }
+
+    #[test]
+    fn states_are_kept_apart_and_come_back_to_their_owners() {
+        let calls = Calls::default();
+        let mut set = set(&calls, false);
+        let state = set.state().expect("well");
+        let keys: Vec<_> = state.0.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["0.delayed/amax", "0.delayed/scale", "2.delayed/amax"]);
+        set.restore(&state).expect("it fits");
+        assert_eq!(
+            *calls.lock().expect("no panic holds it"),
+            ["delayed: restore [amax=1 scale=2]", "rowwise: restore []", "delayed: restore [amax=3]"]
+        );
+        let foreign = StateDict([("3.delayed/amax".to_owned(), byte(0))].into());
+        let error = set.restore(&foreign).expect_err("no such member");
+        assert!(error.message.contains("`3.delayed/amax`") && error.message.contains("2.delayed"), "{error}");
+    }
+
+    #[test]
+    fn the_description_names_every_recipe_and_whose_the_layers_are() {
+        let description = set(&Calls::default(), false).describe();
+        assert_eq!(description["recipes"]["1.rowwise"], json!({ "name": "rowwise" }));
+        assert_eq!(description["layers"], json!({ "a": 0, "b": 2, "c": 0 }));
+    }
+
+    #[test]
+    fn one_sick_recipe_is_a_sick_set() {
+        let error = set(&Calls::default(), true).healthy().expect_err("one is sick");
+        assert_eq!(error.message, "rowwise is sick");
+    }
+
+    #[test]
+    fn a_single_recipe_keeps_its_plain_keys() {
+        let calls = Calls::default();
+        let one =
+            RecipeSet::assemble(vec![noting("delayed", &calls, &[("amax", 1)], false)], BTreeMap::new());
+        let one = one.expect("it is there");
+        assert_eq!(one.describe(), json!({ "name": "delayed" }));
+        assert_eq!(one.state().expect("well").0.keys().collect::<Vec<_>>(), ["amax"]);
+        assert!(RecipeSet::assemble(Vec::new(), BTreeMap::new()).is_none());
+    }
+}

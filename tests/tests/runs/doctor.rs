@@ -121,7 +121,10 @@ fn a_sound_machine_is_told_row_by_row() {
     let keys: Vec<&String> = found.0["rows"][0].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["group", "name", "status", "found", "advice", "place", "facts"]);
     let cpu = found.row("machine", "cpu");
-    assert_eq!((&cpu["facts"]["isa"], &cpu["facts"]["features"]["sse2"]), (&Isa::best().name().into(), &true.into()));
+    assert_eq!(
+        (&cpu["facts"]["isa"], &cpu["facts"]["features"]["sse2"]),
+        (&Isa::best().name().into(), &true.into())
+    );
     assert!(found.row("machine", "memory")["facts"]["available"].as_u64().unwrap() > 0);
     assert!(found.row("machine", "disk")["facts"]["free"].as_u64().unwrap() > 0);
     let plugin = found.row("plugins", "torchao-rowwise");

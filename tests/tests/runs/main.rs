@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod doctor;
+mod environment;
 mod incompatible;
 mod invalid;
 mod program;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fp8flow_kernels::Isa;
 
+use crate::environment::{RECIPES, under};
 use crate::program::{Bench, Ended};
 
 /// What a straight run gives.
@@ -81,29 +82,13 @@ fn kill_until_it_ends(bench: &Bench, expected: &str, delay: Duration) -> u32 {
     kills
 }
 
-/// Every recipe that ships; `blockwise` takes all layers of this model but k and v.
-const RECIPES: [(&str, &str); 6] = [
-    ("torchao-rowwise", "rowwise"),
-    ("torchao-rowwise", "tensorwise"),
-    ("torchao-rowwise", "rowwise_with_gw_hp"),
-    ("transformer-engine-hybrid", "delayed"),
-    ("transformer-engine-hybrid", "current"),
-    ("transformer-engine-hybrid", "blockwise"),
-];
-
-fn under(plugin: &str, recipe: &str) -> Bench {
-    Bench::new()
-        .with("\"torchao-rowwise\"", &format!("\"{plugin}\""))
-        .with("recipe = \"rowwise\"", &format!("recipe = \"{recipe}\""))
-}
-
 #[test]
 fn a_run_under_any_recipe_goes_on_after_a_kill_with_the_same_bytes() {
-    for (plugin, recipe) in RECIPES {
-        println!("{recipe}");
-        let expected = expected_of(&under(plugin, recipe));
-        assert_eq!(expected.contains("recipe.safetensors"), recipe == "delayed", "{expected}");
-        kill_until_it_ends(&under(plugin, recipe), &expected, Duration::from_millis(400));
+    for recipe in RECIPES {
+        println!("{}", recipe.1);
+        let expected = expected_of(&under(Bench::new(), recipe));
+        assert_eq!(expected.contains("recipe.safetensors"), recipe.1 == "delayed", "{expected}");
+        kill_until_it_ends(&under(Bench::new(), recipe), &expected, Duration::from_millis(400));
     }
 }
 
@@ -117,11 +102,11 @@ fn recompute_and_evaluations_change_no_bit_under_any_recipe() {
         let lines = result.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
-    for (plugin, recipe) in RECIPES {
-        let plain = computed(&under(plugin, recipe));
-        let other = under(plugin, recipe)
+    for recipe in RECIPES {
+        let plain = computed(&under(Bench::new(), recipe));
+        let other = under(Bench::new(), recipe)
             .with("steps = 4\n", "steps = 4\nrecompute = \"block\"\nevaluate_every = 1\n");
-        assert_eq!(computed(&other), plain, "{recipe}");
+        assert_eq!(computed(&other), plain, "{}", recipe.1);
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn choose(
     folder: &Path,
 ) -> Result<Chosen, Unavailable> {
     if name == "auto" {
-        return auto(search, host, recipe);
+        return auto(search, host, recipe, AUTO);
     }
     // A path is one, and relative to the workflow; a bare word is a name.
     let path = folder.join(name);
@@ -72,15 +72,15 @@ pub(super) fn choose(
     Ok(Chosen { plugin, how: None })
 }
 
-fn auto(search: &Search, host: &Host, recipe: Option<&str>) -> Result<Chosen, Unavailable> {
+fn auto(search: &Search, host: &Host, recipe: Option<&str>, names: [&str; 2]) -> Result<Chosen, Unavailable> {
     let mut passed: Vec<Passed> = Vec::new();
-    for (i, name) in AUTO.into_iter().enumerate() {
+    for (i, name) in names.into_iter().enumerate() {
         let why = match search.find(name) {
             Ok(found) => match try_out(&found, host, recipe) {
                 Ok(plugin) => {
                     let why = match (recipe, i) {
                         (None, 0) => "it comes first".into(),
-                        (None, _) => format!("{} cannot be used", AUTO[0]),
+                        (None, _) => format!("{} cannot be used", names[0]),
                         (Some(recipe), 0) => format!("it comes first and has the recipe `{recipe}`"),
                         (Some(recipe), _) => format!("it is the first with the recipe `{recipe}`"),
                     };
@@ -95,7 +95,7 @@ fn auto(search: &Search, host: &Host, recipe: Option<&str>) -> Result<Chosen, Un
     }
     let Some(recipe) = recipe else { return Err(nothing_installed(&passed)) };
     let similar = match search.find_recipe(recipe) {
-        Ok(found) if !AUTO.contains(&found.name()) => match try_out(&found, host, Some(recipe)) {
+        Ok(found) if !names.contains(&found.name()) => match try_out(&found, host, Some(recipe)) {
             Ok(plugin) => {
                 let why = format!("it is the only one with the recipe `{recipe}`");
                 return Ok(Chosen { plugin, how: Some(How { why, passed }) });
@@ -236,5 +236,154 @@ impl How {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use fp8flow_host::{Origin, Place, Pool, Services};
+    use fp8flow_kernels::Isa;
+
+    use super::*;
+
+    /// The second is a plugin that the tests have, with one recipe of its name.
+    const NAMES: [&str; 2] = ["torchao-rowwise", "faulty"];
+
+    /// A folder with copies of these libraries, as Cargo has built them beside the tests.
+    fn folder(plugins: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let built = std::env::current_exe().expect("a path");
+        for plugin in plugins {
+            let name = format!("lib{}.so", plugin.replace('-', "_"));
+            std::fs::copy(built.with_file_name(&name), folder.path().join(&name))
+                .expect("Cargo has built it");
+        }
+        folder
+    }
+
+    /// The choice among the plugins of `folder`: name, why, and what was passed over; or what is wrong.
+    fn choice(folder: &Path, recipe: Option<&str>, names: [&str; 2]) -> Result<(String, How), Unavailable> {
+        let place = |path: PathBuf| Place { origin: Origin::CommandLine, path };
+        let search = Search::in_places(vec![place("/nowhere".into()), place(folder.into())]);
+        let pool = Arc::new(Pool::new(1).expect("a thread"));
+        let host = Services::new(Isa::best(), pool, Arc::default()).host();
+        let Chosen { plugin, how } = auto(&search, &host, recipe, names)?;
+        Ok((plugin.name().to_owned(), how.expect("auto says how")))
+    }
+
+    fn chosen(plugins: &[&str], recipe: Option<&str>, names: [&str; 2]) -> (String, How) {
+        let folder = folder(plugins);
+        choice(folder.path(), recipe, names).unwrap_or_else(|error| panic!("{}", error.message))
+    }
+
+    fn refused(folder: &Path, recipe: Option<&str>) -> Unavailable {
+        choice(folder, recipe, NAMES).err().expect("there is nothing to choose")
+    }
+
+    #[test]
+    fn the_first_comes_first() {
+        let (name, how) = chosen(&NAMES, None, NAMES);
+        assert_eq!((name.as_str(), how.why.as_str()), ("torchao-rowwise", "it comes first"));
+        assert!(how.passed_over().is_empty());
+        let (name, how) = chosen(&NAMES, Some("tensorwise"), NAMES);
+        assert_eq!(name, "torchao-rowwise");
+        assert_eq!(how.why, "it comes first and has the recipe `tensorwise`");
+    }
+
+    #[test]
+    fn the_second_stands_in_for_one_that_is_not_installed() {
+        let (name, how) = chosen(&["faulty"], None, NAMES);
+        assert_eq!((name.as_str(), how.why.as_str()), ("faulty", "torchao-rowwise cannot be used"));
+        assert_eq!(how.passed_over(), ["torchao-rowwise is not installed"]);
+        let text = how.text(&name);
+        assert!(
+            text.contains(
+                "torchao-rowwise was looked for in\n    /nowhere (the command line): does not exist"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_recipe_leads_to_the_plugin_that_has_it() {
+        let (name, how) = chosen(&NAMES, Some("faulty"), NAMES);
+        assert_eq!((name.as_str(), how.why.as_str()), ("faulty", "it is the first with the recipe `faulty`"));
+        let other = "torchao-rowwise has other recipes (rowwise, tensorwise, rowwise_with_gw_hp)";
+        assert_eq!(how.passed_over(), [other]);
+        assert_eq!(how.refused().count(), 0);
+        // One that does not come with fp8flow, too.
+        let (name, how) = chosen(&NAMES, Some("faulty"), AUTO);
+        assert_eq!(
+            (name.as_str(), how.why.as_str()),
+            ("faulty", "it is the only one with the recipe `faulty`")
+        );
+        assert_eq!(how.passed_over(), [other, "transformer-engine-hybrid is not installed"]);
+    }
+
+    #[test]
+    fn one_that_is_refused_is_passed_over_aloud() {
+        let folder = folder(&["faulty"]);
+        damaged(folder.path());
+        let (name, how) =
+            choice(folder.path(), None, NAMES).unwrap_or_else(|error| panic!("{}", error.message));
+        assert_eq!(name, "faulty");
+        assert_eq!(how.passed_over(), ["torchao-rowwise is refused"]);
+        let refused: Vec<&str> = how.refused().collect();
+        assert!(refused.len() == 1 && refused[0].contains("panic"), "{refused:?}");
+    }
+
+    /// Puts a torchao-rowwise into `folder` that was built with another panic strategy.
+    fn damaged(folder: &Path) {
+        let source = std::env::current_exe().expect("a path").with_file_name("libtorchao_rowwise.so");
+        let mut bytes = std::fs::read(source).expect("Cargo has built it");
+        let (from, to) = (b"\"panic\":\"unwind\"", b"\"panic\":\"aborts\"");
+        let mut at = 0;
+        while let Some(next) = bytes[at..].windows(from.len()).position(|window| window == from) {
+            at += next;
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+        std::fs::write(folder.join("libtorchao_rowwise.so"), bytes).expect("written");
+    }
+
+    #[test]
+    fn nothing_to_choose_from_says_where_and_how_to_get_it() {
+        let empty = folder(&[]);
+        let error = refused(empty.path(), None);
+        assert_eq!((error.class, error.key), (Class::Missing, "plugin"));
+        let expected = "no FP8 backend is available: torchao-rowwise is not installed, faulty is not installed\n\
+                        torchao-rowwise was looked for in these places, in this order:\n  /nowhere";
+        assert!(error.message.starts_with(expected), "{}", error.message);
+        assert!(error.help.is_some_and(|help| help.contains("cargo build --release")));
+
+        damaged(empty.path());
+        let error = refused(empty.path(), Some("rowwise"));
+        assert_eq!(error.class, Class::Missing);
+        assert!(
+            error.message.contains("is refused") && error.message.contains("`torchao-rowwise` ("),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
+    fn a_recipe_that_is_nowhere_is_a_slip_or_a_missing_plugin() {
+        let only = folder(&["torchao-rowwise"]);
+        let slip = refused(only.path(), Some("rowise"));
+        assert_eq!((slip.class, slip.key), (Class::Invalid, "recipe"));
+        assert_eq!(slip.help.as_deref(), Some("did you mean `rowwise`?"));
+        let missing = refused(only.path(), Some("delayed"));
+        assert_eq!((missing.class, missing.key), (Class::Missing, "recipe"));
+        for words in [
+            "has a recipe `delayed`",
+            "torchao-rowwise: rowwise, tensorwise",
+            "not available: faulty is not installed",
+        ] {
+            assert!(missing.message.contains(words), "no `{words}` in\n{}", missing.message);
+        }
+        // With all that there is installed, it is the workflow that is wrong.
+        assert_eq!(refused(folder(&NAMES).path(), Some("delayed")).class, Class::Invalid);
     }
 }

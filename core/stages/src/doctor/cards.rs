@@ -102,7 +102,7 @@ fn library(name: &str, part: &Part, missing: Status) -> Row {
         |status, found: String| Row::new(Group::Cuda, name, status, found).facts(json!({ "library": part }));
     match (&part.path, part.version, &part.problem) {
         (None, ..) => row(missing, "not found".into()).advice(advice),
-        (Some(path), _, Some(problem)) => row(missing, problem.clone()).place(path).advice(advice),
+        (Some(path), _, Some(problem)) => row(missing, problem.clone()).place(path.clone()).advice(advice),
         (Some(path), Some((major, minor)), None) => row(Status::Ok, format!("{major}.{minor}")).place(path),
         (Some(path), None, None) => row(Status::Ok, "it does not tell its version".into()).place(path),
     }

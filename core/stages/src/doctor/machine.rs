@@ -69,11 +69,13 @@ fn memory_row(memory: Option<Memory>) -> Row {
 fn disk(runs: &Path) -> Row {
     let row = |status, found: String| Row::new(Group::Machine, "disk", status, found);
     match Disk::of(runs) {
-        Err(error) => row(Status::Warn, format!("the system does not tell: {error}")).place(runs.display()),
+        Err(error) => {
+            row(Status::Warn, format!("the system does not tell: {error}")).place(runs.display().to_string())
+        }
         Ok(disk) => {
             let row = |status| {
                 row(status, format!("{} free for runs", gb(disk.free)))
-                    .place(disk.folder.display())
+                    .place(disk.folder.display().to_string())
                     .facts(json!(disk))
             };
             if !disk.writable {

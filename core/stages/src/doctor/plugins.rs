@@ -18,7 +18,7 @@ pub(super) fn rows(search: &Search, question: &Question<'_>) -> Vec<Row> {
         let name = path.file_name().unwrap_or(path.as_os_str()).display().to_string();
         rows.push(
             Row::new(Group::Plugins, name, Status::Warn, reason.clone())
-                .place(path.display())
+                .place(path.display().to_string())
                 .advice(REBUILD),
         );
     }
@@ -64,7 +64,7 @@ fn plugin(listed: &Listed, question: &Question<'_>) -> Vec<Row> {
 
 fn row(found: &Found, status: Status, words: String) -> Row {
     Row::new(Group::Plugins, found.name(), status, words)
-        .place(found.path.display())
+        .place(found.path.display().to_string())
         .facts(facts(found, &found.manifest.recipes))
 }
 

@@ -64,8 +64,8 @@ impl Row {
         Self { advice: Some(sentence.into()), ..self }
     }
 
-    pub(super) fn place(self, path: impl ToString) -> Self {
-        Self { place: Some(path.to_string()), ..self }
+    pub(super) fn place(self, path: impl Into<String>) -> Self {
+        Self { place: Some(path.into()), ..self }
     }
 
     pub(super) fn facts(self, facts: Value) -> Self {

@@ -77,7 +77,7 @@ pub(super) fn trials(
     match trials {
         Ok(trials) if trials.len() == task.recipes.len() => Ok(trials),
         _ => {
-            let answer = answers.cloned().next().unwrap_or_default();
+            let answer = answers.clone().next().cloned().unwrap_or_default();
             let error = serde_json::from_str::<Value>(&answer).ok();
             let words = error.and_then(|error| Some(error["error"].as_str()?.to_owned()));
             Err(words.unwrap_or_else(|| "the process that should try it did not answer".into()))

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Question;
 use super::plugins::measured;
 use super::row::{Group, Row, Status, gb};
-use super::trial::trials;
+use super::trial::{Trial, trials};
 use crate::forecast::{Forecast, Output};
 use crate::layers_filter::LAYERS;
 use crate::support::CPU_ONLY;
@@ -82,20 +82,16 @@ fn backend_row(question: &Question<'_>, plan: &Plan, section: &PlannedSection) -
     let plugin = section.facts["plugin"].as_str().unwrap_or_default();
     let found = Search::new(&question.engine.plugin_paths, &[]).find(&path);
     let tried = found.map_err(|error| error.to_string()).and_then(|found| trials(&found, choices, question));
-    let fail = |problem: String| {
-        row("backend", Status::Fail, problem).advice("Take another recipe or plugin.").place(&path)
-    };
-    match tried {
-        Err(problem) => fail(problem),
-        Ok(trials) => match trials.iter().find_map(|trial| trial.problem.clone()) {
-            Some(problem) => fail(problem),
-            None => {
-                let words: Vec<String> =
-                    trials.iter().map(|trial| format!("{}: {}", trial.recipe, measured(trial))).collect();
-                let found = format!("{plugin}, {}", words.join("; "));
-                row("backend", Status::Ok, found).place(&path).facts(json!({ "trials": trials }))
-            }
-        },
+    let row = |status, found: String| row("backend", status, found).place(path.clone());
+    let problem = |trials: &Vec<Trial>| trials.iter().find_map(|trial| trial.problem.clone());
+    match tried.and_then(|trials| problem(&trials).map_or(Ok(trials), Err)) {
+        Err(problem) => row(Status::Fail, problem).advice("Take another recipe or plugin."),
+        Ok(trials) => {
+            let words: Vec<String> =
+                trials.iter().map(|trial| format!("{}: {}", trial.recipe, measured(trial))).collect();
+            let found = format!("{plugin}, {}", words.join("; "));
+            row(Status::Ok, found).facts(json!({ "trials": trials }))
+        }
     }
 }
 
@@ -172,9 +168,9 @@ fn disks(outputs: &[Output]) -> Vec<Row> {
     for output in outputs {
         match Disk::of(&output.folder) {
             Ok(disk) => disks.entry(disk.device).or_insert_with(|| (disk, Vec::new())).1.push(output),
-            Err(error) => {
-                rows.push(row("disk", Status::Warn, error.to_string()).place(output.folder.display()))
-            }
+            Err(error) => rows.push(
+                row("disk", Status::Warn, error.to_string()).place(output.folder.display().to_string()),
+            ),
         }
     }
     for (disk, outputs) in disks.into_values() {

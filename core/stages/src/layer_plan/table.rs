@@ -20,8 +20,8 @@ use fp8flow_sdk::Precision;
 
 use super::{LayerPlan, PlannedLayer};
 
-/// Columns that a line may have.
-const WIDTH: usize = 96;
+/// Columns that a line may have: with the indent of `plan`, 100.
+const WIDTH: usize = 97;
 /// Where reasons begin.
 const INDENT: usize = 30;
 /// Where names begin.

@@ -10,6 +10,7 @@
 //! specification.
 
 mod axes;
+mod blocks;
 mod slice;
 mod specification;
 mod tally;
@@ -17,7 +18,6 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
-use self::axes::Cast;
 pub use self::tally::CastStats;
 use self::tensor::Top;
 use crate::scale::{Nan, ScaleRule};
@@ -73,7 +73,7 @@ pub fn cast_rows(
     out.check(x, x.rows);
     by_type!(
         x,
-        elements => Cast::new(cpu, elements, x, format, rule).rows(out, None, stats),
+        elements => axes::Cast::new(cpu, elements, x, format, rule).rows(out, None, stats),
         specification::cast_rows(x, format, rule, out, stats)
     );
 }
@@ -93,7 +93,7 @@ pub fn cast_cols(
     out.check(x, x.cols);
     by_type!(
         x,
-        elements => Cast::new(cpu, elements, x, format, rule).cols(out, stats),
+        elements => axes::Cast::new(cpu, elements, x, format, rule).cols(out, stats),
         specification::cast_cols(x, format, rule, out, stats)
     );
 }
@@ -115,7 +115,7 @@ pub fn cast_rows_and_cols(
     by_col.check(x, x.cols);
     by_type!(
         x,
-        elements => Cast::new(cpu, elements, x, format, rule).rows_and_cols(by_row, by_col, stats),
+        elements => axes::Cast::new(cpu, elements, x, format, rule).rows_and_cols(by_row, by_col, stats),
         {
             specification::cast_rows(x, format, rule, by_row, stats.as_deref_mut());
             specification::cast_cols(x, format, rule, by_col, stats);
@@ -139,8 +139,11 @@ pub fn cast_blocks(
     stats: Option<&mut CastStats>,
 ) {
     out.check_blocks(x, block);
-    let _ = cpu;
-    specification::cast_blocks(x, format, rule, block, out, stats);
+    by_type!(
+        x,
+        elements => blocks::Cast::new(cpu, elements, x, format, rule).blocks(block, out, stats),
+        specification::cast_blocks(x, format, rule, block, out, stats)
+    );
 }
 
 /// Casts twice, in one read of memory: with one scale for each `length` elements of a row, and with one for each
@@ -159,8 +162,18 @@ pub fn cast_row_and_col_blocks(
     by_col: Quantized<'_>,
     mut stats: Option<&mut CastStats>,
 ) {
-    cast_blocks(cpu, x, format, rule, [1, length], by_row, stats.as_deref_mut());
-    cast_blocks(cpu, x, format, rule, [length, 1], by_col, stats);
+    by_row.check_blocks(x, [1, length]);
+    by_col.check_blocks(x, [length, 1]);
+    by_type!(
+        x,
+        elements => {
+            blocks::Cast::new(cpu, elements, x, format, rule).rows_and_cols(length, by_row, by_col, stats);
+        },
+        {
+            specification::cast_blocks(x, format, rule, [1, length], by_row, stats.as_deref_mut());
+            specification::cast_blocks(x, format, rule, [length, 1], by_col, stats);
+        }
+    );
 }
 
 /// Casts with the given scale for the whole tensor; [`amax_of`] and [`amax_ignoring_nan`] give what a scale is made

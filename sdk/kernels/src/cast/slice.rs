@@ -11,9 +11,8 @@ fn greater(nan: Nan, top: u32, x: impl Element) -> u32 {
     match nan {
         // As whole numbers, the bits of magnitudes have the order of the values, NaN on top.
         Nan::Wins => magnitude.max(top),
-        // No comparison with a NaN holds.
-        Nan::Ignored if f32::from_bits(magnitude) > f32::from_bits(top) => magnitude,
-        Nan::Ignored => top,
+        // Not a comparison: that would become a conditional store.
+        Nan::Ignored => f32::from_bits(top).max(f32::from_bits(magnitude)).to_bits(),
     }
 }
 
@@ -21,18 +20,33 @@ multiversion! {
     /// The bits of `max |x|`; of 0 if there are no elements.
     pub(super) fn maximum<A: Element>(nan: Nan, x: &[A]) -> u32 {
         match nan {
-            Nan::Wins => maximum_of(Nan::Wins, x),
-            Nan::Ignored => maximum_of(Nan::Ignored, x),
+            Nan::Wins => maximum_of::<64>(Nan::Wins, x),
+            Nan::Ignored => maximum_of::<64>(Nan::Ignored, x),
+        }
+    }
+}
+
+multiversion! {
+    /// The bits of `max |x|` of each piece of `length` elements.
+    pub(super) fn maxima_of_pieces<A: Element>(nan: Nan, x: &[A], length: usize, maxima: &mut [u32]) {
+        // Pieces may be short, and then too short for more at a time.
+        match nan {
+            Nan::Wins => for (top, x) in maxima.iter_mut().zip(x.chunks(length)) {
+                *top = maximum_of::<32>(Nan::Wins, x);
+            }
+            Nan::Ignored => for (top, x) in maxima.iter_mut().zip(x.chunks(length)) {
+                *top = maximum_of::<32>(Nan::Ignored, x);
+            }
         }
     }
 }
 
 /// `nan` is a constant to each caller.
 #[inline(always)]
-fn maximum_of(nan: Nan, x: &[impl Element]) -> u32 {
+fn maximum_of<const WIDTH: usize>(nan: Nan, x: &[impl Element]) -> u32 {
     // Several at a time: one running maximum would be a chain as long as the slice.
-    let mut tops = [0; 64];
-    let (chunks, rest) = x.as_chunks::<64>();
+    let mut tops = [0; WIDTH];
+    let (chunks, rest) = x.as_chunks::<WIDTH>();
     for chunk in chunks {
         for (top, x) in tops.iter_mut().zip(chunk) {
             *top = greater(nan, *top, *x);
