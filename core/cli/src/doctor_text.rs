@@ -22,8 +22,6 @@ const NAME: usize = 28;
 /// Every row in its group, and the answer. With `brief`, only what is not well.
 pub(crate) fn text(diagnosis: &Diagnosis, workflow: Option<&str>, brief: bool) -> String {
     let mut out = String::new();
-    let names = diagnosis.rows.iter().map(|row| name(row).chars().count() + 2);
-    let columns = names.filter(|columns| *columns <= NAME).max().unwrap_or(0);
     for group in [Group::Machine, Group::Cuda, Group::Plugins, Group::Workflow] {
         let rows: Vec<&Row> = diagnosis
             .rows
@@ -39,7 +37,7 @@ pub(crate) fn text(diagnosis: &Diagnosis, workflow: Option<&str>, brief: bool) -
         };
         let _ = writeln!(out, "{BOLD}{heading}{RESET}");
         for row in rows {
-            self::row(&mut out, row, columns);
+            self::row(&mut out, row, columns(diagnosis, group == Group::Plugins));
         }
         out.push('\n');
     }
@@ -59,6 +57,12 @@ fn title(group: Group) -> &'static str {
 /// A recipe stands under its plugin.
 fn name(row: &Row) -> String {
     row.name.split_once('/').map_or_else(|| row.name.clone(), |(_, recipe)| format!("  {recipe}"))
+}
+
+/// Columns of the names: of the plugins, which choose theirs, or of everything else.
+fn columns(diagnosis: &Diagnosis, plugins: bool) -> usize {
+    let rows = diagnosis.rows.iter().filter(|row| (row.group == Group::Plugins) == plugins);
+    rows.map(|row| name(row).chars().count() + 2).filter(|columns| *columns <= NAME).max().unwrap_or(0)
 }
 
 fn row(out: &mut String, row: &Row, columns: usize) {
@@ -114,12 +118,17 @@ fn verdict(diagnosis: &Diagnosis, workflow: Option<&str>) -> String {
     )
 }
 
-/// `text` in lines of at most `width` columns, cut between words; a longer word has a line of its own.
+/// `text` in lines of at most `width` columns, cut between words, but not between a number and its unit; a longer word has
+/// a line of its own.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let is_number = |word: &str| word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let mut lines = Vec::new();
     for paragraph in text.lines() {
         let mut line = String::new();
-        for word in paragraph.split_whitespace() {
+        let mut words = paragraph.split_whitespace();
+        while let Some(word) = words.next() {
+            let unit = is_number(word).then(|| words.next()).flatten();
+            let word = unit.map_or_else(|| word.to_owned(), |unit| format!("{word} {unit}"));
             let columns = line.chars().count();
             if columns > 0 && columns + 1 + word.chars().count() > width {
                 lines.push(std::mem::take(&mut line));
@@ -127,7 +136,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
             if !line.is_empty() {
                 line.push(' ');
             }
-            line.push_str(word);
+            line.push_str(&word);
         }
         lines.push(line);
     }
@@ -143,6 +152,7 @@ mod tests {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("a /very/long/path b", 6), ["a", "/very/long/path", "b"]);
         assert_eq!(wrapped("first\n  second", 80), ["first", "second"]);
+        assert_eq!(wrapped("takes 87.6 MB", 10), ["takes", "87.6 MB"]);
         assert_eq!(wrapped("", 10), Vec::<String>::new());
     }
 }

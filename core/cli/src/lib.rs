@@ -10,7 +10,7 @@
 //! | 1 | a stage failed; running it again gives the same |
 //! | 2 | the command line is wrong |
 //! | 3 | the workflow is not valid; nothing was started |
-//! | 69 | a backend or device is missing |
+//! | 69 | a backend or device is missing; from `doctor`: something does not work, or is too small |
 //! | 70 | a bug of fp8flow or of a plugin |
 //! | 74 | a file cannot be read or written |
 //! | 75 | interrupted, state saved: run again to go on |

@@ -131,23 +131,26 @@ fn needs(engine: &Engine, plan: &Plan, stage: &PlannedStage) -> Option<Needs> {
         let layers = layers.clone().unwrap_or_default();
         working(engine, section, &config, &layers, DecoderOptions { tokens, ..options })
     };
-    let bytes = if tokens <= MEASURED {
-        measure(tokens)
-    } else {
-        // Every region grows with the tokens by the same amount.
-        let (half, whole) = (measure(MEASURED / 2)?, measure(MEASURED)?);
-        let slope = u128::from(whole.saturating_sub(half)) / (MEASURED / 2) as u128;
-        let beyond = slope.saturating_mul((tokens - MEASURED) as u128);
-        Some(u64::try_from(u128::from(whole).saturating_add(beyond)).unwrap_or(u64::MAX))
-    };
     Some(Needs {
         states: (4 * (3 + gradients)).saturating_mul(parameters),
         gradients: Some(gradients),
-        working: bytes,
+        working: at(tokens, measure),
         tokens: Some(tokens as u64),
         exact,
         ..plain
     })
+}
+
+/// What `measure` would find for `tokens`. Every region grows by the same amount with each token, so that a few show it
+/// without taking memory for the tables of a long context.
+fn at(tokens: usize, measure: impl Fn(usize) -> Option<u64>) -> Option<u64> {
+    if tokens <= MEASURED {
+        return measure(tokens);
+    }
+    let (half, whole) = (measure(MEASURED / 2)?, measure(MEASURED)?);
+    let growth = u128::from(whole.saturating_sub(half)) * (tokens - MEASURED) as u128;
+    let beyond = growth.div_ceil((MEASURED / 2) as u128);
+    Some(u64::try_from(u128::from(whole).saturating_add(beyond)).unwrap_or(u64::MAX))
 }
 
 /// Bytes of activations, and of what the backend keeps; none where the backend does not tell.
@@ -162,4 +165,34 @@ fn working(
     let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
     let decoder = Decoder::new(config, options, fp8, &mut Arena::measure()).ok()?;
     Some((decoder.bytes() + decoder.backend_bytes()) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use fp8flow_tensor::DType;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn many_tokens_take_what_a_few_show() {
+        let json = json!({
+            "model_type": "llama", "vocab_size": 300, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 65536,
+        });
+        let config = ModelConfig::from_json(&json.to_string(), Path::new("config.json")).expect("a model");
+        for (dtype, recompute) in [(DType::Bf16, false), (DType::Bf16, true), (DType::F32, false)] {
+            let measure = |tokens| {
+                let options = DecoderOptions { dtype, recompute, tokens };
+                let decoder = Decoder::new(&config, options, None, &mut Arena::measure()).ok()?;
+                Some((decoder.bytes() + decoder.backend_bytes()) as u64)
+            };
+            for tokens in [1, MEASURED, MEASURED + 1, 10_000, 50_001] {
+                let (found, exact) = (at(tokens, measure).expect("bytes"), measure(tokens).expect("bytes"));
+                // Regions start at multiples of 64 bytes.
+                assert!(found.abs_diff(exact) * 1000 <= exact, "{tokens} tokens: {found}, {exact} expected");
+            }
+        }
+        assert_eq!(at(usize::MAX, |tokens| Some(tokens as u64 * 1_000_000)), Some(u64::MAX));
+    }
 }

@@ -1,6 +1,6 @@
 //! `fp8flow doctor`: whether this machine can run FP8, or a workflow.
 
-use fp8flow_flow::Workflow;
+use fp8flow_flow::{Class, Workflow};
 use fp8flow_stages::doctor::{Diagnosis, Question, Status, examine};
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn object(diagnosis: &Diagnosis, workflow: Option<&str>) -> Value {
         "workflow": workflow,
         "can_run": diagnosis.class.is_none(),
         "class": diagnosis.class,
-        "exit_code": diagnosis.class.map_or(0, |class| class.exit_code()),
+        "exit_code": diagnosis.class.map_or(0, Class::exit_code),
         "counts": {
             "ok": diagnosis.count(Status::Ok),
             "warn": diagnosis.count(Status::Warn),
