@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod doctor;
 mod environment;
 mod incompatible;
 mod invalid;
