@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod changed;
 mod incompatible;
 mod invalid;
 mod program;
