@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod changed;
 mod doctor;
 mod environment;
 mod incompatible;
