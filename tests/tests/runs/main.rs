@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod invalid;
+mod layers;
 mod program;
 mod reproducible;
 mod tour;

@@ -77,7 +77,8 @@ fn step(assigned: [Option<usize>; 3], live: [bool; 3], pass: Pass) -> Step {
     group.weights_changed(&device, &parameters);
     recipes.iter_mut().for_each(|recipe| recipe.on(fp8flow_sdk::Event::WeightsChanged).unwrap());
 
-    let (mut kept, mut loan) = (group.kept(TOKENS, &mut arena), group.loan(TOKENS).take(&mut arena));
+    let (mut kept, mut loan) =
+        (LinearGroup::kept(&[&group], TOKENS, &mut arena), group.loan(TOKENS).take(&mut arena));
     let x = tensor(TOKENS, 64, 1);
     let mut y = [64, 32, 32].map(|n| Tensor::zeros(DType::Bf16, TOKENS, n));
     let passes = if pass == Pass::Train { vec![Pass::Train] } else { vec![Pass::Train, pass] };
@@ -165,7 +166,7 @@ fn memory_is_shared_within_a_recipe_and_not_across() {
             Ok(Some(Box::new(Asks) as _))
         });
         let group = group.unwrap();
-        drop(group.kept(10, &mut arena));
+        drop(LinearGroup::kept(&[&group], 10, &mut arena));
         drop(group.loan(10).take(&mut arena));
         arena.bytes()
     };
