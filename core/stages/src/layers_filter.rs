@@ -60,7 +60,7 @@ impl StageKind for LayersFilter {
             return Planned::default();
         }
         let prediction = if backend::is_fp8(section) { settings.prediction() } else { String::new() };
-        match self.decide(cx, section, settings, layers) {
+        match self.decide(cx, section, &settings, layers) {
             Some(plan) => {
                 let facts = json!({ "layers": plan, "fp8_share": plan.fp8_share() });
                 Planned::new(facts).text(&plan.table()).text(&prediction)
@@ -100,7 +100,7 @@ impl LayersFilter {
         &self,
         cx: &mut PlanCx<'_>,
         section: &PlannedSection,
-        settings: Settings,
+        settings: &Settings,
         layers: Vec<fp8flow_sdk::LayerFacts>,
     ) -> Option<LayerPlan> {
         let object = |cx: &mut PlanCx<'_>, error: StageError| {
@@ -117,7 +117,7 @@ impl LayersFilter {
             };
             return Some(LayerPlan::decide(layers, &settings.rule, Offer::Nobody(&why)));
         }
-        let menu = match self.menu(cx, section, &settings) {
+        let menu = match self.menu(cx, section, settings) {
             Ok(menu) => menu?,
             Err(error) => {
                 object(cx, error);
