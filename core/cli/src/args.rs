@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Say everything that is wrong with a workflow; start nothing.
     Check(WorkflowArgs),
     /// Show what a workflow would do: stages, values, FP8 or not for every layer; start nothing.
-    Plan(WorkflowArgs),
+    Plan(PlanArgs),
     /// Backend plugins: what is installed, and what it can do.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -62,6 +62,15 @@ pub(crate) struct WorkflowArgs {
     /// Another value for a key: `--set stages.train.optimizer.lr=1e-4`. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArgs,
+    /// Show only this stage: `--stage layers` says which layers run in FP8.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stage: Option<String>,
 }
 
 #[derive(Debug, Group)]

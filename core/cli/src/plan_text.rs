@@ -12,15 +12,16 @@ const YELLOW: &str = "\x1b[1;33m";
 const RED: &str = "\x1b[1;91m";
 const RESET: &str = "\x1b[0m";
 
-/// Every section and stage: what it found out, and every value it will use.
-pub(crate) fn text(plan: &Plan) -> String {
+/// Every section and stage, or `only` that stage: what it found out, and every value it will use.
+pub(crate) fn text(plan: &Plan, only: Option<&str>) -> String {
     let mut out =
         format!("{BOLD}{}{RESET}: {} stages, from {}\n", plan.name, plan.stages.len(), plan.path.display());
-    for section in &plan.sections {
+    for section in plan.sections.iter().filter(|_| only.is_none()) {
         let _ = writeln!(out, "\n{BOLD}[{}]{RESET}", section.name);
         part(&mut out, &section.lines, section.params.json(), &[]);
     }
-    for (index, stage) in plan.stages.iter().enumerate() {
+    let chosen = |stage: &PlannedStage| only.is_none_or(|name| stage.name == name);
+    for (index, stage) in plan.stages.iter().enumerate().filter(|(_, stage)| chosen(stage)) {
         let _ = writeln!(out, "\n{BOLD}{}. {}{RESET}  {}", index + 1, stage.name, way(stage));
         let edges: Vec<&str> = stage.inputs.iter().map(|(edge, _)| edge.as_str()).collect();
         part(&mut out, &stage.lines, stage.params.json(), &edges);

@@ -123,6 +123,20 @@ fn a_plan_shows_stages_layers_and_every_value_and_leaves_nothing() {
 }
 
 #[test]
+fn a_plan_of_one_stage_says_on_one_screen_which_layers_run_in_fp8() {
+    let bench = Bench::small();
+    let said = bench.fp8flow("plan workflow.toml --stage layers");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("0 of 8 linear layers in FP8"), "{}", said.out);
+    assert!(!said.out.contains("train.sft") && said.out.lines().count() <= 24, "{}", said.out);
+    let stages = &bench.fp8flow("plan workflow.toml --stage layers --json").lines()[0]["stages"];
+    assert_eq!((stages.as_array().unwrap().len(), &stages[0]["name"]), (1, &"layers".into()));
+    let said = bench.fp8flow("plan workflow.toml --stage layer");
+    assert_eq!(said.code, 3);
+    assert!(said.err.contains("no stage `layer`") && said.err.contains("layers, train"), "{}", said.err);
+}
+
+#[test]
 fn a_first_workflow_is_written_once_and_is_valid() {
     let bench = Bench::empty();
     let said = bench.fp8flow("init mine --template quickstart");
