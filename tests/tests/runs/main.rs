@@ -7,6 +7,7 @@ mod doctor;
 mod environment;
 mod incompatible;
 mod invalid;
+mod layers;
 mod program;
 mod proof;
 mod reproducible;

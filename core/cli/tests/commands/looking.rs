@@ -130,7 +130,7 @@ fn a_first_workflow_is_written_once_and_is_valid() {
         (said.code, said.out.as_str()),
         (0, "wrote mine/workflow.toml\nnext: fp8flow run mine/workflow.toml\n")
     );
-    assert_eq!(bench.fp8flow("check mine/workflow.toml --set backend.plugin=none").code, 0);
+    assert_eq!(bench.fp8flow("check mine/workflow.toml --set backend={plugin=\"none\"}").code, 0);
     let schema = json(&bench.path("mine/.fp8flow/workflow.schema.json"));
     assert_eq!(schema["$schema"], "http://json-schema.org/draft-04/schema#");
 
@@ -147,7 +147,7 @@ fn a_first_workflow_is_written_once_and_is_valid() {
         "{text}"
     );
     // It waits for data and a model, and for nothing else.
-    let said = bench.fp8flow("check other/workflow.toml --json --set backend.plugin=none");
+    let said = bench.fp8flow("check other/workflow.toml --json --set backend={plugin=\"none\"}");
     let findings = said.lines()[0]["findings"].clone();
     let codes: Vec<&str> =
         findings.as_array().expect("a list").iter().filter_map(|f| f["code"].as_str()).collect();
