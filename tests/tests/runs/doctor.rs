@@ -290,6 +290,21 @@ fn what_a_workflow_lacks_here_is_exit_69() {
 }
 
 #[test]
+fn a_backend_that_pretends_under_the_options_of_a_workflow_cannot_run_it() {
+    let machine = Machine::with(&["pretending"]);
+    for (how, code, status, words) in [
+        ("honest", 0, "ok", "dB from exact"),
+        ("silent", 69, "fail", "it counted [0, 0, 0]"),
+        ("lying", 69, "fail", "it is computed in high precision, not in FP8"),
+    ] {
+        let backend = format!("backend={{ plugin = \"pretending\", options = {{ how = \"{how}\" }} }}");
+        let (found_code, found) = machine.json(&["--workflow", "workflow.toml", "--set", &backend], &[]);
+        assert_eq!(found_code, code, "{how}: {:#}", found.0);
+        found.expect("workflow", "backend", status, &[words]);
+    }
+}
+
+#[test]
 fn a_model_too_large_for_memory_and_disk_is_told_before_it_is_tried() {
     let text = std::fs::read_to_string(quickstart().join("model/config.json")).unwrap();
     let mut config: Value = serde_json::from_str(&text).unwrap();
