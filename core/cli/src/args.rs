@@ -45,6 +45,8 @@ pub(crate) enum Command {
     /// Backend plugins: what is installed, and what it can do.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Whether this machine can run FP8, or a given workflow: processor, memory, disk, cards, plugins at work.
+    Doctor(DoctorArgs),
     /// Print the JSON Schema of workflows, or their reference.
     Schema(SchemaArgs),
     /// Write a workflow to begin with.
@@ -72,6 +74,19 @@ pub(crate) struct RunArgs {
     /// Begin a run of its own even if there is an unfinished one.
     #[arg(long)]
     pub(crate) fresh: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct DoctorArgs {
+    /// The workflow that should run here; without it, every plugin that is found must work.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) workflow: Option<PathBuf>,
+    /// Another value for a key of the workflow: `--set stages.train.steps=10`. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE", requires = "workflow")]
+    pub(crate) set: Vec<String>,
+    /// The folder of runs; `runs` beside the workflow by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runs: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,6 +119,8 @@ pub(crate) enum SchemaFormat {
     Markdown,
     /// For the terminal.
     Text,
+    /// The page on what goes with what: recipes, devices, features.
+    Support,
 }
 
 #[derive(Debug, Group)]

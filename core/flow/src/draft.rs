@@ -155,10 +155,11 @@ fn kind<'a>(
     };
     let found = registry.find(name);
     if found.is_none() {
+        let elsewhere = registry.known_elsewhere(name).map(String::from);
         let finding = Finding::error(code::UNKNOWN_NAME, format!("unknown kind of stage `{name}`"))
             .at(uses.node.span, "")
             .note(known())
-            .help(did_you_mean(name, names()));
+            .help(elsewhere.or_else(|| did_you_mean(name, names())));
         checker.findings.push(finding);
     }
     found

@@ -8,6 +8,8 @@ use crate::{Field, Kind, Presence, Section, StageKind};
 pub struct Registry {
     sections: Vec<SectionEntry>,
     stages: Vec<StageEntry>,
+    /// Kinds of stages that there are not, and what is said of them.
+    elsewhere: Vec<(&'static str, &'static str)>,
 }
 
 /// A section: its table, and who plans it.
@@ -43,6 +45,7 @@ impl Registry {
         Self {
             sections: vec![SectionEntry { name: "workflow", about, fields, hook: None }],
             stages: Vec::new(),
+            elsewhere: Vec::new(),
         }
     }
 
@@ -88,6 +91,13 @@ impl Registry {
         self
     }
 
+    /// What to say to whoever uses the kind `name`, which other programs have and this one has not.
+    #[must_use]
+    pub fn elsewhere(mut self, name: &'static str, sentence: &'static str) -> Self {
+        self.elsewhere.push((name, sentence));
+        self
+    }
+
     /// The kinds of stages, in the order they were registered.
     pub fn stages(&self) -> impl Iterator<Item = &dyn StageKind> {
         self.stages.iter().map(|entry| &*entry.kind)
@@ -95,6 +105,10 @@ impl Registry {
 
     pub(crate) fn find(&self, name: &str) -> Option<&StageEntry> {
         self.stages.iter().find(|entry| entry.kind.name() == name)
+    }
+
+    pub(crate) fn known_elsewhere(&self, name: &str) -> Option<&'static str> {
+        self.elsewhere.iter().find(|(known, _)| *known == name).map(|(_, sentence)| *sentence)
     }
 
     pub(crate) fn stage_entries(&self) -> &[StageEntry] {

@@ -28,6 +28,8 @@
 //!    child saw is remembered by digest;
 //! 6. the load: by a handle of our own, never unloaded, the layout compared in both directions.
 //!
+//! [`machine`] is the other side of "can it run here": processor, memory, disk and cards, as facts without a judgement.
+//!
 //! Behind the last door [`Plugin`] gives the traits of `fp8flow-sdk`. What the engine lends in return is here too:
 //! [`Pool`] and [`Services`].
 
@@ -37,6 +39,7 @@ pub mod elf;
 mod error;
 mod found;
 mod library;
+pub mod machine;
 mod options;
 mod place;
 mod plugin;

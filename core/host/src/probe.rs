@@ -1,17 +1,19 @@
-//! Opens a plugin that was never seen in a child process first: if it crashes, hangs or exits, that costs a message.
+//! What might crash, hang or exit is tried in a child process first, so that it costs a message: a plugin that was never
+//! seen, a driver.
 //!
-//! The child is this executable again, with an environment variable that says which library to open. An executable
-//! that wants that calls [`run_if_child`] before anything else:
+//! The child is this executable again, with an environment variable that says what to try. An executable that wants that
+//! calls [`run_if_child`] before anything else:
 //!
 //! ```no_run
 //! // First thing in `main`:
 //! fp8flow_host::probe::run_if_child();
 //! ```
 //!
-//! The child opens the library, asks for its recipes, starts the backend and says on its standard output how far it
-//! came. Failures that are reported as such are not the probe's business: they will be reported just so to this
-//! process. All that counts is whether the child survives.
+//! For a plugin the child opens the library, asks for its recipes, starts the backend and says on its standard output how
+//! far it came. Failures that are reported as such are not the probe's business: they will be reported just so to this
+//! process. All that counts is whether the child survives. Another task has a variable of its own, and [`answer`]s.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -39,12 +41,20 @@ const OUTPUT_LIMIT: usize = 64 * 1024;
 
 static ANSWERS: AtomicBool = AtomicBool::new(false);
 
-/// In the child, opens the library and exits; otherwise notes that this executable can be that child.
+/// In the child, does what this crate tries in children and exits; otherwise notes that this executable can be that child.
 pub fn run_if_child() {
-    match std::env::var_os(VARIABLE) {
-        Some(path) if !path.is_empty() => std::process::exit(child(Path::new(&path))),
-        _ => ANSWERS.store(true, Ordering::Relaxed),
-    }
+    answer(VARIABLE, |path| try_plugin(Path::new(&path)));
+    crate::machine::cuda::run_if_child();
+    ANSWERS.store(true, Ordering::Relaxed);
+}
+
+/// In a child that was asked by `variable`, does `task` with its value and exits; otherwise does nothing.
+pub fn answer(variable: &str, task: impl FnOnce(OsString)) {
+    let Some(value) = std::env::var_os(variable).filter(|value| !value.is_empty()) else { return };
+    no_core_dump();
+    task(value);
+    say(SURVIVED);
+    std::process::exit(0);
 }
 
 /// How a child process is started.
@@ -105,16 +115,21 @@ impl Probe {
     }
 
     /// This executable, if it has called [`run_if_child`]: others would do something else.
-    pub(crate) fn this_executable() -> Option<Self> {
+    pub fn this_executable() -> Option<Self> {
         // Also right where the file was replaced since.
         ANSWERS.load(Ordering::Relaxed).then(|| Self::new("/proc/self/exe", &[]))
     }
 
     /// Fails if a child process that opens and starts the plugin at `path` does not survive that.
     pub(crate) fn run(&self, path: &Path) -> Result<(), ProbeFailure> {
+        self.ask(VARIABLE, path).map(drop)
+    }
+
+    /// What a child process that [`answer`]s to `variable` has to [`say`] about `value`; fails if it does not survive.
+    pub fn ask(&self, variable: &str, value: impl AsRef<OsStr>) -> Result<Vec<String>, ProbeFailure> {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
-            .env(VARIABLE, path)
+            .env(variable, value)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -141,10 +156,11 @@ impl Probe {
             String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
         };
         let (stdout, stderr) = (text(stdout), text(stderr));
-        let steps: Vec<_> = stdout.lines().filter_map(|line| line.strip_prefix(MARK)).collect();
-        let step = steps.last().copied().unwrap_or("the start of the process").to_owned();
+        let mut steps: Vec<String> =
+            stdout.lines().filter_map(|line| line.strip_prefix(MARK)).map(str::to_owned).collect();
+        let step = steps.pop().unwrap_or_else(|| "the start of the process".into());
         match status {
-            Some(status) if status.success() && step == SURVIVED => Ok(()),
+            Some(status) if status.success() && step == SURVIVED => Ok(steps),
             None => Err(ProbeFailure::TimedOut { step, timeout: self.timeout }),
             Some(status) => {
                 let output = last_lines(&stderr);
@@ -194,28 +210,25 @@ fn signal_name(signal: i32) -> String {
     name.to_owned()
 }
 
-/// Opens and starts the plugin; the exit code.
-fn child(path: &Path) -> i32 {
-    no_core_dump();
+/// Opens and starts the plugin.
+fn try_plugin(path: &Path) {
     let place = Place { origin: Origin::Path, path: path.to_owned() };
     say("open");
     let found =
         Candidate::look(path).and_then(|candidate| candidate.digest(&place, &Arc::new(Settings::default())));
-    let Ok(found) = found else { return say(SURVIVED) };
+    let Ok(found) = found else { return };
     if let Ok(opened) = library::open(&found) {
         say("start");
         // Dropped at once: that has to work too.
         drop(opened.library.start(&Host::new(Arc::new(Alone))));
     }
-    say(SURVIVED)
 }
 
-fn say(step: &str) -> i32 {
+/// In a child, says a line to whoever asked; the last one tells where it was if it does not survive.
+pub fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "\n{MARK}{step}").and_then(|()| stdout.flush()) {
-        Ok(()) => 0,
-        Err(_) => 1,
-    }
+    // If nobody can hear it, the line that it survived is missed too.
+    let _ = writeln!(stdout, "\n{MARK}{line}").and_then(|()| stdout.flush());
 }
 
 /// A crash here is expected, and its memory of no interest.

@@ -78,6 +78,7 @@ pub struct Decoder {
     dnormed: Tensor,
     bytes: usize,
     own: usize,
+    evaluations: u64,
     /// Whether layers count saturated and underflowed elements.
     pub telemetry: bool,
 }
@@ -152,6 +153,7 @@ impl Decoder {
             config: config.clone(),
             options,
             bytes: 0,
+            evaluations: 0,
             telemetry: false,
         };
         decoder.bytes = arena.bytes() - before;
@@ -161,6 +163,16 @@ impl Decoder {
     /// The configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// How it runs.
+    pub fn options(&self) -> DecoderOptions {
+        self.options
+    }
+
+    /// Forwards for evaluation so far: what layers have counted beside those of training.
+    pub fn evaluations(&self) -> u64 {
+        self.evaluations
     }
 
     /// The most tokens a micro-batch may have.
@@ -309,6 +321,7 @@ impl Decoder {
         pass: Pass,
     ) -> Result<(), DecoderError> {
         self.begin(batch)?;
+        self.evaluations += u64::from(pass == Pass::Eval);
         device.embedding(batch.ids, &parameters.tensors()[self.embedding], &mut self.stream[0]);
         for i in 0..self.blocks.len() {
             self.forward_block(device, parameters, batch, pass, i)?;
@@ -399,10 +412,12 @@ impl Decoder {
 }
 
 /// Zeroes the gradients that only gain: all but the weights of linear layers, which are overwritten.
+///
+/// With −0, to which every x adds up to x: a −0 that is still there afterwards was never added to.
 fn clear_gained(gradients: &mut Parameters) {
     for i in 0..gradients.specs().len() {
         if gradients.specs()[i].kind != ParameterKind::Matrix {
-            gradients.tensors_mut()[i].clear();
+            gradients.tensors_mut()[i].f32_mut().fill(-0.0);
         }
     }
 }

@@ -54,6 +54,20 @@ pub enum ModelError {
         /// What is.
         supported: String,
     },
+    /// The weights are codes, not numbers that training could move.
+    #[error("{}: {key} = {found}: {}", path.display(), why(*asked, *in_blocks))]
+    Quantized {
+        /// The file.
+        path: PathBuf,
+        /// The key that says so: `quantization_config.quant_method`.
+        key: String,
+        /// Its value, as JSON.
+        found: String,
+        /// Whether it is FP8 in blocks, which can be multiplied out.
+        in_blocks: bool,
+        /// Whether that was asked for.
+        asked: bool,
+    },
     /// A safetensors file whose header and size do not fit each other.
     #[error("{}: not a sound safetensors file: {problem}", path.display())]
     Safetensors {
@@ -119,6 +133,20 @@ pub enum Finding {
         /// As stored.
         found: StoredType,
     },
+    /// Codes, but not those that can be multiplied out.
+    Codes {
+        /// The tensor.
+        name: String,
+        /// As stored.
+        found: StoredType,
+    },
+    /// E4M3 codes without their scales.
+    ScalesMissing {
+        /// The tensor.
+        name: String,
+        /// The tensor of its scales, which is in no file.
+        scales: String,
+    },
     /// In two files.
     Duplicate {
         /// The tensor.
@@ -152,6 +180,13 @@ impl fmt::Display for Finding {
             Self::Type { name, found } => {
                 write!(f, "`{name}` is stored as {found}; F32, BF16 and F16 are read")
             }
+            Self::Codes { name, found } => write!(
+                f,
+                "`{name}` is stored as {found}; F8_E4M3 with a scale for each block, F32, BF16 and F16 are read"
+            ),
+            Self::ScalesMissing { name, scales } => {
+                write!(f, "`{name}` is stored as F8_E4M3, but `{scales}` with the scales of its blocks is missing")
+            }
             Self::Duplicate { name, files: [first, second] } => {
                 write!(f, "`{name}` is in both {first} and {second}")
             }
@@ -166,6 +201,18 @@ impl fmt::Display for Finding {
             Self::HeadDiffers => f.write_str(
                 "`lm_head.weight` differs from `model.embed_tokens.weight`, though `tie_word_embeddings` makes them one",
             ),
+        }
+    }
+}
+
+/// Why quantised weights are of no use.
+fn why(asked: bool, in_blocks: bool) -> &'static str {
+    match (asked, in_blocks) {
+        (false, false) => "quantised weights cannot be trained; take the model that they were made from",
+        (false, true) => "quantised weights cannot be trained unless they are multiplied out to f32 first",
+        (true, _) => {
+            "these weights cannot be dequantised: only `quant_method` = \"fp8\" with a `weight_block_size` of two \
+             numbers can, E4M3 codes with a scale for each block"
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{ModelError, json_error};
 use crate::folder::{config_path, read_text};
+use crate::quantization::{self, BlockScales};
 use crate::{ModelConfig, Rope, RopeScaling};
 
 /// Largest size of anything: token numbers, labels and row numbers fit 31 bits.
@@ -23,15 +24,29 @@ const MOST_PARAMETERS: u128 = 1 << 40;
 const DEFAULT_THETA: f64 = 10_000.0;
 
 impl ModelConfig {
-    /// Reads `path`: a `config.json`, or the folder that holds one.
+    /// Reads `path`: a `config.json`, or the folder that holds one. Quantised weights are an error.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = config_path(path.as_ref());
         Self::from_json(&read_text(&path)?, &path)
     }
 
+    /// The same for weights that [`Weights::load`](crate::Weights::load) is to multiply out: the configuration as it is
+    /// without quantisation, and the blocks that share a scale, if any do. Other quantised weights are an error.
+    pub fn open_dequantized(path: impl AsRef<Path>) -> Result<(Self, Option<BlockScales>), ModelError> {
+        let path = config_path(path.as_ref());
+        let mut raw = parse(&read_text(&path)?, &path)?;
+        let blocks = quantization::take(&mut raw, &path, true)?;
+        Ok((Self::from_raw(raw, &path)?, blocks))
+    }
+
     /// The configuration that `text` is; `path` is where it was found, for errors.
     pub fn from_json(text: &str, path: &Path) -> Result<Self, ModelError> {
-        let raw: Map<String, Value> = serde_json::from_str(text).map_err(|error| json_error(path, &error))?;
+        let mut raw = parse(text, path)?;
+        quantization::take(&mut raw, path, false)?;
+        Self::from_raw(raw, path)
+    }
+
+    fn from_raw(raw: Map<String, Value>, path: &Path) -> Result<Self, ModelError> {
         let keys = Keys { path, under: "", map: &raw };
         refuse_other_models(&keys)?;
 
@@ -83,6 +98,10 @@ impl ModelConfig {
     }
 }
 
+fn parse(text: &str, path: &Path) -> Result<Map<String, Value>, ModelError> {
+    serde_json::from_str(text).map_err(|error| json_error(path, &error))
+}
+
 /// Parameters of a configuration whose sizes are at most 2³¹.
 fn count(config: &ModelConfig) -> u128 {
     let [vocab, h, mlp, blocks, heads, kv_heads, head_dim] = [
@@ -108,7 +127,7 @@ fn refuse_other_models(keys: &Keys<'_>) -> Result<(), ModelError> {
         Some(other) => return Err(keys.unsupported("model_type", other, "\"llama\" is")),
         None => return Err(keys.wrong("model_type", "is missing; \"llama\" is supported".into())),
     }
-    let allowed: [(&str, &[Value], &str); 11] = [
+    let allowed: [(&str, &[Value], &str); 9] = [
         ("architectures", &[serde_json::json!(["LlamaForCausalLM"])], "[\"LlamaForCausalLM\"] is"),
         ("hidden_act", &["silu".into(), "swish".into()], "\"silu\" is"),
         ("pretraining_tp", &[1.into()], "1 is"),
@@ -116,8 +135,6 @@ fn refuse_other_models(keys: &Keys<'_>) -> Result<(), ModelError> {
         ("partial_rotary_factor", &[1.into(), 1.0.into()], "1.0 is"),
         ("sliding_window", &[], "full attention is, without this key"),
         ("use_sliding_window", &[false.into()], "full attention is"),
-        ("quantization_config", &[], "weights in F32, BF16 or F16 are, without this key"),
-        ("compression_config", &[], "weights in F32, BF16 or F16 are, without this key"),
         ("per_layer_config", &[], "one configuration for all layers is"),
         ("is_encoder_decoder", &[false.into()], "a decoder is"),
     ];
@@ -277,7 +294,7 @@ impl Keys<'_> {
 }
 
 /// A value as JSON, cut to a line.
-fn short(value: &Value) -> String {
+pub(crate) fn short(value: &Value) -> String {
     const SHOWN: usize = 60;
     let text = value.to_string();
     match text.char_indices().nth(SHOWN) {

@@ -1,18 +1,18 @@
 //! Weights of a folder, checked against a configuration from the headers alone, then read as f32 masters.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fp8flow_kernels::Parallel;
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use safetensors::Dtype as StoredType;
 
 use crate::error::{Finding, ModelError};
 use crate::folder::WeightFiles;
+use crate::stored::Stored;
 use crate::tasks::for_each;
-use crate::{ModelConfig, ParameterSpec, Parameters, StoredTensor, parameter_specs};
+use crate::{BlockScales, ModelConfig, ParameterSpec, Parameters, StoredTensor, parameter_specs};
 
 /// The output head, absent or a copy where it is tied.
 const HEAD: &str = "lm_head.weight";
@@ -20,8 +20,9 @@ const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
 /// Old checkpoints hold the rotary frequencies, which follow from the configuration.
 const HARMLESS_SUFFIX: &str = "rotary_emb.inv_freq";
-/// Elements that one task converts.
-const ELEMENTS_PER_TASK: usize = 1 << 18;
+/// What the name of a weight's scales ends with, instead of the weight's own [`WEIGHT_SUFFIX`].
+const SCALES_SUFFIX: &str = ".weight_scale_inv";
+const WEIGHT_SUFFIX: &str = ".weight";
 
 /// The weights of a folder: every tensor is there once, with the shape and a type that the configuration allows.
 ///
@@ -39,6 +40,7 @@ pub struct Weights {
     files: WeightFiles,
     specs: Vec<ParameterSpec>,
     tied: bool,
+    blocks: Option<BlockScales>,
 }
 
 impl Weights {
@@ -47,12 +49,22 @@ impl Weights {
     /// Everything that does not fit is reported at once. Only a tied head that is stored as well waits for
     /// [`Weights::load`]: whether it is the embedding shows in its numbers alone.
     pub fn open(folder: impl Into<PathBuf>, config: &ModelConfig) -> Result<Self, ModelError> {
+        Self::open_dequantized(folder, config, None)
+    }
+
+    /// The same for weights that may lie as E4M3 codes with `X.weight_scale_inv` for the `blocks` of `X.weight`, as
+    /// [`ModelConfig::open_dequantized`] tells. [`Weights::load`] multiplies them out.
+    pub fn open_dequantized(
+        folder: impl Into<PathBuf>,
+        config: &ModelConfig,
+        blocks: Option<BlockScales>,
+    ) -> Result<Self, ModelError> {
         let folder = folder.into();
         let files = WeightFiles::open(&folder)?;
         let specs = parameter_specs(config);
-        let findings = compare(&files, &specs, config.tied);
+        let findings = compare(&files, &specs, config.tied, blocks);
         if findings.is_empty() {
-            Ok(Self { folder, files, specs, tied: config.tied })
+            Ok(Self { folder, files, specs, tied: config.tied, blocks })
         } else {
             Err(ModelError::Weights { folder, findings })
         }
@@ -61,6 +73,11 @@ impl Weights {
     /// The files that hold the weights.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.files.values().map(crate::SafeFile::path)
+    }
+
+    /// The blocks that share a scale, where weights are codes.
+    pub fn blocks(&self) -> Option<BlockScales> {
+        self.blocks
     }
 
     /// Names, shapes and kinds of the parameters.
@@ -73,19 +90,20 @@ impl Weights {
         self.files.tensor(name).map(|tensor| tensor.dtype)
     }
 
-    /// Reads every parameter as f32, which is exact for all stored types, on the threads of `pool`.
+    /// Reads every parameter as f32, on the threads of `pool`: exact for all plain types, and one rounding of code times
+    /// scale for quantised ones.
     pub fn load(&self, pool: &dyn Parallel) -> Result<Parameters, ModelError> {
         let mut parameters = Parameters::zeros(&self.specs);
         let mut parts = Vec::new();
         for (spec, tensor) in self.specs.iter().zip(parameters.tensors_mut()) {
-            let stored = self.tensor(&spec.name);
-            let width = stored.dtype.bitsize() / 8;
-            let sources = stored.bytes.chunks(ELEMENTS_PER_TASK * width);
-            for (source, target) in sources.zip(tensor.f32_mut().chunks_mut(ELEMENTS_PER_TASK)) {
-                parts.push((stored.dtype, source, target));
+            let mut rest = tensor.f32_mut();
+            for (stored, rows) in self.stored(&spec.name).parts() {
+                let (target, after) = rest.split_at_mut(stored.span(&rows).len());
+                rest = after;
+                parts.push((stored, rows, target));
             }
         }
-        for_each(pool, parts, |(dtype, source, target)| widen(dtype, source, target));
+        for_each(pool, parts, |(stored, rows, target)| stored.read(rows, target));
         if self.tied && !self.head_is_embedding(&parameters, pool) {
             return Err(ModelError::Weights {
                 folder: self.folder.clone(),
@@ -97,21 +115,32 @@ impl Weights {
 
     /// Whether a stored head, if there is one, has the bits of the embedding.
     fn head_is_embedding(&self, parameters: &Parameters, pool: &dyn Parallel) -> bool {
-        let (Some(head), Some(embedding)) = (self.files.tensor(HEAD), parameters.index(EMBEDDING)) else {
+        let (Some(_), Some(embedding)) = (self.files.tensor(HEAD), parameters.index(EMBEDDING)) else {
             return true;
         };
-        let width = head.dtype.bitsize() / 8;
-        let sources = head.bytes.chunks(ELEMENTS_PER_TASK * width);
-        let parts = sources.zip(parameters.tensors()[embedding].f32().chunks(ELEMENTS_PER_TASK)).collect();
+        let embedding = parameters.tensors()[embedding].f32();
+        let parts = self.stored(HEAD).parts().collect();
         let same = AtomicBool::new(true);
-        for_each(pool, parts, |(source, expected): (&[u8], &[f32])| {
+        for_each(pool, parts, |(head, rows): (Stored<'_>, Range<usize>)| {
+            let expected = &embedding[head.span(&rows)];
             let mut found = vec![0.0; expected.len()];
-            widen(head.dtype, source, &mut found);
+            head.read(rows, &mut found);
             if found.iter().zip(expected).any(|(a, b)| a.to_bits() != b.to_bits()) {
                 same.store(false, Ordering::Relaxed);
             }
         });
         same.into_inner()
+    }
+
+    /// A parameter that the check has seen, with its scales if it has any.
+    fn stored(&self, name: &str) -> Stored<'_> {
+        let tensor = self.tensor(name);
+        match (self.blocks, scales_of(name)) {
+            (Some(blocks), Some(scales)) if tensor.dtype == StoredType::F8_E4M3 => {
+                Stored::scaled(tensor, self.tensor(&scales), blocks)
+            }
+            _ => Stored::plain(tensor),
+        }
     }
 
     /// A tensor that the check has seen.
@@ -129,20 +158,37 @@ impl WeightFiles {
     }
 }
 
+/// The name of the scales of the weight `name`, if it is a weight's.
+fn scales_of(name: &str) -> Option<String> {
+    Some(format!("{}{SCALES_SUFFIX}", name.strip_suffix(WEIGHT_SUFFIX)?))
+}
+
 /// Everything in `files` that is not as `specs` wants it.
-fn compare(files: &WeightFiles, specs: &[ParameterSpec], tied: bool) -> Vec<Finding> {
-    let mut expected: BTreeMap<&str, &[usize]> =
-        specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())).collect();
+fn compare(
+    files: &WeightFiles,
+    specs: &[ParameterSpec],
+    tied: bool,
+    blocks: Option<BlockScales>,
+) -> Vec<Finding> {
+    let mut expected: BTreeMap<String, Vec<usize>> =
+        specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+    // What an index knows but its file lacks is said by `compare_index`.
+    let indexed = |name: &str| files.index.as_ref().is_some_and(|index| index.contains_key(name));
     let mut findings = Vec::new();
     for spec in specs {
-        // What an index knows but its file lacks is said by `compare_index`.
-        let indexed = files.index.as_ref().is_some_and(|index| index.contains_key(&spec.name));
-        if files.tensor(&spec.name).is_none() && !indexed {
+        if files.tensor(&spec.name).is_none() && !indexed(&spec.name) {
             findings.push(Finding::Missing { name: spec.name.clone() });
         }
     }
     if tied {
-        expected.insert(HEAD, expected[EMBEDDING]);
+        expected.insert(HEAD.into(), expected[EMBEDDING].clone());
+    }
+    let quantized = blocks.map(|blocks| quantized(files, &expected, blocks));
+    for (name, scales, shape) in quantized.into_iter().flatten() {
+        if files.tensor(&scales).is_none() && !indexed(&scales) {
+            findings.push(Finding::ScalesMissing { name, scales: scales.clone() });
+        }
+        expected.insert(scales, shape);
     }
     let mut seen = BTreeMap::new();
     for (file, tensors) in &files.files {
@@ -150,8 +196,8 @@ fn compare(files: &WeightFiles, specs: &[ParameterSpec], tied: bool) -> Vec<Find
             if let Some(first) = seen.insert(name, file) {
                 let files = [first.clone(), file.clone()];
                 findings.push(Finding::Duplicate { name: name.to_owned(), files });
-            } else if let Some(&shape) = expected.get(name) {
-                compare_tensor(name, shape, stored, &mut findings);
+            } else if let Some(shape) = expected.get(name) {
+                compare_tensor(name, shape, stored, blocks, &mut findings);
             } else if !name.ends_with(HARMLESS_SUFFIX) {
                 findings.push(Finding::Unexpected { name: name.to_owned(), file: file.clone() });
             }
@@ -163,12 +209,40 @@ fn compare(files: &WeightFiles, specs: &[ParameterSpec], tied: bool) -> Vec<Find
     findings
 }
 
-fn compare_tensor(name: &str, shape: &[usize], stored: StoredTensor<'_>, findings: &mut Vec<Finding>) {
+/// Matrices that are stored as E4M3 codes: their name, the name of their scales, and the shape that these must have.
+fn quantized(
+    files: &WeightFiles,
+    expected: &BTreeMap<String, Vec<usize>>,
+    blocks: BlockScales,
+) -> Vec<(String, String, Vec<usize>)> {
+    let is_codes = |name: &str| files.tensor(name).is_some_and(|stored| stored.dtype == StoredType::F8_E4M3);
+    let mut found = Vec::new();
+    for (name, shape) in expected {
+        if let ([n, k], Some(scales), true) = (shape.as_slice(), scales_of(name), is_codes(name)) {
+            found.push((name.clone(), scales, blocks.grid(*n, *k).to_vec()));
+        }
+    }
+    found
+}
+
+fn compare_tensor(
+    name: &str,
+    shape: &[usize],
+    stored: StoredTensor<'_>,
+    blocks: Option<BlockScales>,
+    findings: &mut Vec<Finding>,
+) {
     let name = name.to_owned();
+    let found = stored.dtype;
+    let is_matrix = shape.len() == 2 && !name.ends_with(SCALES_SUFFIX);
     if stored.shape != shape {
         findings.push(Finding::Shape { name, found: stored.shape.to_vec(), expected: shape.to_vec() });
-    } else if !matches!(stored.dtype, StoredType::F32 | StoredType::BF16 | StoredType::F16) {
-        findings.push(Finding::Type { name, found: stored.dtype });
+    } else if blocks.is_some() && is_matrix {
+        if !Stored::is_plain(found) && found != StoredType::F8_E4M3 {
+            findings.push(Finding::Codes { name, found });
+        }
+    } else if !Stored::is_plain(found) {
+        findings.push(Finding::Type { name, found });
     }
 }
 
@@ -190,32 +264,5 @@ fn compare_index(
             let (name, found) = (name.to_owned(), Some(file.clone()));
             findings.push(Finding::Misplaced { name, indexed: None, found });
         }
-    }
-}
-
-/// Stored elements as f32; exact.
-fn widen(dtype: StoredType, source: &[u8], target: &mut [f32]) {
-    const CHUNK: usize = 1024;
-    match dtype {
-        StoredType::F32 => {
-            for (bytes, element) in source.as_chunks().0.iter().zip(target) {
-                *element = f32::from_le_bytes(*bytes);
-            }
-        }
-        StoredType::BF16 => {
-            for (bytes, element) in source.as_chunks().0.iter().zip(target) {
-                *element = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-            }
-        }
-        StoredType::F16 => {
-            let mut aligned = [f16::ZERO; CHUNK];
-            for (source, target) in source.chunks(2 * CHUNK).zip(target.chunks_mut(CHUNK)) {
-                for (bytes, half) in source.as_chunks().0.iter().zip(&mut aligned) {
-                    *half = f16::from_le_bytes(*bytes);
-                }
-                aligned[..target.len()].convert_to_f32_slice(target);
-            }
-        }
-        other => unreachable!("the check refuses {other}"),
     }
 }

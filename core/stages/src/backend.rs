@@ -14,6 +14,7 @@ use crate::Engine;
 use crate::failure::backend_class;
 use crate::layer_plan::{LayerPlan, RecipeChoice};
 use crate::recipe_set::RecipeSet;
+use crate::support;
 use choice::{Chosen, Unavailable};
 pub(crate) use objection::Objection;
 
@@ -42,6 +43,9 @@ impl Section for Backend {
             ),
             Field::text("recipe").optional("the plugin's first").about("One of the plugin's recipes."),
             Field::free("options").about("The recipe's options; `fp8flow plugin show` lists them."),
+            Field::bool(support::ALL_GATHER).default(false).about(
+                "Whether weights would be gathered from other processes in FP8; an error in this version, which trains in one.",
+            ),
             Field::new("paths", Kind::list(Kind::Path { exists: false }, ..))
                 .default(json!([]))
                 .changes_no_result()
@@ -56,9 +60,11 @@ impl Section for Backend {
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let params = cx.params();
         let (name, recipe): (&str, Option<&str>) = (params.get("plugin"), params.get("recipe"));
+        let all_gather: bool = params.get(support::ALL_GATHER);
         let no_options = Map::new();
         let options = params.get::<&Value>("options").as_object().unwrap_or(&no_options);
         if name == NONE {
+            object(cx, support::without_fp8(all_gather));
             for key in [recipe.map(|_| "recipe"), (!options.is_empty()).then_some("options")] {
                 let Some(key) = key else { continue };
                 cx.error(key, format!("`{key}` is set, but `plugin = \"none\"` has no recipe")).help(
@@ -72,7 +78,7 @@ impl Section for Backend {
         self.check_paths(cx, &paths);
         let search = Search::new(&self.0.plugin_paths, &paths);
         match choice::choose(&search, &self.0.host, name, recipe, cx.folder()) {
-            Ok(chosen) => self::planned(cx, &chosen, recipe, options),
+            Ok(chosen) => planned(cx, &chosen, recipe, options, all_gather),
             Err(missing) if missing.class == Class::Missing && params.get::<&str>("fallback") == "bf16" => {
                 fall_back(cx, &missing)
             }
@@ -85,6 +91,14 @@ impl Section for Backend {
             }
         }
     }
+}
+
+/// Says what does not go together, if anything.
+fn object(cx: &mut PlanCx<'_>, objections: impl IntoIterator<Item = support::Objection>) -> bool {
+    for support::Objection { key, message, help } in objections {
+        cx.error(key, message).help(help);
+    }
+    cx.has_errors()
 }
 
 impl Backend {
@@ -107,7 +121,14 @@ fn planned(
     Chosen { plugin, how }: &Chosen,
     recipe: Option<&str>,
     options: &Map<String, Value>,
+    all_gather: bool,
 ) -> Planned {
+    let info = plugin.recipes().iter().find(|info| recipe.is_none_or(|recipe| recipe == info.name));
+    if let Some(info) = info
+        && object(cx, support::objections(plugin.name(), info, options, all_gather))
+    {
+        return Planned::default();
+    }
     let first = plugin.recipes().first().map(|recipe| recipe.name.as_str()).unwrap_or_default();
     let defaults = RecipeChoice { recipe: first.into(), options: Options::default() };
     let choice = match choose_recipe(plugin, &defaults, recipe.or(Some(first)), options) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
-use fp8flow_model::{ExportOptions, ExportType, ModelConfig, Weights, companion_files, export};
+use fp8flow_model::{ExportOptions, ExportType, companion_files, export};
 use serde_json::json;
 
 use crate::Engine;
@@ -68,12 +68,9 @@ impl StageKind for CheckpointExport {
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let params = cx.params();
-        let source = model::folder(cx.input("model"));
         let dir: PathBuf = params.get("dir");
-        let config = ModelConfig::open(&source).or_fail()?;
-        let parameters = Weights::open(&source, &config)
-            .and_then(|weights| weights.load(self.0.device.cpu().pool))
-            .or_fail()?;
+        let (config, weights) = model::open(cx.input("model")).or_fail()?;
+        let parameters = weights.load(self.0.device.cpu().pool).or_fail()?;
         let tokenizer: Option<PathBuf> = params.get("tokenizer");
         let options = ExportOptions {
             dtype: match params.get("dtype") {
@@ -88,6 +85,7 @@ impl StageKind for CheckpointExport {
         let files = export(&dir, &config, &parameters, &options).or_fail()?;
         let bytes: u64 = files.iter().map(|file| file.written.bytes).sum();
         let mut outcome = Outcome::new(json!({ "folder": absolute(&dir)? }))
+            .read(options.tokenizer_files)
             .summary(format!("{} files, {:.1} MB, in {}", files.len(), bytes as f64 / 1e6, dir.display()))
             .report(format!("model: {}", dir.display()));
         outcome.outside.push(dir);

@@ -2,6 +2,8 @@
 
 use fp8flow_flow::{Class, Field, PlanCx, Planned, Section};
 
+use crate::support::CPU_ONLY;
+
 pub(crate) struct WorkflowDevice;
 
 impl Section for WorkflowDevice {
@@ -27,7 +29,7 @@ impl Section for WorkflowDevice {
         match device {
             "auto" | "cpu" => {}
             _ if device == "cuda" || number == Some(true) => {
-                cx.error("device", "this version of fp8flow runs on CPUs only")
+                cx.error("device", CPU_ONLY)
                     .class(Class::Missing)
                     .help("Set `device = \"cpu\"` or `\"auto\"`.");
             }

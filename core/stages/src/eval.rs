@@ -1,7 +1,7 @@
 //! `eval`: a model on held-out examples.
 
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
-use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, Weights};
+use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers};
 use fp8flow_tensor::Arena;
 use fp8flow_train::{TrainError, check_fit, evaluate, largest_micro_batch, samples};
 use serde_json::json;
@@ -55,8 +55,7 @@ impl StageKind for Eval {
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let params = cx.params();
-        let folder = model::folder(cx.input("model"));
-        let config = ModelConfig::open(&folder).or_fail()?;
+        let (config, weights) = model::open(cx.input("model")).or_fail()?;
         let (train, held_out) = data_tokenize::open(cx.input("tokens"))?;
         let set = if params.get::<&str>("split") == "train" { train } else { held_out };
         if set.is_empty() {
@@ -65,8 +64,7 @@ impl StageKind for Eval {
         }
         check_fit(&config, &set).or_fail()?;
         let device = &*self.0.device;
-        let parameters =
-            Weights::open(&folder, &config).and_then(|weights| weights.load(device.cpu().pool)).or_fail()?;
+        let parameters = weights.load(device.cpu().pool).or_fail()?;
         let fp8 = match cx.optional_input("layers") {
             Some(layers) => {
                 let plan = layers_filter::read(&layers.dir, &config)?;

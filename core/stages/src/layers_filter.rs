@@ -70,7 +70,7 @@ impl StageKind for LayersFilter {
     }
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
-        let config = ModelConfig::open(model::folder(cx.input("model"))).or_fail()?;
+        let (config, _) = model::open(cx.input("model")).or_fail()?;
         // What was planned is what runs: the decisions are made once.
         let plan: LayerPlan =
             serde_json::from_value(cx.facts()["layers"].clone()).map_err(StageError::bug)?;

@@ -19,9 +19,11 @@ mod checkpoint_export;
 mod data_load;
 mod data_tokenize;
 mod device;
+pub mod doctor;
 mod engine;
 mod eval;
 mod failure;
+mod forecast;
 mod gain;
 mod glob;
 mod layer_plan;
@@ -30,6 +32,7 @@ mod model;
 mod model_init;
 mod model_load;
 mod recipe_set;
+pub mod support;
 mod train;
 
 use fp8flow_flow::Registry;
@@ -42,7 +45,7 @@ pub use layer_plan::{FilterRule, LayerPlan, Menu, Offer, PlannedLayer, RecipeCho
 /// Every section and stage of a workflow, on `engine`.
 pub fn registry(engine: &Engine) -> Registry {
     let train = |task| train::Train { engine: engine.clone(), task };
-    Registry::new()
+    let known = Registry::new()
         .section(device::WorkflowDevice)
         .section(backend::Backend(engine.clone()))
         .stage(data_load::DataLoad)
@@ -53,5 +56,6 @@ pub fn registry(engine: &Engine) -> Registry {
         .stage(train(train::Task::FineTune))
         .stage(train(train::Task::PreTrain))
         .stage(eval::Eval(engine.clone()))
-        .stage(checkpoint_export::CheckpointExport(engine.clone()))
+        .stage(checkpoint_export::CheckpointExport(engine.clone()));
+    support::ELSEWHERE.iter().fold(known, |registry, (name, instead)| registry.elsewhere(name, instead))
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fp8flow_flow::{Artifact, Params, PlanCx, PlannedStage};
-use fp8flow_model::ModelConfig;
+use fp8flow_model::{ModelConfig, ModelError, Weights};
 use fp8flow_tensor::DType;
 use serde_json::{Map, Value, json};
 
@@ -26,6 +26,20 @@ pub(crate) fn planned_config(stage: &PlannedStage) -> Option<ModelConfig> {
 /// The folder of a model that was made: `info.folder`, relative to the stage's own.
 pub(crate) fn folder(artifact: &Artifact) -> PathBuf {
     artifact.dir.join(artifact.info["folder"].as_str().unwrap_or_default())
+}
+
+/// Configuration and weights of a model that was made, headers checked.
+pub(crate) fn open(artifact: &Artifact) -> Result<(ModelConfig, Weights), ModelError> {
+    open_folder(&folder(artifact), artifact.info["dequantize"] == true)
+}
+
+/// Configuration and weights in a folder, headers checked. Weights that are FP8 in blocks are an error, unless they are
+/// to be multiplied out.
+pub(crate) fn open_folder(folder: &Path, dequantize: bool) -> Result<(ModelConfig, Weights), ModelError> {
+    let (config, blocks) =
+        if dequantize { ModelConfig::open_dequantized(folder)? } else { (ModelConfig::open(folder)?, None) };
+    let weights = Weights::open_dequantized(folder, &config, blocks)?;
+    Ok((config, weights))
 }
 
 /// Parameters as people say them: `27.8 M`.

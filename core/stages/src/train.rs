@@ -1,5 +1,7 @@
 //! `train.sft` and `train.pt`: fine-tuning on answers, and training on whole documents.
 
+mod evidence;
+mod fallback;
 mod fields;
 mod report;
 mod watch;
@@ -7,18 +9,20 @@ mod watch;
 pub(crate) use report::evaluation as evaluation_line;
 pub(crate) use watch::Watch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fp8flow_data::{Order, TokenSet};
-use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
-use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, Weights};
+use fp8flow_flow::{Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig};
 use fp8flow_sdk::Decision;
 use fp8flow_tensor::Arena;
-use fp8flow_train::{CHECKPOINTS, Job, METRICS, TrainConfig, TrainError, largest_micro_batch, train};
+use fp8flow_train::{
+    CHECKPOINTS, Job, METRICS, RecipeState, TELEMETRY, TrainConfig, TrainError, largest_micro_batch, train,
+};
 use serde_json::json;
 
 use crate::data_tokenize;
-use crate::failure::OrFail as _;
+use crate::failure::{OrFail as _, digest};
 use crate::layer_plan::LayerPlan;
 use crate::layers_filter;
 use crate::model::{self, MODEL};
@@ -33,6 +37,26 @@ pub(crate) enum Task {
     PreTrain,
 }
 
+impl Task {
+    /// What a kind of stage trains on, if it trains.
+    pub(crate) fn of(uses: &str) -> Option<Self> {
+        [Self::FineTune, Self::PreTrain].into_iter().find(|task| task.name() == uses)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::FineTune => "train.sft",
+            Self::PreTrain => "train.pt",
+        }
+    }
+}
+
+/// Copies of the gradient that are held at once.
+pub(crate) fn gradients(params: &Params) -> usize {
+    let config = fields::settings(params, 0);
+    config.accumulation.buffers(config.micro_batches())
+}
+
 pub(crate) struct Train {
     pub(crate) engine: Engine,
     pub(crate) task: Task,
@@ -40,10 +64,7 @@ pub(crate) struct Train {
 
 impl StageKind for Train {
     fn name(&self) -> &'static str {
-        match self.task {
-            Task::FineTune => "train.sft",
-            Task::PreTrain => "train.pt",
-        }
+        self.task.name()
     }
 
     fn about(&self) -> &'static str {
@@ -73,6 +94,10 @@ impl StageKind for Train {
                 "Add `layers = \"…\"` with the name of a `layers.filter` stage, or set `plugin = \"none\"` in [backend].",
             );
         }
+        if cx.params().get::<Option<&str>>("recipe_state").is_some() && !backend.is_none_or(backend::is_fp8) {
+            cx.error("recipe_state", "there is no FP8 recipe whose state this could be")
+                .help("Remove it, or name a plugin in [backend].");
+        }
         let Some(stage) = cx.input("model") else { return Planned::default() };
         let planned = Planned::new(json!({ "config": stage.fact("config"), "source": stage.fact("source") }));
         let Some(config) = model::planned_config(stage) else { return planned };
@@ -91,17 +116,30 @@ impl StageKind for Train {
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let params = cx.params();
-        let model_folder = model::folder(cx.input("model"));
-        let config = ModelConfig::open(&model_folder).or_fail()?;
+        let (mut config, weights) = model::open(cx.input("model")).or_fail()?;
+        let section = cx.section(backend::SECTION);
+        let fallback = fallback::of(section);
+        fallback::mark(&mut config, fallback);
         let (examples, held_out) = self.examples(cx, &config)?;
         let mut settings = fields::settings(params, cx.seed());
         let per_epoch = steps_per_epoch(cx, &settings, examples.len())?;
         fields::set_steps(&mut settings, params, per_epoch);
+        if fallback.is_some() {
+            let precision: &str = params.get("precision");
+            settings.precision = Some(format!("{precision} (fallback)"));
+            cx.warn(format!("nothing runs in FP8: `fallback` is set and the run goes on in {precision}"));
+        }
 
         let layers = layer_plan(cx, &config)?;
         let decisions = layers.decisions();
-        let recipe = backend::recipe(&self.engine, cx.section(backend::SECTION), &layers)?;
+        let recipe = backend::recipe(&self.engine, section, &layers)?;
         settings.identity = identity(cx, recipe.as_deref(), &decisions)?;
+        let recipe_state: Option<PathBuf> = params.get("recipe_state");
+        let recipe_state = recipe_state.map(|path| RecipeState::read(&path)).transpose().or_fail()?;
+        let challenged = evidence::challenge(&self.engine, section, &layers)?;
+        for challenged in &challenged {
+            cx.say(challenged.line());
+        }
         let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
         let tokens = [&examples, &held_out].map(|set| largest_micro_batch(set, settings.micro));
         let options = DecoderOptions {
@@ -115,24 +153,26 @@ impl StageKind for Train {
         cx.say(report::memory(&decoder, &config, &settings));
 
         let device = &*self.engine.device;
-        let mut watch =
-            Watch::new(cx.reporter().clone(), settings.steps, data_tokenize::tokenizer(cx.input("tokens")));
+        let tokenizer = data_tokenize::tokenizer(cx.input("tokens"));
+        let limits = fields::limits(params);
+        let mut watch = Watch::new(cx.reporter().clone(), settings.steps, tokenizer).warning_above(limits);
         link_into_run(cx.folder());
         let job = Job {
             config: settings,
             device,
             decoder,
             decisions: decisions.clone(),
+            recipe_state,
             train: &examples,
             held_out: &held_out,
             folder: cx.folder(),
         };
-        let load = || Ok(Weights::open(&model_folder, &config)?.load(device.cpu().pool)?);
+        let load = || Ok(weights.load(device.cpu().pool)?);
         let trained = train(job, load, cx.cancel(), &mut watch).or_fail()?;
 
         let name = trained.checkpoint.file_name().unwrap_or_default().to_string_lossy();
         let folder = format!("{CHECKPOINTS}/{name}");
-        let report = report::Report::new(&trained, &decisions);
+        let report = report::Report::new(&trained, &decisions, &challenged, limits, fallback);
         let info = json!({ "folder": folder, "metrics": METRICS, "report": report.json() });
         let mut outcome = Outcome::new(info).summary(report.summary());
         outcome.report = report.lines(&watch);
@@ -155,10 +195,10 @@ impl Train {
     }
 }
 
-/// Lets the run's own folder lead to the metrics and checkpoints of its (first) training stage.
+/// Lets the run's own folder lead to the metrics, telemetry and checkpoints of its (first) training stage.
 fn link_into_run(folder: &Path) {
     let (Some(run), Some(stage)) = (folder.parent(), folder.file_name()) else { return };
-    for name in [METRICS, CHECKPOINTS] {
+    for name in [METRICS, TELEMETRY, CHECKPOINTS] {
         // A convenience: a file system without links, or a link that is there, is no reason to stop.
         let _ = std::os::unix::fs::symlink(Path::new(stage).join(name), run.join(name));
     }
@@ -203,18 +243,21 @@ fn blocks(
     Ok(blocks.set)
 }
 
-/// What every bit of the run depends on: the examples, the workflow's identity, this stage, the decisions, the recipe.
+/// What every bit of the run depends on: the examples, the workflow's identity, this stage, the decisions, the recipe and
+/// what it starts from.
 fn identity(
     cx: &StageCx<'_>,
     recipe: Option<&dyn fp8flow_sdk::Recipe>,
     decisions: &[(String, Decision)],
 ) -> Result<String, StageError> {
+    let recipe_state: Option<PathBuf> = cx.params().get("recipe_state");
     let about = json!({
         "tokens": data_tokenize::digests(cx.input("tokens"))?,
         "workflow": cx.plan().identity,
         "stage": cx.name(),
         "recipe": recipe.map(fp8flow_sdk::Recipe::describe),
         "decisions": decisions,
+        "recipe_state": recipe_state.as_deref().map(digest).transpose()?,
     });
     Ok(fp8flow_flow::digest::of_json(&about))
 }

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use fp8flow_kernels::NUMERICS_REVISION;
 use fp8flow_model::{
-    DecoderError, NamedTensor, Parameters, SafeFile, StoredType, TensorData, write_safetensors,
+    Decoder, DecoderError, NamedTensor, Parameters, SafeFile, StoredType, TensorData, write_safetensors,
 };
-use fp8flow_sdk::StateDict;
+use fp8flow_sdk::{ErrorKind, StateDict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -61,6 +61,48 @@ pub struct Checkpoint {
     pub path: PathBuf,
     /// Its state.
     pub state: State,
+    /// Whether state of a recipe is among its files.
+    recipe: bool,
+}
+
+/// What a recipe has saved, and the file it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecipeState {
+    path: PathBuf,
+    state: StateDict,
+}
+
+impl RecipeState {
+    /// The largest file that is read: far more than any history of maxima needs.
+    const MOST: u64 = 1 << 30;
+
+    /// Reads a `recipe.safetensors`, of any checkpoint.
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let path = path.to_owned();
+        let read = || {
+            let mut bytes = Vec::new();
+            File::open(&path)?.take(Self::MOST + 1).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = read().map_err(TrainError::io(&path, "read"))?;
+        let wrong = |what: String| TrainError::Checkpoint { path: path.clone(), what };
+        if bytes.len() as u64 > Self::MOST {
+            return Err(wrong(format!("no recipe keeps more than {} bytes of state", Self::MOST)));
+        }
+        let state = StateDict::from_safetensors(&bytes).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { path, state })
+    }
+
+    /// Gives it to the recipe of `decoder`, which may refuse it.
+    pub(crate) fn restore(&self, decoder: &mut Decoder) -> Result<(), TrainError> {
+        decoder.restore_recipe(&self.state).map_err(|error| match error {
+            DecoderError::Backend(error) if error.kind == ErrorKind::Invalid => TrainError::Checkpoint {
+                path: self.path.clone(),
+                what: format!("the recipe refuses this state: {error}"),
+            },
+            error => error.into(),
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,7 +171,7 @@ impl Checkpoints {
     pub fn newest(&self, mut passed_over: impl FnMut(&Path, &str)) -> Result<Option<Checkpoint>, TrainError> {
         for (step, path) in self.named()?.into_iter().rev() {
             match verify(&path, step) {
-                Ok(state) => return Ok(Some(Checkpoint { path, state })),
+                Ok((state, recipe)) => return Ok(Some(Checkpoint { path, state, recipe })),
                 Err(reason) => passed_over(&path, &reason),
             }
         }
@@ -217,8 +259,8 @@ fn sync_folder(folder: &Path) -> Result<(), TrainError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(TrainError::io(folder, "flush"))
 }
 
-/// Compares every file with the manifest; the error says what is wrong.
-fn verify(folder: &Path, step: u64) -> Result<State, String> {
+/// Compares every file with the manifest; the state, and whether there is one of a recipe. The error says what is wrong.
+fn verify(folder: &Path, step: u64) -> Result<(State, bool), String> {
     let read = |name: &str| fs::read(folder.join(name)).map_err(|error| format!("{name}: {error}"));
     let manifest: Manifest =
         serde_json::from_slice(&read(MANIFEST)?).map_err(|error| format!("{MANIFEST}: {error}"))?;
@@ -247,27 +289,33 @@ fn verify(folder: &Path, step: u64) -> Result<State, String> {
             return Err(format!("{name} is not what was written"));
         }
     }
-    serde_json::from_slice(&read(STATE)?).map_err(|error| format!("{STATE}: {error}"))
+    let state = serde_json::from_slice(&read(STATE)?).map_err(|error| format!("{STATE}: {error}"))?;
+    Ok((state, manifest.files.contains_key(RECIPE)))
 }
 
 impl Checkpoint {
-    /// Reads masters and moments into memory that is there, and returns the recipe's state.
+    /// Reads masters and moments into memory that is there, and gives the recipe of `decoder` its state back.
     pub(crate) fn load(
         &self,
         parameters: &mut Parameters,
         moments: [&mut Parameters; 2],
-    ) -> Result<StateDict, TrainError> {
+        decoder: &mut Decoder,
+    ) -> Result<(), TrainError> {
         fill(&SafeFile::open(self.path.join(MODEL))?, "", parameters)?;
         let optimizer = SafeFile::open(self.path.join(OPTIMIZER))?;
         for (moment, parameters) in ["m.", "v."].into_iter().zip(moments) {
             fill(&optimizer, moment, parameters)?;
         }
-        let recipe = self.path.join(RECIPE);
-        if !recipe.exists() {
-            return Ok(StateDict::default());
+        if self.recipe {
+            return RecipeState::read(&self.path.join(RECIPE))?.restore(decoder);
         }
-        let bytes = fs::read(&recipe).map_err(TrainError::io(&recipe, "read"))?;
-        StateDict::from_safetensors(&bytes).map_err(|error| self.wrong(format!("{RECIPE}: {error}")))
+        let kept = decoder.recipe_state()?;
+        match kept.0.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(self.wrong(format!(
+                "it has no {RECIPE}, but the recipe keeps state (`{name}`) that a run cannot go on without; start a fresh run (`--fresh`)"
+            ))),
+        }
     }
 
     /// Fails unless it is of a run of `identity` by this version's arithmetic.

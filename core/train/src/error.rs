@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use fp8flow_data::DataError;
 use fp8flow_model::{DecoderError, ModelError};
 
+use crate::invariants::Untrained;
+use crate::proof::Shortfall;
+
 /// A failure of a training run.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -49,17 +52,26 @@ pub enum TrainError {
         /// Rows of the model's embedding.
         model: usize,
     },
-    /// A layer that was to run in FP8 did not.
+    /// Layers that were to run in FP8 did not, or not as often.
     #[error(
-        "layer `{layer}` did not run in FP8 as planned: {planned:?} FP8 GEMMs (fprop, dgrad, wgrad) were due, the backend counted {counted:?}; the backend does not do what it says, use another one"
+        "{} of {of} FP8 layers did not run as planned (FP8 GEMMs as [fprop, dgrad, wgrad]): {}; the backend does not do what it says, use another one",
+        layers.len(), few(layers.iter().map(Shortfall::to_string), "; ")
     )]
     NotFp8 {
-        /// The layer.
-        layer: String,
-        /// FP8 GEMMs that the plan asks for; for fprop, at least.
-        planned: [u64; 3],
-        /// FP8 GEMMs that the backend counted.
-        counted: [u64; 3],
+        /// All of them, in the model's order.
+        layers: Vec<Shortfall>,
+        /// Layers planned as FP8.
+        of: usize,
+    },
+    /// Parameters are not trained as they should be.
+    #[error("step {step}: {}: {why}", few(parameters.iter().map(|name| format!("`{name}`")), ", "))]
+    Untrained {
+        /// The step, counted from 1.
+        step: u64,
+        /// All of them, in the model's order.
+        parameters: Vec<String>,
+        /// What is wrong with them.
+        why: Untrained,
     },
     /// The file system refused.
     #[error("{}: cannot {action}: {source}", path.display())]
@@ -92,4 +104,12 @@ impl TrainError {
         let path = path.to_owned();
         move |source| Self::Io { path, action, source }
     }
+}
+
+/// The first of `items`, and how many more there are.
+pub(crate) fn few(items: impl ExactSizeIterator<Item = String>, separator: &str) -> String {
+    const SHOWN: usize = 4;
+    let rest = items.len().saturating_sub(SHOWN);
+    let shown = items.take(SHOWN).collect::<Vec<_>>().join(separator);
+    if rest == 0 { shown } else { format!("{shown} and {rest} more") }
 }

@@ -10,20 +10,23 @@ pub mod checkpoint;
 mod error;
 pub mod evaluation;
 pub mod gradient_tree;
+pub mod invariants;
 pub mod metrics;
 pub mod optimizer;
 pub mod proof;
 pub mod schedule;
+pub mod telemetry;
 pub mod trainer;
 
-pub use checkpoint::{Checkpoint, Checkpoints};
+pub use checkpoint::{Checkpoint, Checkpoints, RecipeState};
 pub use error::TrainError;
 pub use evaluation::{Evaluated, Evaluation, Sample, evaluate, generate, samples};
 pub use gradient_tree::Accumulation;
 pub use metrics::StepMetrics;
 pub use optimizer::{Decayed, OptimizerConfig};
 pub use schedule::{Decay, Schedule, Warmup};
+pub use telemetry::LayerTelemetry;
 pub use trainer::{
-    CHECKPOINTS, EVALUATIONS, Job, METRICS, TrainConfig, Trained, Watcher, check_fit, largest_micro_batch,
-    train,
+    CHECKPOINTS, EVALUATIONS, Job, METRICS, TELEMETRY, TrainConfig, Trained, Watcher, check_fit,
+    largest_micro_batch, train,
 };

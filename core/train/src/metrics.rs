@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -24,6 +25,9 @@ pub struct StepMetrics {
     pub tokens: u64,
     /// Tokens a second, of this step alone.
     pub tokens_per_s: f64,
+    /// The precision, where it is not the one that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
 }
 
 /// A line that belongs to a step.
@@ -37,15 +41,16 @@ impl Line for StepMetrics {
     }
 }
 
-/// An open file of lines, and what is in it.
+/// An open file of lines, and what is kept of them.
 #[derive(Debug)]
-pub(crate) struct Lines<T> {
+pub(crate) struct Lines<T, K = Vec<T>> {
     path: PathBuf,
     file: File,
-    pub(crate) all: Vec<T>,
+    pub(crate) all: K,
+    line: PhantomData<T>,
 }
 
-impl<T: Line> Lines<T> {
+impl<T: Line, K: Extend<T> + Default> Lines<T, K> {
     /// Opens `path` to go on after `step`: later lines, and a last one that was cut off, are removed.
     pub(crate) fn open(path: &Path, step: u64) -> Result<Self, TrainError> {
         let io = |action| TrainError::io(path, action);
@@ -56,12 +61,12 @@ impl<T: Line> Lines<T> {
             .truncate(false)
             .open(path)
             .map_err(io("open"))?;
-        let (mut lines, mut end) = (Vec::new(), 0);
+        let (mut all, mut end) = (K::default(), 0);
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).map_err(io("read"))? > 0 {
             match serde_json::from_slice::<T>(&line) {
-                Ok(read) if line.ends_with(b"\n") && read.step() <= step => lines.push(read),
+                Ok(read) if line.ends_with(b"\n") && read.step() <= step => all.extend([read]),
                 _ => break,
             }
             end += line.len() as u64;
@@ -69,13 +74,13 @@ impl<T: Line> Lines<T> {
         }
         file.set_len(end).map_err(io("cut"))?;
         std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(end)).map_err(io("seek in"))?;
-        Ok(Self { path: path.to_owned(), file, all: lines })
+        Ok(Self { path: path.to_owned(), file, all, line: PhantomData })
     }
 
     pub(crate) fn append(&mut self, line: T) -> Result<(), TrainError> {
         let text = serde_json::to_string(&line).expect("plain data becomes JSON") + "\n";
         self.file.write_all(text.as_bytes()).map_err(TrainError::io(&self.path, "write"))?;
-        self.all.push(line);
+        self.all.extend([line]);
         Ok(())
     }
 
@@ -90,20 +95,28 @@ mod tests {
     use super::*;
 
     fn metrics(step: u64) -> StepMetrics {
-        StepMetrics { step, loss: 0.1 + 0.2, lr: 1e-4, grad_norm: 1.0 / 3.0, tokens: 7, tokens_per_s: 3.5 }
+        StepMetrics {
+            step,
+            loss: 0.1 + 0.2,
+            lr: 1e-4,
+            grad_norm: 1.0 / 3.0,
+            tokens: 7,
+            tokens_per_s: 3.5,
+            precision: None,
+        }
     }
 
     #[test]
     fn lines_after_the_checkpoint_and_a_torn_one_are_cut_off_and_floats_read_back_exactly() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut file = Lines::open(&path, 0).unwrap();
+        let mut file = Lines::<StepMetrics>::open(&path, 0).unwrap();
         assert!(file.all.is_empty());
         (1..=5).for_each(|step| file.append(metrics(step)).unwrap());
         drop(file);
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\":6,").unwrap();
 
-        let mut file = Lines::open(&path, 3).unwrap();
+        let mut file = Lines::<StepMetrics>::open(&path, 3).unwrap();
         assert_eq!(file.all, [metrics(1), metrics(2), metrics(3)]);
         file.append(metrics(4)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();

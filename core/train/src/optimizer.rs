@@ -3,6 +3,8 @@
 use fp8flow_model::{ParameterKind, ParameterSpec, Parameters};
 use fp8flow_tensor::{AdamW, Device};
 
+use crate::invariants::Movement;
+
 /// Which parameters decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decayed {
@@ -64,8 +66,8 @@ impl Optimizer {
         if self.config.clip > 0.0 { (self.config.clip / (norm + 1e-6)).min(1.0) } else { 1.0 }
     }
 
-    /// Step `step`, counted from 1, with a gradient of `norm`.
-    pub fn step(
+    /// Step `step`, counted from 1, with a gradient of `norm`; `movement` sees what it does to each parameter.
+    pub(crate) fn step(
         &mut self,
         device: &dyn Device,
         step: u64,
@@ -73,6 +75,7 @@ impl Optimizer {
         norm: f64,
         parameters: &mut Parameters,
         gradients: &Parameters,
+        movement: &mut Movement,
     ) {
         let OptimizerConfig { betas, eps, weight_decay, decayed, .. } = self.config;
         let grad_scale = self.clip_factor(norm) as f32;
@@ -91,7 +94,10 @@ impl Optimizer {
                 grad_scale,
             };
             let (m, v) = (&mut self.m.tensors_mut()[i], &mut self.v.tensors_mut()[i]);
-            device.adamw(constants, &mut parameters.tensors_mut()[i], &gradients.tensors()[i], m, v);
+            let (weight, gradient) = (&mut parameters.tensors_mut()[i], &gradients.tensors()[i]);
+            let probes = movement.before(i, &constants, weight.f32(), gradient.f32(), [m.f32(), v.f32()]);
+            device.adamw(constants, weight, gradient, m, v);
+            movement.after(i, &probes, weight.f32());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The proof that FP8 ran: what every layer counted against what was planned.
 
+use std::fmt;
+
 use fp8flow_sdk::{Counters, Decision, Precision};
 
 use crate::TrainError;
@@ -41,36 +43,101 @@ impl Fp8Gemms {
     }
 }
 
-/// Fails unless each layer decided as FP8 has run all its FP8 GEMMs in `micro_batches` training micro-batches.
-///
-/// Forward may have run more often, for evaluation and recompute.
+/// Passes of a decoder since its layers were created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passes {
+    /// Micro-batches trained on: one forward and one backward each.
+    pub trained: u64,
+    /// Forwards run again for backward.
+    pub recomputed: u64,
+    /// Forwards for evaluation.
+    pub evaluated: u64,
+}
+
+impl Passes {
+    /// How often `[fprop, dgrad, wgrad]` of a layer ran.
+    fn of_role(self) -> [u64; 3] {
+        [self.trained + self.recomputed + self.evaluated, self.trained, self.trained]
+    }
+
+    /// FP8 GEMMs that a layer of this decision owes, by role.
+    fn due(self, decision: &Decision) -> [u64; 3] {
+        let mut due = self.of_role();
+        due.iter_mut().zip(decision.fp8_gemms).for_each(|(due, gemms)| *due *= u64::from(gemms));
+        if decision.precision == Precision::Fp8 { due } else { [0; 3] }
+    }
+}
+
+/// FP8 GEMMs that all layers together owe, by role.
+pub fn due(decisions: &[(String, Decision)], passes: Passes) -> [u64; 3] {
+    decisions.iter().fold([0; 3], |sum, (_, decision)| {
+        let due = passes.due(decision);
+        [sum[0] + due[0], sum[1] + due[1], sum[2] + due[2]]
+    })
+}
+
+/// A layer that has not run what was planned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    /// The layer.
+    pub layer: String,
+    /// FP8 GEMMs that were due: fprop, dgrad, wgrad.
+    pub planned: [u64; 3],
+    /// FP8 GEMMs that the backend counted.
+    pub counted: [u64; 3],
+    /// GEMMs that the backend says it ran in high precision.
+    pub high_precision: u64,
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layer, planned, counted, high_precision } = self;
+        write!(f, "layer `{layer}`: planned {planned:?}, counted {counted:?}")?;
+        if *high_precision > 0 { write!(f, " and {high_precision} in high precision") } else { Ok(()) }
+    }
+}
+
+/// Fails unless each layer decided as FP8 has run exactly its FP8 GEMMs in `passes`, and no other layer any.
 pub fn check(
     decisions: &[(String, Decision)],
     counters: &[(String, Counters)],
-    micro_batches: u64,
+    passes: Passes,
 ) -> Result<(), TrainError> {
-    for (layer, decision) in decisions.iter().filter(|(_, decision)| decision.precision == Precision::Fp8) {
-        let [fprop, dgrad, wgrad] = decision.fp8_gemms.map(|gemms| u64::from(gemms) * micro_batches);
-        let found = counters.iter().find(|(name, _)| name == layer).map(|(_, counters)| *counters);
-        let counted = found.unwrap_or_default();
-        if counted.fprop < fprop || counted.dgrad != dgrad || counted.wgrad != wgrad {
-            return Err(TrainError::NotFp8 {
-                layer: layer.clone(),
-                planned: [fprop, dgrad, wgrad],
-                counted: [counted.fprop, counted.dgrad, counted.wgrad],
-            });
+    let mut layers = Vec::new();
+    let mut hold = |layer: &str, decision: Option<&Decision>, counters: Counters| {
+        let Counters { fprop, dgrad, wgrad, high_precision, .. } = counters;
+        let (planned, counted) =
+            (decision.map_or([0; 3], |decision| passes.due(decision)), [fprop, dgrad, wgrad]);
+        let all: u64 = passes.of_role().iter().sum();
+        // A backend need not count what it runs in high precision, but what it counts must have been planned.
+        if counted != planned || high_precision > all - planned.iter().sum::<u64>() {
+            layers.push(Shortfall { layer: layer.to_owned(), planned, counted, high_precision });
+        }
+    };
+    let planned = decisions.iter().filter(|(_, decision)| decision.precision == Precision::Fp8);
+    for (layer, decision) in planned.clone() {
+        let counted = counters.iter().find(|(name, _)| name == layer).map(|(_, counters)| *counters);
+        hold(layer, Some(decision), counted.unwrap_or_default());
+    }
+    for (layer, counters) in counters {
+        if !planned.clone().any(|(name, _)| name == layer) {
+            hold(layer, None, *counters);
         }
     }
-    Ok(())
+    let of = planned.count();
+    if layers.is_empty() { Ok(()) } else { Err(TrainError::NotFp8 { layers, of }) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn planned(gemms: [u8; 3]) -> Vec<(String, Decision)> {
+    /// Five micro-batches with recompute, and three evaluations.
+    const PASSES: Passes = Passes { trained: 5, recomputed: 5, evaluated: 3 };
+
+    fn planned(names: &[&str], gemms: [u8; 3]) -> Vec<(String, Decision)> {
         let decision = Decision { precision: Precision::Fp8, reason: String::new(), fp8_gemms: gemms };
-        vec![("q_proj".into(), decision)]
+        names.iter().map(|name| ((*name).to_owned(), decision.clone())).collect()
     }
 
     fn counted(fprop: u64, dgrad: u64, wgrad: u64) -> Vec<(String, Counters)> {
@@ -78,25 +145,54 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_did_not_run_all_its_gemms_is_named() {
-        assert!(check(&planned([1, 1, 1]), &counted(7, 5, 5), 5).is_ok());
-        assert!(check(&planned([1, 1, 0]), &counted(5, 5, 0), 5).is_ok());
+    fn every_role_is_held_to_the_exact_number() {
+        assert!(check(&planned(&["q_proj"], [1, 1, 1]), &counted(13, 5, 5), PASSES).is_ok());
+        assert!(check(&planned(&["q_proj"], [1, 1, 0]), &counted(13, 5, 0), PASSES).is_ok());
         for (gemms, counters) in [
-            ([1, 1, 1], counted(4, 5, 5)),
-            ([1, 1, 1], counted(5, 0, 5)),
-            ([1, 1, 1], counted(5, 5, 4)),
-            ([1, 1, 0], counted(5, 5, 5)),
+            ([1, 1, 1], counted(12, 5, 5)),
+            ([1, 1, 1], counted(14, 5, 5)),
+            ([1, 1, 1], counted(13, 0, 5)),
+            ([1, 1, 1], counted(13, 5, 4)),
+            ([1, 1, 0], counted(13, 5, 5)),
             ([1, 1, 1], Vec::new()),
         ] {
-            let error = check(&planned(gemms), &counters, 5).unwrap_err();
-            assert!(error.to_string().contains("layer `q_proj`"), "{error}");
+            let error = check(&planned(&["q_proj"], gemms), &counters, PASSES).unwrap_err();
+            assert!(error.to_string().contains("layer `q_proj`: planned [13, 5, "), "{error}");
         }
     }
 
     #[test]
-    fn a_layer_in_high_precision_owes_nothing() {
-        let mut decisions = planned([0, 0, 0]);
+    fn a_gemm_in_high_precision_must_have_been_planned() {
+        let mut counters = counted(13, 5, 0);
+        counters[0].1.high_precision = 5;
+        assert!(check(&planned(&["q_proj"], [1, 1, 0]), &counters, PASSES).is_ok());
+        counters[0].1.high_precision = 6;
+        let error = check(&planned(&["q_proj"], [1, 1, 0]), &counters, PASSES).unwrap_err().to_string();
+        assert!(error.contains("and 6 in high precision"), "{error}");
+    }
+
+    #[test]
+    fn the_first_few_of_many_failing_layers_are_named() {
+        let names: Vec<String> = (0..9).map(|i| format!("layer_{i}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let error = check(&planned(&names, [1, 1, 1]), &[], PASSES).unwrap_err().to_string();
+        assert!(error.starts_with("9 of 9 FP8 layers"), "{error}");
+        assert!(error.contains("`layer_0`") && error.contains("`layer_3`"), "{error}");
+        assert!(!error.contains("`layer_4`") && error.contains("and 5 more"), "{error}");
+    }
+
+    #[test]
+    fn a_layer_in_high_precision_owes_nothing_and_may_not_count() {
+        let mut decisions = planned(&["q_proj"], [0, 0, 0]);
         decisions[0].1.precision = Precision::High;
-        assert!(check(&decisions, &[], 5).is_ok());
+        assert!(check(&decisions, &[], PASSES).is_ok());
+        assert!(check(&decisions, &counted(13, 5, 5), PASSES).is_err());
+    }
+
+    #[test]
+    fn what_is_due_adds_up_over_the_layers() {
+        let mut decisions = planned(&["q_proj", "k_proj"], [1, 1, 0]);
+        decisions[0].1.fp8_gemms = [1, 1, 1];
+        assert_eq!(due(&decisions, PASSES), [26, 10, 5]);
     }
 }

@@ -9,12 +9,16 @@ use fp8flow_model::{Decoder, ModelConfig, Parameters, parameter_specs};
 use fp8flow_sdk::{Counters, Decision};
 use fp8flow_tensor::Device;
 
-use crate::checkpoint::{Checkpoints, Snapshot, State};
+use crate::checkpoint::{Checkpoints, RecipeState, Snapshot, State};
+use crate::error::few;
 use crate::evaluation::{Evaluated, batch, evaluate, samples};
 use crate::gradient_tree::{Accumulation, GradientTree};
+use crate::invariants::{self, Movement};
 use crate::metrics::{Lines, StepMetrics};
 use crate::optimizer::{Optimizer, OptimizerConfig};
-use crate::{Schedule, TrainError, proof};
+use crate::proof::{self, Passes};
+use crate::telemetry::{self, LayerTelemetry, Worst};
+use crate::{Schedule, TrainError};
 
 /// What a run does, apart from the model and the data.
 #[derive(Clone, Debug)]
@@ -43,6 +47,10 @@ pub struct TrainConfig {
     pub evaluate_every: u64,
     /// Held-out examples that are answered in every evaluation.
     pub samples: usize,
+    /// Steps between those whose casts to FP8 are watched, beside the first and the last; 0: no others.
+    pub telemetry_every: u64,
+    /// What the metrics call the precision, where it is not the one that was asked for.
+    pub precision: Option<String>,
     /// What every bit of the run depends on, as text; a checkpoint of another identity is refused.
     pub identity: String,
 }
@@ -52,6 +60,16 @@ impl TrainConfig {
     pub fn micro_batches(&self) -> usize {
         self.per_step.div_ceil(self.micro.max(1))
     }
+
+    /// Whether the casts of `step`, counted from 1, are watched. It costs time and changes no bit.
+    fn watches(&self, step: u64) -> bool {
+        step == 1 || step == self.steps || due(self.telemetry_every, step)
+    }
+}
+
+/// Whether what happens `every` so many steps happens at `step`; 0: never.
+fn due(every: u64, step: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
 }
 
 /// What to train, on what, where.
@@ -64,11 +82,13 @@ pub struct Job<'a> {
     pub decoder: Decoder,
     /// The decision for every layer, which the counters are held against.
     pub decisions: Vec<(String, Decision)>,
+    /// What the recipe of a fresh run starts from, if not from its own beginning.
+    pub recipe_state: Option<RecipeState>,
     /// Examples to learn from.
     pub train: &'a TokenSet,
     /// Examples to evaluate on; may be empty.
     pub held_out: &'a TokenSet,
-    /// The run's own folder: metrics and checkpoints.
+    /// The run's own folder: metrics, telemetry and checkpoints.
     pub folder: &'a Path,
 }
 
@@ -78,6 +98,8 @@ pub trait Watcher {
     fn resumed(&mut self, step: u64);
     /// A step is done.
     fn step(&mut self, metrics: &StepMetrics);
+    /// The casts of a step were watched; one line a layer.
+    fn telemetry(&mut self, layers: &[LayerTelemetry]);
     /// The held-out examples were evaluated.
     fn evaluated(&mut self, evaluated: &Evaluated);
     /// A checkpoint was saved.
@@ -91,6 +113,10 @@ pub trait Watcher {
 pub struct Trained {
     /// What every FP8 layer counted in this process.
     pub counters: Vec<(String, Counters)>,
+    /// The passes of this process, which the counters were held against.
+    pub passes: Passes,
+    /// The worst casts of all watched steps, those before a restart included.
+    pub worst: Worst,
     /// The last checkpoint: a folder that loads as a model.
     pub checkpoint: PathBuf,
     /// Every step's metrics, those before a restart included.
@@ -107,6 +133,8 @@ pub const CHECKPOINTS: &str = "checkpoints";
 pub const METRICS: &str = "metrics.jsonl";
 /// The evaluations in a run's own folder.
 pub const EVALUATIONS: &str = "evaluations.jsonl";
+/// What casts to FP8 did in the watched steps, in a run's own folder.
+pub const TELEMETRY: &str = "telemetry.jsonl";
 
 /// Tokens of the largest micro-batch that `micro` examples of a set can make.
 pub fn largest_micro_batch(set: &TokenSet, micro: usize) -> usize {
@@ -137,9 +165,7 @@ pub fn train(
     watcher: &mut dyn Watcher,
 ) -> Result<Trained, TrainError> {
     let mut run = Run::begin(job, fresh, stop, watcher)?;
-    let started_at = run.done;
     let TrainConfig { steps, checkpoint_every, evaluate_every, .. } = run.job.config;
-    let due = |every: u64, done: u64| every > 0 && done.is_multiple_of(every);
     while run.done < steps {
         // Asked of the steps done, not of this process, so that an interruption loses no evaluation.
         if run.done == 0 || due(evaluate_every, run.done) {
@@ -150,25 +176,30 @@ pub fn train(
             return Err(TrainError::Interrupted { step: run.done });
         }
         run.step()?;
-        if run.done == started_at + 1 {
-            run.prove(1)?;
+        if run.done == run.started_at + 1 {
+            run.prove()?;
         }
         if due(checkpoint_every, run.done) {
             run.save_once()?;
         }
     }
-    run.prove(run.done - started_at)?;
+    run.prove()?;
     let checkpoint = run.save_once()?;
     run.evaluate()?;
     if run.stopped() {
         return Err(TrainError::Interrupted { step: run.done });
     }
+    // Once more: the last evaluation was to run in FP8 as well.
+    let counters = run.prove()?;
+    run.warn_unmoved();
     Ok(Trained {
-        counters: run.job.decoder.counters()?,
+        counters,
+        passes: run.passes(),
+        worst: run.telemetry.all,
         checkpoint,
         metrics: run.metrics.all,
         evaluations: run.evaluations.all,
-        steps_here: run.done - started_at,
+        steps_here: run.done - run.started_at,
     })
 }
 
@@ -182,6 +213,12 @@ struct Run<'a> {
     gradients: GradientTree,
     metrics: Lines<StepMetrics>,
     evaluations: Lines<Evaluated>,
+    telemetry: Lines<LayerTelemetry, Worst>,
+    casts: telemetry::Observer,
+    movement: Movement,
+    /// Whether a micro-batch was seen to write every gradient.
+    received: bool,
+    started_at: u64,
     done: u64,
     saved: Option<(u64, PathBuf)>,
     stop: &'a AtomicBool,
@@ -208,17 +245,19 @@ impl<'a> Run<'a> {
 
         let specs = parameter_specs(job.decoder.config());
         let mut optimizer = Optimizer::new(config.optimizer, &specs);
-        let (parameters, done) = match &newest {
-            Some(checkpoint) => {
-                checkpoint.expect(&config.identity)?;
-                let mut parameters = Parameters::zeros(&specs);
-                let state = checkpoint.load(&mut parameters, [&mut optimizer.m, &mut optimizer.v])?;
-                job.decoder.restore_recipe(&state)?;
-                watcher.resumed(checkpoint.state.step);
-                (parameters, checkpoint.state.step)
+        let (parameters, done) = if let Some(checkpoint) = &newest {
+            checkpoint.expect(&config.identity)?;
+            let mut parameters = Parameters::zeros(&specs);
+            checkpoint.load(&mut parameters, [&mut optimizer.m, &mut optimizer.v], &mut job.decoder)?;
+            watcher.resumed(checkpoint.state.step);
+            (parameters, checkpoint.state.step)
+        } else {
+            if let Some(state) = &job.recipe_state {
+                state.restore(&mut job.decoder)?;
             }
-            None => (fresh()?, 0),
+            (fresh()?, 0)
         };
+        invariants::all_there_once(job.decoder.config(), [&parameters, &optimizer.m, &optimizer.v])?;
         job.decoder.weights_changed(job.device, &parameters)?;
         Ok(Self {
             order,
@@ -228,6 +267,11 @@ impl<'a> Run<'a> {
             gradients: GradientTree::new(config.accumulation, config.micro_batches(), &specs),
             metrics: Lines::open(&job.folder.join(METRICS), done)?,
             evaluations: Lines::open(&job.folder.join(EVALUATIONS), done)?,
+            telemetry: Lines::open(&job.folder.join(TELEMETRY), done)?,
+            casts: telemetry::Observer::default(),
+            movement: Movement::new(specs.len()),
+            received: false,
+            started_at: done,
             done,
             saved: newest.map(|checkpoint| (done, checkpoint.path)),
             job,
@@ -246,8 +290,11 @@ impl<'a> Run<'a> {
         let step = self.done + 1;
         let _span = tracing::debug_span!("step", step).entered();
         let (device, config) = (self.job.device, &self.job.config);
-        // Watching casts costs time and changes no bit: the first and the last step tell enough.
-        self.job.decoder.telemetry = step == 1 || step == config.steps;
+        let watched = config.watches(step);
+        self.job.decoder.telemetry = watched;
+        if watched {
+            self.casts.begin(self.job.decoder.counters()?);
+        }
         let indices = self.order.step(self.done);
         let micros: Vec<MicroBatch> =
             indices.chunks(config.micro.max(1)).map(|chunk| MicroBatch::new(self.job.train, chunk)).collect();
@@ -257,34 +304,81 @@ impl<'a> Run<'a> {
         self.gradients.clear();
         for micro in &micros {
             let (decoder, parameters) = (&mut self.job.decoder, &self.parameters);
+            let received = &mut self.received;
             self.gradients.add(device, |gradients, accumulate| {
+                if !*received && !accumulate {
+                    invariants::poison(gradients);
+                }
                 let result =
                     decoder.train(device, parameters, batch(micro), factor, gradients, accumulate)?;
+                if !*received && result.targets > 0 {
+                    invariants::all_received(step, gradients)?;
+                    *received = true;
+                }
                 loss += result.loss_sum / targets;
                 Ok::<_, TrainError>(())
             })?;
         }
+        self.job.decoder.telemetry = false;
         let gradients = self.gradients.total(device);
         let norm = match Optimizer::norm(device, gradients) {
             Ok(norm) if loss.is_finite() => norm,
             found => return Err(self.not_finite(step, &micros, found.err())),
         };
         let lr = config.schedule.rate(step);
-        self.optimizer.step(device, step, lr, norm, &mut self.parameters, gradients);
+        let movement = &mut self.movement;
+        self.optimizer.step(device, step, lr, norm, &mut self.parameters, gradients, movement);
+        movement.verdict(step, self.parameters.specs())?;
         self.job.decoder.weights_changed(device, &self.parameters)?;
         self.done = step;
 
         let tokens = micros.iter().map(MicroBatch::tokens).sum::<usize>();
         let tokens_per_s = tokens as f64 / began.elapsed().as_secs_f64().max(1e-9);
-        let line = StepMetrics { step, loss, lr, grad_norm: norm, tokens: tokens as u64, tokens_per_s };
+        let (tokens, precision) = (tokens as u64, config.precision.clone());
+        let line = StepMetrics { step, loss, lr, grad_norm: norm, tokens, tokens_per_s, precision };
         self.watcher.step(&line);
-        self.metrics.append(line)
+        self.metrics.append(line)?;
+        if watched { self.report_casts() } else { Ok(()) }
     }
 
-    /// Holds the counters against the plan after `steps` steps of this process.
-    fn prove(&self, steps: u64) -> Result<(), TrainError> {
-        let micro_batches = steps * self.job.config.micro_batches() as u64;
-        proof::check(&self.job.decisions, &self.job.decoder.counters()?, micro_batches)
+    fn report_casts(&mut self) -> Result<(), TrainError> {
+        let layers = self.casts.lines(self.done, self.job.decoder.counters()?);
+        self.watcher.telemetry(&layers);
+        layers.into_iter().try_for_each(|line| self.telemetry.append(line))
+    }
+
+    /// What this process has run.
+    fn passes(&self) -> Passes {
+        let trained = (self.done - self.started_at) * self.job.config.micro_batches() as u64;
+        let recomputed = if self.job.decoder.options().recompute { trained } else { 0 };
+        Passes { trained, recomputed, evaluated: self.job.decoder.evaluations() }
+    }
+
+    /// Holds the counters against the plan.
+    fn prove(&self) -> Result<Vec<(String, Counters)>, TrainError> {
+        let counters = self.job.decoder.counters()?;
+        proof::check(&self.job.decisions, &counters, self.passes())?;
+        Ok(counters)
+    }
+
+    /// Says which parameters no step of this process could move.
+    fn warn_unmoved(&mut self) {
+        if self.done == self.started_at {
+            return;
+        }
+        let unmoved = self.movement.unmoved(self.parameters.specs());
+        for (pulled, why) in [
+            (false, "every gradient was zero"),
+            (true, "every update was below the resolution of f32; raise the learning rate"),
+        ] {
+            let names = unmoved.iter().filter(|unmoved| unmoved.pulled == pulled);
+            let names: Vec<String> = names.map(|unmoved| format!("`{}`", unmoved.parameter)).collect();
+            if !names.is_empty() {
+                let steps = self.done - self.started_at;
+                let names = few(names.into_iter(), ", ");
+                self.watcher.warn(&format!("not moved in {steps} steps: {names}: {why}"));
+            }
+        }
     }
 
     /// Finds the first layer whose output is infinite or NaN; else `parameter`, whose gradient is.
@@ -312,12 +406,15 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let Job { config, device, decoder, held_out, .. } = &mut self.job;
+        // The casts of the weights are made here and used again by the step that follows.
+        decoder.telemetry = config.watches(self.done + 1);
         let proceed = |_| !self.stop.load(Ordering::Relaxed);
         let Some(evaluation) = evaluate(*device, decoder, &self.parameters, held_out, config.micro, proceed)?
         else {
             return Ok(());
         };
         let samples = samples(*device, decoder, &self.parameters, held_out, config.samples)?;
+        decoder.telemetry = false;
         let evaluated = Evaluated { step: self.done, evaluation, samples };
         self.watcher.evaluated(&evaluated);
         self.evaluations.append(evaluated)
@@ -336,6 +433,7 @@ impl<'a> Run<'a> {
         }
         self.metrics.sync()?;
         self.evaluations.sync()?;
+        self.telemetry.sync()?;
         let decoder = &self.job.decoder;
         let path = self.checkpoints.save(&Snapshot {
             state: State::new(self.done, &self.job.config.identity),

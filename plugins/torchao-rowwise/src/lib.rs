@@ -30,22 +30,18 @@
 //!
 //! # Map
 //!
-//! [`recipes`] is the table of the recipes' casts; `recipe` and `linear` carry it out; `operand` is what a cast
-//! leaves in memory; `weights` keeps the casts of a weight; `primitives` offers cast and GEMM by themselves.
+//! [`recipes`] is the table of the recipes' casts, `recipe` decides and describes; [`fp8flow_sdk::scaled`] carries it out.
 
-mod linear;
-mod operand;
-mod primitives;
 mod recipe;
 pub mod recipes;
-mod shapes;
-mod weights;
 
+use fp8flow_sdk::kernels::scale::ScaleRule;
+use fp8flow_sdk::scaled::Primitives;
 use fp8flow_sdk::{
     Backend, Error, Host, Kernels, OptionField, OptionKind, Options, Recipe, RecipeInfo, Result,
 };
 
-use crate::recipes::{Gemms, POWER_OF_TWO, RecipeName};
+use crate::recipes::{POWER_OF_TWO, RecipeName};
 
 /// The backend; it holds nothing, every run configures its own recipe.
 #[derive(Debug)]
@@ -80,12 +76,11 @@ impl Backend for TorchaoRowwise {
             Error::invalid(format!("torchao-rowwise has no recipe `{name}`"))
                 .with_help(format!("it has {known}"))
         })?;
-        let gemms = Gemms::of(name, options.bool(POWER_OF_TWO)?);
-        Ok(Box::new(recipe::Configured::new(host.clone(), name, gemms)))
+        Ok(Box::new(recipe::Configured::new(host.clone(), name, options.bool(POWER_OF_TWO)?)))
     }
 
     fn kernels(&self, host: &Host) -> Option<Box<dyn Kernels>> {
-        Some(Box::new(primitives::Primitives::new(host.clone())))
+        Some(Box::new(Primitives::new(host.clone(), [ScaleRule::Linear, ScaleRule::PowerOfTwo])))
     }
 }
 

@@ -2,12 +2,11 @@
 
 use fp8flow_sdk::kernels::NUMERICS_REVISION;
 use fp8flow_sdk::kernels::scale::AMAX_FLOOR;
+use fp8flow_sdk::scaled::{Gemms, Generation, ScaledLinear};
 use fp8flow_sdk::serde_json::{Value, json};
 use fp8flow_sdk::{Decision, Error, Event, Host, LayerFacts, Linear, Precision, Recipe, Result};
 
-use crate::linear::Float8Linear;
-use crate::recipes::{Cast, Gemms, POWER_OF_TWO, RecipeName, rule_name};
-use crate::weights::Generation;
+use crate::recipes::{POWER_OF_TWO, RecipeName, gemms};
 
 /// What an FP8 GEMM asks of K and N: the 16-byte rows of the tensor cores, and torchao's own condition.
 const MULTIPLE: usize = 16;
@@ -17,77 +16,43 @@ const MULTIPLE: usize = 16;
 pub(crate) struct Configured {
     host: Host,
     name: RecipeName,
+    power_of_two: bool,
     gemms: Gemms,
     generation: Generation,
 }
 
 impl Configured {
-    pub(crate) fn new(host: Host, name: RecipeName, gemms: Gemms) -> Self {
-        Self { host, name, gemms, generation: Generation::default() }
-    }
-
-    /// Why `layer` cannot run in FP8, if it cannot.
-    fn obstacle(layer: &LayerFacts) -> Option<String> {
-        [("in_features", layer.in_features), ("out_features", layer.out_features)]
-            .into_iter()
-            .find(|&(_, n)| n == 0 || n % MULTIPLE != 0)
-            .map(|(what, n)| {
-                format!("{what} = {n} is not a positive multiple of {MULTIPLE}, as FP8 GEMMs need")
-            })
+    pub(crate) fn new(host: Host, name: RecipeName, power_of_two: bool) -> Self {
+        let gemms = gemms(name, power_of_two);
+        Self { host, name, power_of_two, gemms, generation: Generation::default() }
     }
 }
 
 impl Recipe for Configured {
     fn describe(&self) -> Value {
-        let cast = |cast: Cast| {
-            json!({
-                "format": cast.format.name(),
-                "axis": cast.axis,
-                "rule": rule_name(cast.rule),
-            })
-        };
-        let Gemms { fprop, dgrad, wgrad } = self.gemms;
-        json!({
+        let mut about = json!({
             "backend": "torchao-rowwise",
             "recipe": self.name.as_str(),
-            "options": { POWER_OF_TWO: fprop.x.rule == fp8flow_sdk::kernels::scale::ScaleRule::PowerOfTwo },
+            "options": { POWER_OF_TWO: self.power_of_two },
             "scaling": "dynamic",
             "amax_floor": AMAX_FLOOR,
-            "fprop": { "x": cast(fprop.x), "w": cast(fprop.w) },
-            "dgrad": { "dy": cast(dgrad.dy), "w": cast(dgrad.w) },
-            "wgrad": match wgrad {
-                Some(wgrad) => json!({ "dy": cast(wgrad.dy), "x": cast(wgrad.x) }),
-                None => json!("high_precision"),
-            },
             "accumulation": "f32",
             "kernels_numerics_revision": NUMERICS_REVISION,
-        })
+        });
+        about.as_object_mut().expect("an object").extend(self.gemms.describe());
+        about
     }
 
     fn decide(&self, layer: &LayerFacts) -> Decision {
-        let name = self.name.as_str();
-        if let Some(obstacle) = Self::obstacle(layer) {
-            return Decision { precision: Precision::High, reason: obstacle, fp8_gemms: [0; 3] };
-        }
-        let (x, dy) = (self.gemms.fprop.x.format.name(), self.gemms.dgrad.dy.format.name());
-        let operands = if x == dy {
-            format!("{x} activations, weights and gradients")
-        } else {
-            format!("{x} activations and weights, {dy} gradients")
-        };
-        let wgrad = if self.gemms.wgrad.is_some() { "" } else { "; weight gradient in high precision" };
-        Decision {
-            precision: Precision::Fp8,
-            reason: format!("{name}: {operands}{wgrad}"),
-            fp8_gemms: [1, 1, u8::from(self.gemms.wgrad.is_some())],
-        }
+        self.gemms.decide(self.name.as_str(), MULTIPLE, layer)
     }
 
     fn linear(&mut self, layer: &LayerFacts) -> Result<Box<dyn Linear>> {
-        if let Some(obstacle) = Self::obstacle(layer) {
-            return Err(Error::invalid(obstacle));
+        let Decision { precision, reason, .. } = self.decide(layer);
+        if precision == Precision::High {
+            return Err(Error::invalid(reason));
         }
-        Ok(Box::new(Float8Linear::new(self.host.clone(), layer, self.gemms, self.generation.clone())))
+        Ok(Box::new(ScaledLinear::new(self.host.clone(), layer, self.gemms, self.generation.clone())))
     }
 
     fn on(&mut self, event: Event) -> Result<()> {

@@ -34,6 +34,7 @@ pub mod host;
 pub mod manifest;
 pub mod options;
 pub mod region;
+pub mod scaled;
 pub mod state;
 pub mod tensor;
 

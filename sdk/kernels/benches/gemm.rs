@@ -5,7 +5,8 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use fp8flow_kernels::{
-    Cpu, Elements, ElementsMut, Epilogue, Isa, Matrix, Operand, Parallel, Store, bf16, gemm, multiversion,
+    Cpu, Elements, ElementsMut, Epilogue, Grid, Isa, Matrix, Operand, Parallel, Store, bf16, gemm, grid,
+    multiversion,
 };
 
 fn main() {
@@ -76,16 +77,8 @@ enum Layout {
     Wgrad,
 }
 
-fn product(
-    bencher: Bencher<'_, '_>,
-    threads: usize,
-    [m, k, n]: [usize; 3],
-    a: Elements<'_>,
-    b: Elements<'_>,
-    layout: Layout,
-) {
-    let pool = Pool::new(threads);
-    let cpu = Cpu::new(Isa::from_env().expect("FP8FLOW_ISA"), &pool);
+/// The operands of `[m, k, n]`, from elements as a layer has them.
+fn operands<'a>([m, k, n]: [usize; 3], a: Elements<'a>, b: Elements<'a>, layout: Layout) -> [Operand<'a>; 2] {
     let a = match layout {
         Layout::Wgrad => Operand::transposed(Matrix::new(a, k, m)),
         _ => Operand::rows(Matrix::new(a, m, k)),
@@ -94,13 +87,62 @@ fn product(
         Layout::Fprop => Operand::rows(Matrix::new(b, n, k)),
         _ => Operand::transposed(Matrix::new(b, k, n)),
     };
-    let (by_row, by_col) = (vec![0.5; m], vec![2.0; n]);
-    let scales = (Epilogue::PerRow(&by_row), Epilogue::PerRow(&by_col));
-    let mut out = vec![bf16::ZERO; m * n];
-    let mut run = || gemm(&cpu, &a, scales.0, &b, scales.1, Store::Overwrite, ElementsMut::Bf16(&mut out));
+    [a, b]
+}
+
+fn run(bencher: Bencher<'_, '_>, threads: usize, [a, b]: [Operand<'_>; 2], scales: [Epilogue<'_>; 2]) {
+    let pool = Pool::new(threads);
+    let cpu = Cpu::new(Isa::from_env().expect("FP8FLOW_ISA"), &pool);
+    let mut out = vec![bf16::ZERO; a.rows * b.rows];
+    let mut run = || gemm(&cpu, &a, scales[0], &b, scales[1], Store::Overwrite, ElementsMut::Bf16(&mut out));
     // Threads keep their memory from the first call.
     run();
-    bencher.counter(ItemsCount::new(2 * m * n * k)).bench_local(run);
+    bencher.counter(ItemsCount::new(2 * a.rows * b.rows * a.depth)).bench_local(run);
+}
+
+fn product(
+    bencher: Bencher<'_, '_>,
+    threads: usize,
+    shape: [usize; 3],
+    a: Elements<'_>,
+    b: Elements<'_>,
+    layout: Layout,
+) {
+    let (by_row, by_col) = (vec![0.5; shape[0]], vec![2.0; shape[2]]);
+    let scales = [Epilogue::PerRow(&by_row), Epilogue::PerRow(&by_col)];
+    run(bencher, threads, operands(shape, a, b, layout), scales);
+}
+
+/// With a factor for each block: `[1, 128]` of activations and gradients along the contraction, `[128, 128]` of weights.
+fn product_by_block(
+    bencher: Bencher<'_, '_>,
+    threads: usize,
+    shape: [usize; 3],
+    a: Elements<'_>,
+    b: Elements<'_>,
+    layout: Layout,
+) {
+    let [m, k, n] = shape;
+    let factors = |shape, block| vec![0.5; grid(shape, block).iter().product()];
+    let [x, y] = operands(shape, a, b, layout);
+    let one = [Epilogue::One; 2];
+    match layout {
+        Layout::Fprop => {
+            let (a, b) = (factors([m, k], [1, 128]), factors([n, k], [128, 128]));
+            let x = x.scaled(Grid::rows(&a, [m, k], [1, 128]));
+            run(bencher, threads, [x, y.scaled(Grid::rows(&b, [n, k], [128, 128]))], one);
+        }
+        Layout::Dgrad => {
+            let (a, b) = (factors([m, k], [1, 128]), factors([k, n], [128, 128]));
+            let x = x.scaled(Grid::rows(&a, [m, k], [1, 128]));
+            run(bencher, threads, [x, y.scaled(Grid::transposed(&b, [k, n], [128, 128]))], one);
+        }
+        Layout::Wgrad => {
+            let (a, b) = (factors([k, m], [128, 1]), factors([k, n], [128, 1]));
+            let x = x.scaled(Grid::transposed(&a, [k, m], [128, 1]));
+            run(bencher, threads, [x, y.scaled(Grid::transposed(&b, [k, n], [128, 1]))], one);
+        }
+    }
 }
 
 fn codes(len: usize) -> Vec<u8> {
@@ -111,6 +153,24 @@ fn codes(len: usize) -> Vec<u8> {
 fn e4m3<const THREADS: usize>(bencher: Bencher<'_, '_>, shape: [usize; 3]) {
     let (a, b) = (codes(shape[0] * shape[1]), codes(shape[1] * shape[2]));
     product(bencher, THREADS, shape, Elements::E4m3(&a), Elements::E4m3(&b), Layout::Fprop);
+}
+
+#[divan::bench(args = SHAPES, consts = THREADS)]
+fn e4m3_by_block<const THREADS: usize>(bencher: Bencher<'_, '_>, shape: [usize; 3]) {
+    let (a, b) = (codes(shape[0] * shape[1]), codes(shape[1] * shape[2]));
+    product_by_block(bencher, THREADS, shape, Elements::E4m3(&a), Elements::E4m3(&b), Layout::Fprop);
+}
+
+#[divan::bench(args = SHAPES)]
+fn e4m3_by_block_dgrad(bencher: Bencher<'_, '_>, shape: [usize; 3]) {
+    let (a, b) = (codes(shape[0] * shape[1]), codes(shape[1] * shape[2]));
+    product_by_block(bencher, 1, shape, Elements::E4m3(&a), Elements::E4m3(&b), Layout::Dgrad);
+}
+
+#[divan::bench(args = SHAPES)]
+fn e4m3_by_block_wgrad(bencher: Bencher<'_, '_>, shape: [usize; 3]) {
+    let (a, b) = (codes(shape[0] * shape[1]), codes(shape[1] * shape[2]));
+    product_by_block(bencher, 1, shape, Elements::E4m3(&a), Elements::E4m3(&b), Layout::Wgrad);
 }
 
 #[divan::bench(args = SHAPES)]

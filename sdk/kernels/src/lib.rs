@@ -28,10 +28,10 @@ pub mod scale;
 pub use buffer::Buffer;
 pub use element::Element;
 pub use format::Fp8;
-pub use gemm::{Epilogue, Operand, Store, gemm};
+pub use gemm::{Epilogue, Grid, Operand, Store, gemm};
 pub use half::bf16;
 pub use isa::Isa;
-pub use matrix::{Elements, ElementsMut, Matrix};
+pub use matrix::{Elements, ElementsMut, Matrix, grid};
 pub use parallel::{Parallel, Serial};
 pub use rectangle::{Rectangle, Rectangles};
 

@@ -86,3 +86,13 @@ impl<'a> Matrix<'a> {
         Self { elements, rows, cols }
     }
 }
+
+/// How many blocks of `block` rows and columns cover a matrix of `shape`, down and across; those at its lower and right
+/// edge may be smaller.
+///
+/// # Panics
+/// If a block has no rows or no columns.
+pub fn grid(shape: [usize; 2], block: [usize; 2]) -> [usize; 2] {
+    assert!(block[0] > 0 && block[1] > 0, "blocks of {}×{}", block[0], block[1]);
+    [shape[0].div_ceil(block[0]), shape[1].div_ceil(block[1])]
+}

@@ -96,18 +96,10 @@ impl Layers {
         in_features: usize,
         weights: Vec<Vec<f32>>,
     ) -> Result<Self, Failure> {
-        let names: Vec<_> = (0..weights.len()).map(|i| format!("block.proj_{i}")).collect();
         let mut linears = Vec::new();
         let mut decisions = Vec::new();
-        for (name, weight) in names.iter().zip(&weights) {
-            let facts = LayerFacts {
-                name: name.clone(),
-                in_features,
-                out_features: weight.len() / in_features,
-                tokens: None,
-                block: Some(0),
-                group: names.clone(),
-            };
+        for (i, weight) in weights.iter().enumerate() {
+            let facts = facts(i, weights.len(), in_features, weight.len() / in_features);
             decisions.push(recipe.decide(&facts));
             linears.push(
                 recipe.linear(&facts).map_err(|error| Failure::Call { call: "Recipe::linear", error })?,
@@ -303,6 +295,13 @@ impl Layers {
         self.backward(i, saved, x, dy, &mut gradients)?;
         Ok(gradients)
     }
+}
+
+/// What a recipe is told of layer `i` of a group of `layers`.
+pub(crate) fn facts(i: usize, layers: usize, in_features: usize, out_features: usize) -> LayerFacts {
+    let name = |i: usize| format!("block.proj_{i}");
+    let group = (0..layers).map(name).collect();
+    LayerFacts { name: name(i), in_features, out_features, tokens: None, block: Some(0), group }
 }
 
 fn intact(call: &'static str, regions: &[(&'static str, &Guarded)]) -> Result<(), Failure> {

@@ -12,8 +12,10 @@
 //!
 //! The suite knows no recipe: what it asks holds for any arithmetic, with or without state. Whether a recipe gives
 //! the numbers of a reference implementation is for the backend's own tests to show; [`Layers`] drives layers for
-//! them, [`Reference`] is exact arithmetic, [`host()`] stands in for the engine.
+//! them, [`Reference`] is exact arithmetic, [`host()`] stands in for the engine. [`challenge()`] is the short form of the
+//! suite for a recipe that is about to be used: milliseconds in which it shows that it computes in FP8.
 
+pub mod challenge;
 mod checks;
 pub mod driver;
 pub mod host;
@@ -27,6 +29,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fp8flow_sdk::Backend;
 
+pub use challenge::{Evidence, challenge};
 pub use driver::{Failure, Gradients, Layers, Saved, Step};
 pub use host::host;
 pub use memory::Guarded;

@@ -13,8 +13,8 @@ use fp8flow_model::{
 use fp8flow_sdk::{Decision, Recipe};
 use fp8flow_tensor::{Arena, CpuDevice, DType};
 use fp8flow_train::{
-    Accumulation, Decay, Decayed, Evaluated, Job, OptimizerConfig, Schedule, StepMetrics, TrainConfig,
-    Watcher, train,
+    Accumulation, Decay, Decayed, Evaluated, Job, LayerTelemetry, OptimizerConfig, Schedule, StepMetrics,
+    TrainConfig, Watcher, train,
 };
 
 pub(crate) fn folder() -> PathBuf {
@@ -102,6 +102,7 @@ struct Silent;
 impl Watcher for Silent {
     fn resumed(&mut self, _: u64) {}
     fn step(&mut self, _: &StepMetrics) {}
+    fn telemetry(&mut self, _: &[LayerTelemetry]) {}
     fn evaluated(&mut self, _: &Evaluated) {}
     fn saved(&mut self, _: u64, _: &std::path::Path) {}
     fn warn(&mut self, message: &str) {
@@ -134,6 +135,8 @@ pub(crate) fn losses(model: Model) -> Vec<f64> {
         keep: 1,
         evaluate_every: 0,
         samples: 0,
+        telemetry_every: 0,
+        precision: None,
         identity: "golden".into(),
     };
     let none = TokenSet::new(config.vocab_size);
@@ -143,6 +146,7 @@ pub(crate) fn losses(model: Model) -> Vec<f64> {
         device: &device,
         decoder,
         decisions,
+        recipe_state: None,
         train: &set,
         held_out: &none,
         folder: folder.path(),

@@ -21,7 +21,7 @@ fn refuse(bench: &Bench, code: i32, words: &[&str]) {
 }
 
 /// As [`refuse`] at plan time: exit code 3 and no run begun.
-fn invalid(bench: &Bench, words: &[&str]) {
+pub(crate) fn invalid(bench: &Bench, words: &[&str]) {
     refuse(bench, 3, words);
     assert!(!bench.path("runs").exists(), "a run was begun");
 }

@@ -2,8 +2,13 @@
 
 #![cfg(test)]
 
+mod changed;
+mod doctor;
+mod environment;
+mod incompatible;
 mod invalid;
 mod layers;
 mod program;
+mod proof;
 mod reproducible;
 mod tour;

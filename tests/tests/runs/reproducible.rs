@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 
 use fp8flow_kernels::Isa;
 
+use crate::environment::{RECIPES, under};
 use crate::program::{Bench, Ended};
 
 /// What a straight run gives.
 fn expected() -> String {
-    let bench = Bench::new();
+    expected_of(&Bench::new())
+}
+
+fn expected_of(bench: &Bench) -> String {
     let ended = bench.run(&[]);
     assert_eq!(ended.code, Some(0), "{}", ended.all());
     let result = bench.result();
@@ -43,14 +47,18 @@ fn threads_and_instruction_sets_change_no_byte() {
 
 #[test]
 fn runs_that_are_killed_and_started_again_end_with_the_same_bytes() {
-    let expected = expected();
-    let bench = Bench::new();
+    // Later and later, so that every stage is hit and the run still comes to its end.
+    let kills = kill_until_it_ends(&Bench::new(), &expected(), Duration::from_millis(60));
+    assert!(kills > 0);
+}
+
+/// Starts the run again and again and kills it after `delay`, twice `delay`, …; it ends as a straight one does.
+fn kill_until_it_ends(bench: &Bench, expected: &str, delay: Duration) -> u32 {
     let began = Instant::now();
     let mut kills = 0;
-    // Later and later, so that every stage is hit and the run still comes to its end.
-    for delay in (1..).map(|n| Duration::from_millis(60 * n)) {
+    loop {
         let mut child = bench.start();
-        let deadline = Instant::now() + delay;
+        let deadline = Instant::now() + delay * (kills + 1);
         let ended = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break Some(status);
@@ -70,8 +78,36 @@ fn runs_that_are_killed_and_started_again_end_with_the_same_bytes() {
         assert!(began.elapsed() < Duration::from_mins(5), "no end after {kills} kills");
     }
     println!("killed {kills} times");
-    assert!(kills > 0);
     assert_eq!(bench.result(), expected);
+    kills
+}
+
+#[test]
+fn a_run_under_any_recipe_goes_on_after_a_kill_with_the_same_bytes() {
+    for recipe in RECIPES {
+        println!("{}", recipe.1);
+        let expected = expected_of(&under(Bench::new(), recipe));
+        assert_eq!(expected.contains("recipe.safetensors"), recipe.1 == "delayed", "{expected}");
+        kill_until_it_ends(&under(Bench::new(), recipe), &expected, Duration::from_millis(400));
+    }
+}
+
+/// Recompute, telemetry and evaluations are not in the arithmetic, whatever the recipe keeps.
+#[test]
+fn recompute_and_evaluations_change_no_bit_under_any_recipe() {
+    // What a checkpoint says about its run differs; what was computed does not.
+    let computed = |bench: &Bench| {
+        let names = ["model.safetensors", "optimizer.safetensors", "recipe.safetensors"];
+        let result = expected_of(bench);
+        let lines = result.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for recipe in RECIPES {
+        let plain = computed(&under(Bench::new(), recipe));
+        let other = under(Bench::new(), recipe)
+            .with("steps = 4\n", "steps = 4\nrecompute = \"block\"\nevaluate_every = 1\n");
+        assert_eq!(computed(&other), plain, "{}", recipe.1);
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub(super) fn schema(common: &Common, args: &SchemaArgs, screen: &Screen) -> Res
         (SchemaFormat::Markdown | SchemaFormat::Text, Some(name)) => {
             docs::text(&registry, name).ok_or_else(|| unknown(name))?
         }
+        (SchemaFormat::Support, _) => fp8flow_stages::support::markdown(),
         (SchemaFormat::Text, None) => registry
             .stages()
             .filter_map(|stage| docs::text(&registry, stage.name()))

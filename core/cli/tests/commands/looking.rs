@@ -181,3 +181,27 @@ fn plugins_are_listed_with_the_places_that_were_searched() {
     let list = &bench.fp8flow("plugin list --plugin-path plugins --json").lines()[0];
     assert_eq!(list["places"][0]["origin"], "the command line");
 }
+
+#[test]
+fn the_doctor_answers_in_one_object_and_by_its_exit_code() {
+    let bench = Bench::small();
+    let said = bench.fp8flow("doctor --workflow workflow.toml --json");
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
+    let object = &said.lines()[0];
+    assert_eq!((object["event"].as_str(), object["can_run"].as_bool()), (Some("doctor"), Some(true)));
+    let rows = object["rows"].as_array().expect("rows");
+    let backend = rows.iter().find(|row| row["name"] == "backend").expect("a row");
+    assert_eq!((backend["group"].as_str(), backend["status"].as_str()), (Some("workflow"), Some("ok")));
+    assert_eq!(backend["found"], "none: no FP8 was asked for");
+
+    let said = bench.fp8flow("doctor --workflow workflow.toml --set workflow.device=cuda:1");
+    assert_eq!((said.code, said.err.as_str()), (69, ""), "{}", said.out);
+    for words in ["  fail  plan ", "this version of fp8flow runs on CPUs only", "cannot run workflow.toml"] {
+        assert!(said.out.contains(words), "{words}\n{}", said.out);
+    }
+    assert_eq!(bench.fp8flow("doctor --workflow workflow.toml --set stages.train.steps=0").code, 3);
+    assert_eq!(bench.fp8flow("doctor --set stages.train.steps=1").code, 2);
+    let isa = bench.command("doctor").env("FP8FLOW_ISA", "mmx").output().expect("it starts");
+    assert_eq!(isa.status.code(), Some(69));
+    assert!(!bench.path("runs").exists());
+}

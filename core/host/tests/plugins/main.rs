@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod cards;
 mod common;
 mod doors;
 mod hostile;

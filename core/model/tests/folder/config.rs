@@ -92,7 +92,6 @@ fn an_unsupported_feature_is_named_with_its_value() {
         (json!({"pretraining_tp": 2}), "`pretraining_tp` = 2"),
         (json!({"attention_dropout": 0.1}), "`attention_dropout` = 0.1"),
         (json!({"sliding_window": 4096}), "`sliding_window` = 4096"),
-        (json!({"quantization_config": {"quant_method": "gptq"}}), "`quantization_config` = "),
         (json!({"partial_rotary_factor": 0.5}), "`partial_rotary_factor` = 0.5"),
         (json!({"architectures": ["LlamaForSequenceClassification"]}), "`architectures` = "),
         (json!({"layer_types": ["full_attention", "sliding_attention"]}), "`layer_types` = "),

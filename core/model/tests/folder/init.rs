@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{bits, config_with};
 
 /// A pool that runs the last task first, on several threads.
-struct Backwards(rayon::ThreadPool);
+pub(crate) struct Backwards(pub(crate) rayon::ThreadPool);
 
 impl Parallel for Backwards {
     fn threads(&self) -> usize {

@@ -5,6 +5,7 @@ mod config;
 mod export;
 mod golden;
 mod init;
+mod quantized;
 mod rope;
 mod safe_file;
 mod transformers;

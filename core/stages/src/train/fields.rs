@@ -2,6 +2,7 @@
 
 use fp8flow_flow::{Amount, Field, Params, PlanCx, above};
 use fp8flow_model::{ModelConfig, ParameterSpec, parameter_specs};
+use fp8flow_train::telemetry::Shares;
 use fp8flow_train::{Accumulation, Decay, Decayed, OptimizerConfig, Schedule, TrainConfig, Warmup};
 use serde_json::json;
 
@@ -95,6 +96,26 @@ pub(super) fn fields(task: Task) -> Vec<Field> {
             ],
         )
         .about("Saving the state."),
+        Field::table(
+            "telemetry",
+            vec![
+                Field::integer("every_steps", 0..).default(0).changes_no_result().about(
+                    "Steps between those whose casts to FP8 are watched; the first and the last always are.",
+                ),
+                Field::number("warn_saturated", 0.0..=1.0)
+                    .default(0.01)
+                    .changes_no_result()
+                    .about("Share of a tensor that may be clipped without a warning."),
+                Field::number("warn_underflowed", 0.0..=1.0)
+                    .default(0.1)
+                    .changes_no_result()
+                    .about("Share of a tensor that may become zero without a warning."),
+            ],
+        )
+        .about("Watching what casts to FP8 do to numbers; costs time and changes no bit."),
+        Field::existing_path("recipe_state").optional("the recipe's own beginning").about(
+            "The `recipe.safetensors` of another run's checkpoint, whose scales a fresh run starts from.",
+        ),
         Field::integer("evaluate_every", 0..)
             .default(0)
             .changes_no_result()
@@ -129,6 +150,14 @@ pub(super) fn check(cx: &mut PlanCx<'_>) {
         && warmup > all
     {
         cx.error("schedule.warmup", format!("{warmup} steps of warmup are more than the {all} steps"));
+    }
+}
+
+/// The shares of casts above which a run warns.
+pub(super) fn limits(params: &Params) -> Shares {
+    Shares {
+        saturated: params.get("telemetry.warn_saturated"),
+        underflowed: params.get("telemetry.warn_underflowed"),
     }
 }
 
@@ -178,6 +207,8 @@ pub(super) fn settings(params: &Params, seed: u64) -> TrainConfig {
         keep: params.get("checkpoint.keep"),
         evaluate_every: params.get("evaluate_every"),
         samples: SAMPLES,
+        telemetry_every: params.get("telemetry.every_steps"),
+        precision: None,
         identity: String::new(),
     }
 }

@@ -2,28 +2,50 @@
 
 use fp8flow_model::{Decoder, ModelConfig, ParameterSpec, parameter_specs};
 use fp8flow_sdk::{Decision, Precision};
-use fp8flow_train::proof::Fp8Gemms;
+use fp8flow_train::proof::{self, Fp8Gemms, Passes};
+use fp8flow_train::telemetry::{Shares, Worst};
 use fp8flow_train::{Evaluated, Evaluation, StepMetrics, TrainConfig, Trained};
 use serde_json::{Value, json};
 
-use super::watch::Watch;
+use super::evidence::Challenged;
+use super::watch::{Watch, percent};
 
 pub(super) struct Report<'a> {
     gemms: Fp8Gemms,
+    /// FP8 GEMMs that were due, by role.
+    due: [u64; 3],
+    passes: Passes,
     layers: usize,
     planned: usize,
+    challenged: &'a [Challenged],
+    /// The casts that lost most.
+    worst: Vec<(&'a str, &'static str, Shares)>,
+    fallback: Option<&'a str>,
+    precision: Option<&'a str>,
     metrics: &'a [StepMetrics],
     evaluations: &'a [Evaluated],
     tokens_per_s: f64,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(trained: &'a Trained, decisions: &[(String, Decision)]) -> Self {
+    pub(super) fn new(
+        trained: &'a Trained,
+        decisions: &[(String, Decision)],
+        challenged: &'a [Challenged],
+        limits: Shares,
+        fallback: Option<&'a str>,
+    ) -> Self {
         let here = &trained.metrics[trained.metrics.len() - trained.steps_here as usize..];
         let mut speeds: Vec<f64> = here.iter().map(|line| line.tokens_per_s).collect();
         speeds.sort_by(f64::total_cmp);
         Self {
             gemms: Fp8Gemms::sum(&trained.counters),
+            due: proof::due(decisions, trained.passes),
+            passes: trained.passes,
+            challenged,
+            worst: worst(&trained.worst, limits),
+            fallback,
+            precision: trained.metrics.last().and_then(|line| line.precision.as_deref()),
             layers: decisions.len(),
             planned: decisions.iter().filter(|(_, d)| d.precision == Precision::Fp8).count(),
             metrics: &trained.metrics,
@@ -49,21 +71,32 @@ impl<'a> Report<'a> {
     pub(super) fn json(&self) -> Value {
         let (first, last) = self.losses();
         let Fp8Gemms { layers, fprop, dgrad, wgrad, non_finite, cast, saturated, underflowed } = self.gemms;
+        let Passes { trained, recomputed, evaluated } = self.passes;
         json!({
             "loss": { "first": first, "last": last },
             "fp8": {
                 "layers": layers,
                 "of": self.layers,
+                "planned": { "fprop": self.due[0], "dgrad": self.due[1], "wgrad": self.due[2] },
                 "gemms": { "fprop": fprop, "dgrad": dgrad, "wgrad": wgrad },
+                "passes": { "trained": trained, "recomputed": recomputed, "evaluated": evaluated },
+                "challenge": self.challenged.iter().map(Challenged::json).collect::<Vec<_>>(),
                 "non_finite_scales": non_finite,
                 "watched": { "elements": cast, "saturated": saturated, "underflowed": underflowed },
+                "worst": self.worst.iter().map(|(layer, tensor, shares)| json!({
+                    "layer": layer, "tensor": tensor, "saturated": shares.saturated, "underflowed": shares.underflowed,
+                })).collect::<Vec<_>>(),
             },
+            "fallback": self.fallback,
             "evaluations": self.evaluations,
         })
     }
 
     pub(super) fn lines(&self, watch: &Watch) -> Vec<String> {
         let mut lines = Vec::new();
+        if let Some(precision) = self.precision {
+            lines.push(format!("precision: {precision}: NOTHING ran in FP8, there was no backend for it"));
+        }
         let Fp8Gemms { fprop, dgrad, wgrad, non_finite, cast, saturated, underflowed, .. } = self.gemms;
         if self.planned == 0 {
             lines.push("fp8: no layer; everything ran in high precision".into());
@@ -73,14 +106,19 @@ impl<'a> Report<'a> {
                 self.planned, self.layers
             ));
         }
+        lines.extend(self.challenged.iter().map(Challenged::line));
         if cast > 0 {
-            let share = |n: u64| 100.0 * n as f64 / cast as f64;
+            let share = |n: u64| percent(n as f64 / cast as f64);
             lines.push(format!(
-                "fp8: {:.4} % of the elements cast in the first and last step were clipped, {:.4} % became zero",
+                "fp8: of the elements cast in the watched steps {} were clipped, {} became zero",
                 share(saturated),
                 share(underflowed)
             ));
         }
+        lines.extend(self.worst.iter().map(|(layer, tensor, Shares { saturated, underflowed })| {
+            let (clipped, zero) = (percent(*saturated), percent(*underflowed));
+            format!("  worst: {tensor} of {layer}: {clipped} clipped, {zero} became zero")
+        }));
         if non_finite > 0 {
             lines.push(format!("fp8: {non_finite} casts had an infinite or NaN maximum"));
         }
@@ -104,6 +142,20 @@ impl<'a> Report<'a> {
         }
         lines
     }
+}
+
+/// The five casts that lost most, measured by the shares that are warned of, the worst first.
+fn worst(casts: &Worst, limits: Shares) -> Vec<(&str, &'static str, Shares)> {
+    const SHOWN: usize = 5;
+    // A limit of 0 warns of everything; of two tensors the one that lost more is still worse.
+    let part = |share: f64, limit: f64| share / limit.max(1e-6);
+    let weight = |shares: &Shares| {
+        part(shares.saturated, limits.saturated).max(part(shares.underflowed, limits.underflowed))
+    };
+    let mut worst: Vec<_> = casts.tensors().filter(|(.., shares)| weight(shares) > 0.0).collect();
+    worst.sort_by(|(.., a), (.., b)| weight(b).total_cmp(&weight(a)));
+    worst.truncate(SHOWN);
+    worst
 }
 
 /// An evaluation in one line.

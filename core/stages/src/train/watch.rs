@@ -1,21 +1,81 @@
 //! The trainer's news as events of the run.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use fp8flow_data::Tokenizer;
 use fp8flow_flow::Reporter;
-use fp8flow_train::{Evaluated, Sample, StepMetrics, Watcher};
+use fp8flow_train::telemetry::{Casts, Shares};
+use fp8flow_train::{Evaluated, LayerTelemetry, Sample, StepMetrics, TELEMETRY, Watcher};
 use serde_json::json;
 
 pub(crate) struct Watch {
     reporter: Reporter,
     steps: u64,
     tokenizer: Option<Tokenizer>,
+    limits: Shares,
+    /// What was warned about: the kind of loss, the layer, the tensor.
+    warned: BTreeSet<(&'static str, String, &'static str)>,
 }
+
+/// What a cast loses, and what can be done about it.
+struct Loss {
+    /// Completes "… % of the gradient of …".
+    what: &'static str,
+    share: fn(&Casts) -> f64,
+    limit: fn(&Shares) -> f64,
+    advice: &'static str,
+}
+
+const LOSSES: [Loss; 2] = [
+    Loss {
+        what: "was clipped to the largest FP8 number",
+        share: |casts| casts.saturated,
+        limit: |limits| limits.saturated,
+        advice: "the scale is older than the values: use a recipe with current scaling, or a `margin`",
+    },
+    Loss {
+        what: "became zero in FP8",
+        share: |casts| casts.underflowed,
+        limit: |limits| limits.underflowed,
+        advice: "one scale spans too much: use a recipe with a scale for each row or block, or e5m2 gradients",
+    },
+];
 
 impl Watch {
     pub(crate) fn new(reporter: Reporter, steps: u64, tokenizer: Option<Tokenizer>) -> Self {
-        Self { reporter, steps, tokenizer }
+        let limits = Shares { saturated: 1.0, underflowed: 1.0 };
+        Self { reporter, steps, tokenizer, limits, warned: BTreeSet::new() }
+    }
+
+    /// Warns of casts that lose more.
+    #[must_use]
+    pub(crate) fn warning_above(self, limits: Shares) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// One warning for all tensors that exceed a limit for the first time: the worst is named.
+    fn warn_of(&mut self, loss: &Loss, layers: &[LayerTelemetry]) {
+        let limit = (loss.limit)(&self.limits);
+        let casts =
+            layers.iter().flat_map(|line| line.tensors().map(move |(tensor, casts)| (line, tensor, casts)));
+        let above = casts.filter(|(.., casts)| (loss.share)(casts) > limit);
+        let mut new: Vec<_> = above
+            .filter(|(line, tensor, _)| self.warned.insert((loss.what, line.layer.clone(), *tensor)))
+            .collect();
+        new.sort_by(|(.., a), (.., b)| (loss.share)(b).total_cmp(&(loss.share)(a)));
+        let [(line, tensor, casts), others @ ..] = &new[..] else { return };
+        let others = match others.len() {
+            0 => String::new(),
+            1 => format!(", and of 1 other tensor more than {}", percent(limit)),
+            n => format!(", and of {n} other tensors more than {}", percent(limit)),
+        };
+        let (share, LayerTelemetry { step, layer, .. }) = (percent((loss.share)(casts)), line);
+        let (what, advice) = (loss.what, loss.advice);
+        self.reporter.warn(format!(
+            "step {step}: {share} of the {tensor} of `{layer}` {what}{others} ({TELEMETRY} has all); {advice}, or keep \
+             the layer in high precision in its `layers.filter` stage"
+        ));
     }
 
     /// A sample in words: `asked → answered (as expected)`.
@@ -30,6 +90,15 @@ impl Watch {
         let verdict =
             if answer == wanted { "as expected".to_owned() } else { format!("expected {}", short(&wanted)) };
         Some(format!("{} → {} ({verdict})", tail(&asked), short(&answer)))
+    }
+}
+
+/// A share as people say it.
+pub(super) fn percent(share: f64) -> String {
+    match 100.0 * share {
+        0.0 => "0 %".into(),
+        percent if percent < 0.1 => format!("{percent:.4} %"),
+        percent => format!("{percent:.1} %"),
     }
 }
 
@@ -61,6 +130,12 @@ impl Watcher for Watch {
         let message = format!("loss {loss:.4}, lr {lr:.2e}, norm {grad_norm:.3}, {tokens_per_s:.0} tokens/s");
         self.reporter.metrics(json!(metrics));
         self.reporter.progress(*step, Some(self.steps), "step", message);
+    }
+
+    fn telemetry(&mut self, layers: &[LayerTelemetry]) {
+        for loss in &LOSSES {
+            self.warn_of(loss, layers);
+        }
     }
 
     fn evaluated(&mut self, evaluated: &Evaluated) {

@@ -37,10 +37,11 @@ fn a_layer_runs_in_fp8_with_a_reason() {
 fn a_layer_that_no_fp8_gemm_takes_stays_in_high_precision() {
     for name in RECIPES {
         for (n, k, reason) in [
-            (4096, 1000, "in_features = 1000 is not a positive multiple of 16, as FP8 GEMMs need"),
-            (8, 1024, "out_features = 8 is not a positive multiple of 16, as FP8 GEMMs need"),
-            (16, 0, "in_features = 0 is not a positive multiple of 16, as FP8 GEMMs need"),
+            (4096, 1000, "in_features = 1000 is not a positive multiple of 16"),
+            (8, 1024, "out_features = 8 is not a positive multiple of 16"),
+            (16, 0, "in_features = 0 is not a positive multiple of 16"),
         ] {
+            let reason = format!("{reason}, as {name} needs");
             let decision = recipe(name).decide(&facts(n, k));
             assert_eq!((decision.precision, decision.fp8_gemms), (Precision::High, [0; 3]));
             assert_eq!(decision.reason, reason);

@@ -1,42 +1,76 @@
 //! The inner loops of casts, over slices, compiled for each instruction set.
 
+use super::tally::Counts;
+use crate::scale::Nan;
 use crate::{Element, Fp8, multiversion};
 
-/// What happened to the elements of a slice.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) saturated: u64,
-    pub(super) underflowed: u64,
-}
-
-/// The bits of `|x|`: as whole numbers they have the order of the values, NaN on top.
+/// The bits of `max(top, |x|)`, from those of a `top`.
 #[inline(always)]
-fn magnitude(x: impl Element) -> u32 {
-    x.widen().to_bits() & 0x7fff_ffff
-}
-
-multiversion! {
-    /// The bits of `max |x|`; of 0 if there are no elements.
-    pub(super) fn maximum<A: Element>(x: &[A]) -> u32 {
-        // Several at a time: one running maximum would be a chain as long as the slice.
-        let mut tops = [0; 64];
-        let (chunks, rest) = x.as_chunks::<64>();
-        for chunk in chunks {
-            for (top, x) in tops.iter_mut().zip(chunk) {
-                *top = magnitude(*x).max(*top);
-            }
-        }
-        let top = tops.iter().fold(0, |top, x| *x.max(&top));
-        rest.iter().fold(top, |top, x| magnitude(*x).max(top))
+fn greater(nan: Nan, top: u32, x: impl Element) -> u32 {
+    let magnitude = x.widen().to_bits() & 0x7fff_ffff;
+    match nan {
+        // As whole numbers, the bits of magnitudes have the order of the values, NaN on top.
+        Nan::Wins => magnitude.max(top),
+        // Not a comparison: that would become a conditional store.
+        Nan::Ignored => f32::from_bits(top).max(f32::from_bits(magnitude)).to_bits(),
     }
 }
 
 multiversion! {
-    /// `maxima[j] ← max(maxima[j], |x[j]|)`, as bits.
-    pub(super) fn raise<A: Element>(maxima: &mut [u32], x: &[A]) {
-        for (top, x) in maxima.iter_mut().zip(x) {
-            *top = magnitude(*x).max(*top);
+    /// The bits of `max |x|`; of 0 if there are no elements.
+    pub(super) fn maximum<A: Element>(nan: Nan, x: &[A]) -> u32 {
+        match nan {
+            Nan::Wins => maximum_of::<64>(Nan::Wins, x),
+            Nan::Ignored => maximum_of::<64>(Nan::Ignored, x),
         }
+    }
+}
+
+multiversion! {
+    /// The bits of `max |x|` of each piece of `length` elements.
+    pub(super) fn maxima_of_pieces<A: Element>(nan: Nan, x: &[A], length: usize, maxima: &mut [u32]) {
+        // Pieces may be short, and then too short for more at a time.
+        match nan {
+            Nan::Wins => for (top, x) in maxima.iter_mut().zip(x.chunks(length)) {
+                *top = maximum_of::<32>(Nan::Wins, x);
+            }
+            Nan::Ignored => for (top, x) in maxima.iter_mut().zip(x.chunks(length)) {
+                *top = maximum_of::<32>(Nan::Ignored, x);
+            }
+        }
+    }
+}
+
+/// `nan` is a constant to each caller.
+#[inline(always)]
+fn maximum_of<const WIDTH: usize>(nan: Nan, x: &[impl Element]) -> u32 {
+    // Several at a time: one running maximum would be a chain as long as the slice.
+    let mut tops = [0; WIDTH];
+    let (chunks, rest) = x.as_chunks::<WIDTH>();
+    for chunk in chunks {
+        for (top, x) in tops.iter_mut().zip(chunk) {
+            *top = greater(nan, *top, *x);
+        }
+    }
+    let top = tops.iter().fold(0, |top, x| *x.max(&top));
+    rest.iter().fold(top, |top, x| greater(nan, top, *x))
+}
+
+multiversion! {
+    /// `maxima[j] ← max(maxima[j], |x[j]|)`, as bits.
+    pub(super) fn raise<A: Element>(nan: Nan, maxima: &mut [u32], x: &[A]) {
+        match nan {
+            Nan::Wins => raise_all(Nan::Wins, maxima, x),
+            Nan::Ignored => raise_all(Nan::Ignored, maxima, x),
+        }
+    }
+}
+
+/// `nan` is a constant to each caller.
+#[inline(always)]
+fn raise_all(nan: Nan, maxima: &mut [u32], x: &[impl Element]) {
+    for (top, x) in maxima.iter_mut().zip(x) {
+        *top = greater(nan, *top, *x);
     }
 }
 

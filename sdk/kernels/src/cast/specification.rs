@@ -1,8 +1,8 @@
 //! The casts as plain loops: the meaning of every path.
 
 use super::{CastStats, Quantized};
-use crate::scale::ScaleRule;
-use crate::{Fp8, Matrix};
+use crate::scale::{Nan, ScaleRule};
+use crate::{Fp8, Matrix, grid};
 
 pub(super) fn cast_rows(
     x: Matrix<'_>,
@@ -11,12 +11,7 @@ pub(super) fn cast_rows(
     out: Quantized<'_>,
     stats: Option<&mut CastStats>,
 ) {
-    let Quantized { codes, scales } = out;
-    for (i, scale) in scales.iter_mut().enumerate() {
-        let amax = amax((0..x.cols).map(|j| x.elements.get(i * x.cols + j)));
-        *scale = rule.scale(amax, format);
-    }
-    encode(x, format, |i, _| scales[i], codes, stats);
+    cast(x, format, rule, |i, _| i, out, stats);
 }
 
 pub(super) fn cast_cols(
@@ -26,12 +21,19 @@ pub(super) fn cast_cols(
     out: Quantized<'_>,
     stats: Option<&mut CastStats>,
 ) {
-    let Quantized { codes, scales } = out;
-    for (j, scale) in scales.iter_mut().enumerate() {
-        let amax = amax((0..x.rows).map(|i| x.elements.get(i * x.cols + j)));
-        *scale = rule.scale(amax, format);
-    }
-    encode(x, format, |_, j| scales[j], codes, stats);
+    cast(x, format, rule, |_, j| j, out, stats);
+}
+
+pub(super) fn cast_blocks(
+    x: Matrix<'_>,
+    format: Fp8,
+    rule: ScaleRule,
+    block: [usize; 2],
+    out: Quantized<'_>,
+    stats: Option<&mut CastStats>,
+) {
+    let [_, across] = grid([x.rows, x.cols], block);
+    cast(x, format, rule, |i, j| i / block[0] * across + j / block[1], out, stats);
 }
 
 pub(super) fn cast_tensor(
@@ -44,14 +46,40 @@ pub(super) fn cast_tensor(
     encode(x, format, |_, _| scale, codes, stats);
 }
 
-pub(super) fn amax_of(x: Matrix<'_>) -> f32 {
-    amax((0..x.elements.len()).map(|i| x.elements.get(i)))
+pub(super) fn amax_of(x: Matrix<'_>, nan: Nan) -> f32 {
+    (0..x.elements.len()).fold(0.0, |top, i| greater(nan, top, x.elements.get(i)))
 }
 
-/// `max |x|`, where a NaN wins.
-fn amax(values: impl Iterator<Item = f32>) -> f32 {
-    // Among non-negative floats and NaNs the order of the bits is the order of the values, NaN on top.
-    f32::from_bits(values.map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0))
+/// One scale for all elements `(i, j)` of the same `part(i, j)`.
+fn cast(
+    x: Matrix<'_>,
+    format: Fp8,
+    rule: ScaleRule,
+    part: impl Fn(usize, usize) -> usize,
+    out: Quantized<'_>,
+    stats: Option<&mut CastStats>,
+) {
+    let Quantized { codes, scales } = out;
+    let mut maxima = vec![0.0; scales.len()];
+    for i in 0..x.rows {
+        for j in 0..x.cols {
+            let top = &mut maxima[part(i, j)];
+            *top = greater(rule.nan(), *top, x.elements.get(i * x.cols + j));
+        }
+    }
+    for (scale, amax) in scales.iter_mut().zip(maxima) {
+        *scale = rule.scale(amax, format);
+    }
+    encode(x, format, |i, j| scales[part(i, j)], codes, stats);
+}
+
+/// `max(top, |x|)`.
+fn greater(nan: Nan, top: f32, x: f32) -> f32 {
+    match nan {
+        // Among magnitudes the order of the bits is the order of the values, NaN on top.
+        Nan::Wins => f32::from_bits(top.to_bits().max(x.abs().to_bits())),
+        Nan::Ignored => top.max(x.abs()),
+    }
 }
 
 fn encode(

@@ -6,11 +6,15 @@
 //! | dgrad `dy·W` | `dy[m,n]` | `Wᵀ`: [`Operand::transposed`] | `dx[m,k]` |
 //! | wgrad `dyᵀ·x` | `dyᵀ`: transposed | `xᵀ`: transposed | `dW[n,k]` |
 //!
+//! Scales by row, column or tensor leave the sum, so they are factors at its end ([`Epilogue`]). Scales by block do not:
+//! they are factors on the elements ([`Grid`]), multiplied in as an operand is decoded.
+//!
 //! `specification` says what is computed. Below it, the same for big matrices: `block` cuts the product into blocks
 //! that fit the caches and deals them out to threads, `pack` decodes operands to f32 in the order in which `tile`
 //! reads them, `tile` multiplies in registers, and `store` scales, rounds and writes.
 
 mod block;
+mod grid;
 mod pack;
 mod step;
 mod store;
@@ -18,6 +22,7 @@ mod store;
 mod tests;
 mod tile;
 
+pub use self::grid::Grid;
 use crate::{Cpu, Element, Elements, ElementsMut, Matrix};
 
 /// One side of a contraction: `rows × depth` elements, element `(i, k)` at `i · row_stride + k · depth_stride`.
@@ -33,22 +38,43 @@ pub struct Operand<'a> {
     pub row_stride: usize,
     /// Elements from one step of the contraction to the next; one of the strides is 1.
     pub depth_stride: usize,
+    /// Factors on the elements, if there are any.
+    pub grid: Option<Grid<'a>>,
 }
 
 impl<'a> Operand<'a> {
     /// The rows of `matrix`, contracted along its columns.
     pub fn rows(matrix: Matrix<'a>) -> Self {
         let Matrix { elements, rows, cols } = matrix;
-        Self { elements, rows, depth: cols, row_stride: cols, depth_stride: 1 }
+        Self { elements, rows, depth: cols, row_stride: cols, depth_stride: 1, grid: None }
     }
 
     /// The columns of `matrix`, contracted along its rows.
     pub fn transposed(matrix: Matrix<'a>) -> Self {
         let Matrix { elements, rows, cols } = matrix;
-        Self { elements, rows: cols, depth: rows, row_stride: 1, depth_stride: cols }
+        Self { elements, rows: cols, depth: rows, row_stride: 1, depth_stride: cols, grid: None }
     }
 
-    /// Fails where an index would leave the elements.
+    /// The same with a factor on each element.
+    ///
+    /// An element times its factor is rounded once, in f32, before it enters the contraction: not at all where the
+    /// factor is a power of two and the product within the range of f32, so that the contraction is then one of the
+    /// exact dequantised values.
+    #[must_use]
+    pub fn scaled(self, grid: Grid<'a>) -> Self {
+        Self { grid: Some(grid), ..self }
+    }
+
+    /// Element `(row, step)`, times its factor.
+    fn get(&self, row: usize, step: usize) -> f32 {
+        let element = self.elements.get(row * self.row_stride + step * self.depth_stride);
+        match &self.grid {
+            Some(grid) => element * grid.factor(row, step),
+            None => element,
+        }
+    }
+
+    /// Fails where an index would leave the elements or the factors.
     fn check(&self, name: &str) {
         if self.rows == 0 || self.depth == 0 {
             return;
@@ -59,6 +85,9 @@ impl<'a> Operand<'a> {
             .zip((self.depth - 1).checked_mul(self.depth_stride))
             .and_then(|(row, step)| row.checked_add(step));
         assert!(last.is_some_and(|last| last < self.elements.len()), "{name}: a stride leaves the elements");
+        if let Some(grid) = &self.grid {
+            grid.check(name, self.rows, self.depth);
+        }
     }
 }
 
@@ -84,13 +113,14 @@ pub enum Store {
 
 /// `out[i,j] (+)= (Σ_k a[i,k] · b[j,k]) · scale_a[i] · scale_b[j]`, accumulated in f32.
 ///
+/// An element of an operand with a [`Grid`] is its value times its factor, see [`Operand::scaled`].
 /// The sum starts at +0 and takes one fused multiply-add a step, `k` ascending; then it is multiplied by `scale_a`,
 /// then by `scale_b` (a factor of [`Epilogue::One`] is left out), added to `out` if asked, and rounded once, at the
 /// store. A NaN is stored as the positive quiet one, because its sign and payload would depend on the instructions
 /// that made it. `out` is dense, `a.rows × b.rows`, row-major.
 ///
 /// # Panics
-/// If the depths differ, a stride leaves the elements, a scale or `out` has the wrong length.
+/// If the depths differ, a stride leaves the elements or factors, a scale or `out` has the wrong length.
 pub fn gemm(
     cpu: &Cpu<'_>,
     a: &Operand<'_>,
@@ -127,9 +157,7 @@ fn specification(
         for j in 0..b.rows {
             let mut sum = 0.0_f32;
             for k in 0..a.depth {
-                let x = a.elements.get(i * a.row_stride + k * a.depth_stride);
-                let y = b.elements.get(j * b.row_stride + k * b.depth_stride);
-                sum = x.mul_add(y, sum);
+                sum = a.get(i, k).mul_add(b.get(j, k), sum);
             }
             let value = scale_b.apply(j, scale_a.apply(i, sum));
             let at = i * b.rows + j;

@@ -39,33 +39,76 @@ fn panels_of<E: Copy, const R: usize>(
     steps: Range<usize>,
     out: &mut [f32],
 ) {
+    match operand.grid {
+        None => panels_by::<_, R>(x, |x, _| decode(x), operand, first, steps, out),
+        Some(_) => panels_by::<_, R>(x, |x, factor| decode(x) * factor, operand, first, steps, out),
+    }
+}
+
+/// `decode` is given the element and its factor.
+#[inline(always)]
+fn panels_by<E: Copy, const R: usize>(
+    x: &[E],
+    decode: impl Fn(E, f32) -> f32,
+    operand: &Operand<'_>,
+    first: usize,
+    steps: Range<usize>,
+    out: &mut [f32],
+) {
     let Operand { row_stride, depth_stride, .. } = *operand;
     for (row, panel) in (first..operand.rows).step_by(R).zip(out.chunks_exact_mut(R * steps.len())) {
         let rows = R.min(operand.rows - row);
-        let panel = panel.as_chunks_mut::<R>().0;
-        let x = &x[row * row_stride + steps.start * depth_stride..];
-        if depth_stride == 1 {
-            for i in 0..rows {
-                scatter(&x[i * row_stride..], &decode, i, panel);
+        let mut panel = panel.as_chunks_mut::<R>().0;
+        let mut steps = steps.clone();
+        while !steps.is_empty() {
+            let factors = factors::<R>(operand, row, rows, steps.start);
+            let (part, rest) = panel.split_at_mut(steps_alike(operand, &steps));
+            let x = &x[row * row_stride + steps.start * depth_stride..];
+            steps.start += part.len();
+            panel = rest;
+            if depth_stride == 1 {
+                for (i, factor) in factors.into_iter().enumerate().take(rows) {
+                    scatter(&x[i * row_stride..], |x| decode(x, factor), i, part);
+                }
+                continue;
             }
-        } else {
-            for (k, out) in panel.iter_mut().enumerate() {
+            for (k, out) in part.iter_mut().enumerate() {
                 let x = &x[k * depth_stride..];
                 match x.first_chunk::<R>() {
                     Some(x) if rows == R => {
-                        for (out, x) in out.iter_mut().zip(x) {
-                            *out = decode(*x);
+                        for ((out, x), factor) in out.iter_mut().zip(x).zip(factors) {
+                            *out = decode(*x, factor);
                         }
                     }
                     _ => {
-                        for (out, x) in out.iter_mut().zip(&x[..rows]) {
-                            *out = decode(*x);
+                        for ((out, x), factor) in out.iter_mut().zip(&x[..rows]).zip(factors) {
+                            *out = decode(*x, factor);
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// How many of `steps`, from the first on, have the factors of the first.
+#[inline(always)]
+fn steps_alike(operand: &Operand<'_>, steps: &Range<usize>) -> usize {
+    operand
+        .grid
+        .map_or(steps.len(), |grid| (grid.depth_block - steps.start % grid.depth_block).min(steps.len()))
+}
+
+/// The factors of `rows` rows from `row` on at a step; ones for all others.
+#[inline(always)]
+fn factors<const R: usize>(operand: &Operand<'_>, row: usize, rows: usize, step: usize) -> [f32; R] {
+    let mut factors = [1.0; R];
+    if let Some(grid) = &operand.grid {
+        for (i, factor) in factors.iter_mut().enumerate().take(rows) {
+            *factor = grid.factor(row + i, step);
+        }
+    }
+    factors
 }
 
 /// `out[k][i] = decode(x[k])` for each `k`.

@@ -55,9 +55,13 @@ impl Step for Emulated {
 
 /// Whether every product of an element of `a` and one of `b` is exact in f32, so that [`Exact`] is a fused step.
 ///
-/// Reads the elements where their type does not answer it.
+/// Reads the elements where their type does not answer it, and all factors.
 pub(super) fn products_are_exact(a: &Operand<'_>, b: &Operand<'_>) -> bool {
-    let (Some(a), Some(b)) = (Range::of(a.elements), Range::of(b.elements)) else { return false };
+    let range = |operand: &Operand<'_>| {
+        let range = Range::of(operand.elements)?;
+        operand.grid.map_or(Some(range), |grid| range.times(grid.factors))
+    };
+    let (Some(a), Some(b)) = (range(a), range(b)) else { return false };
     a.lowest + b.lowest >= -149 && a.above + b.above <= 128
 }
 
@@ -95,6 +99,28 @@ impl Range {
             }
         }
     }
+
+    /// After multiplication with `factors`; none if one of them is a number other than a power of two.
+    ///
+    /// A product below the numbers of f32 loses bits but gains none, and one above them is an infinity.
+    fn times(self, factors: &[f32]) -> Option<Self> {
+        let mut range: Option<Self> = None;
+        for factor in factors {
+            let magnitude = factor.to_bits() & 0x7fff_ffff;
+            if magnitude == 0 || magnitude >= 0x7f80_0000 {
+                continue;
+            }
+            let exponent = match (magnitude >> 23, magnitude & 0x007f_ffff) {
+                (0, mantissa) if mantissa.is_power_of_two() => mantissa.trailing_zeros() as i32 - 149,
+                (exponent, 0) => exponent as i32 - 127,
+                _ => return None,
+            };
+            let (lowest, above) = (self.lowest + exponent, self.above + exponent);
+            let before = range.unwrap_or(Self { lowest, above });
+            range = Some(Self { lowest: before.lowest.min(lowest), above: before.above.max(above) });
+        }
+        Some(range.unwrap_or(self))
+    }
 }
 
 #[cfg(test)]
@@ -103,7 +129,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Matrix;
+    use crate::{Grid, Matrix};
 
     fn exact(a: Elements<'_>, b: Elements<'_>) -> bool {
         let rows = |x: Elements<'_>| x.len();
@@ -150,6 +176,30 @@ mod tests {
                 assert_eq!(exact(Elements::Bf16(&[x]), Elements::Bf16(&[y])), fits, "{exponent} {other}");
             }
         }
+    }
+
+    #[test]
+    fn powers_of_two_on_the_elements_move_the_range_and_other_factors_end_it() {
+        let code = [0x38_u8];
+        let exact = |a: &[f32], b: &[f32]| {
+            let operand = Operand::rows(Matrix::new(Elements::E4m3(&code), 1, 1));
+            let [a, b] = [a, b].map(|factors| {
+                let across = Grid { factors, row_block: 1, depth_block: 1, row_stride: 1, depth_stride: 1 };
+                operand.scaled(across)
+            });
+            products_are_exact(&a, &b)
+        };
+        let two = |exponent| 2.0_f32.powi(exponent);
+        assert!(exact(&[1.0, 0.25, -8.0], &[two(20), two(-90)]));
+        assert!(!exact(&[1.0, 0.3], &[1.0]) && !exact(&[1.0], &[f32::from_bits(3)]));
+        // E4M3 numbers are multiples of 2⁻⁹ below 2⁹.
+        assert!(exact(&[two(-100)], &[two(-31)]) && !exact(&[two(-100)], &[two(-32)]));
+        assert!(exact(&[two(100)], &[two(10)]) && !exact(&[two(100)], &[two(11)]));
+        assert!(
+            exact(&[f32::from_bits(1 << 10)], &[two(8)]) && !exact(&[f32::from_bits(1 << 10)], &[two(7)])
+        );
+        // Products with these are infinities, zeros and NaNs whatever the step.
+        assert!(exact(&[f32::INFINITY, 0.0, -0.0, f32::NAN], &[1.0]));
     }
 
     fn assert_fused(x: f32, y: f32, sum: f32) {

@@ -6,6 +6,9 @@
 mod primitives;
 mod toy;
 
+use fp8flow_sdk::kernels::Isa;
+use fp8flow_sdk::{Backend as _, Options};
+use fp8flow_testkit::{challenge, host};
 use toy::{Fault, Toy};
 
 /// The checks that fail for a backend with this fault, each once.
@@ -54,4 +57,25 @@ found! {
     zero_rows_that_matter: NOISY_PADDING => ["tokens"];
     sums_that_are_overwritten: OVERWRITES_SUMS => ["tokens"];
     a_primitive_that_forgets_a_scale: FORGETS_A_SCALE => ["primitives"];
+}
+
+/// What the challenge holds against a toy with this fault.
+fn objection<const FAULT: Fault>() -> Option<String> {
+    let host = host(Isa::best(), 2);
+    let options = Options([("history".to_owned(), 1.into())].into_iter().collect());
+    let recipe = Toy::<FAULT>::start(&host).unwrap().recipe(&host, "delayed", &options).unwrap();
+    let evidence = challenge(recipe).unwrap();
+    println!("{evidence}");
+    evidence.verdict().err().map(|objection| objection.to_string())
+}
+
+#[test]
+fn the_challenge_is_passed_by_fp8_and_by_nothing_else() {
+    assert_eq!(objection::<{ toy::NONE }>(), None);
+    let secret = objection::<{ toy::SECRETLY_HIGH_PRECISION }>().unwrap();
+    assert!(secret.contains("dx has") && secret.contains("not in FP8"), "{secret}");
+    let wrong = objection::<{ toy::TRANSPOSES_NOTHING }>().unwrap();
+    assert!(wrong.contains("dW is wrong"), "{wrong}");
+    let stale = objection::<{ toy::KEEPS_STALE_WEIGHTS }>().unwrap();
+    assert!(stale.contains("y is wrong"), "{stale}");
 }

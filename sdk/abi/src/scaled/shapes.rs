@@ -1,8 +1,9 @@
 //! Tensors of a call against what the layer expects. The engine names plugin, layer and call; these errors name the
 //! tensor.
 
-use fp8flow_sdk::kernels::Matrix;
-use fp8flow_sdk::{DType, Error, Result, TensorRef};
+use fp8flow_kernels::Matrix;
+
+use crate::{DType, Error, Result, TensorRef};
 
 /// `tensor` as a matrix of bf16 or f32 with `cols` columns.
 pub(crate) fn activations<'a>(what: &str, tensor: &TensorRef<'a>, cols: usize) -> Result<Matrix<'a>> {

@@ -1,19 +1,24 @@
 //! Cast and GEMM by themselves, for benchmarks and the conformance suite.
 
-use fp8flow_sdk::kernels::cast::{Quantized, amax_of, cast_cols, cast_rows, cast_tensor};
-use fp8flow_sdk::kernels::scale::ScaleRule;
-use fp8flow_sdk::kernels::{ElementsMut, Epilogue, Operand, Store, gemm};
-use fp8flow_sdk::{DType, Error, Host, Kernels, Quantize, Result, ScaleAxis, ScaledGemm, TensorRef};
+use fp8flow_kernels::cast::{Quantized, cast_cols, cast_rows, cast_tensor};
+use fp8flow_kernels::scale::ScaleRule;
+use fp8flow_kernels::{ElementsMut, Epilogue, Operand, Store, gemm};
 
-/// The primitives, on the host's threads.
+use crate::scaled::operand::maximum;
+use crate::{DType, Error, Host, Kernels, Quantize, Result, ScaleAxis, ScaledGemm, TensorRef};
+
+/// The kernels of this SDK as [`Kernels`], on the host's threads.
 #[derive(Debug)]
-pub(crate) struct Primitives {
+pub struct Primitives {
     host: Host,
+    /// The scale rules, without and with rounding to a power of two.
+    rules: [ScaleRule; 2],
 }
 
 impl Primitives {
-    pub(crate) fn new(host: Host) -> Self {
-        Self { host }
+    /// Casts with scales by `rules`: without and with rounding to a power of two.
+    pub fn new(host: Host, rules: [ScaleRule; 2]) -> Self {
+        Self { host, rules }
     }
 }
 
@@ -34,7 +39,7 @@ impl Kernels for Primitives {
             return Err(Error::invalid("scales: expected f32"));
         };
         let cpu = self.host.cpu();
-        let rule = if power_of_two { ScaleRule::PowerOfTwo } else { ScaleRule::Linear };
+        let rule = self.rules[usize::from(power_of_two)];
         match axis {
             ScaleAxis::Row => {
                 expect_len("scales", scales.len(), x.rows)?;
@@ -46,7 +51,7 @@ impl Kernels for Primitives {
             }
             ScaleAxis::Tensor => {
                 expect_len("scales", scales.len(), 1)?;
-                scales[0] = rule.scale(amax_of(&cpu, x), format);
+                scales[0] = rule.scale(maximum(&cpu, x, rule), format);
                 cast_tensor(&cpu, x, format, scales[0], codes, None);
             }
         }

@@ -1,103 +1,10 @@
-//! Whole runs of a tiny model: interrupted, continued, damaged, diverging.
-
-#![cfg(test)]
+//! Runs of a tiny model: interrupted, continued, damaged, diverging.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use fp8flow_data::TokenSet;
-use fp8flow_kernels::{Isa, Serial};
-use fp8flow_model::{Decoder, DecoderOptions, ModelConfig, initialise};
-use fp8flow_tensor::{Arena, CpuDevice, DType};
-use fp8flow_train::{
-    Accumulation, CHECKPOINTS, Decay, Decayed, EVALUATIONS, Evaluated, Job, METRICS, OptimizerConfig,
-    Schedule, StepMetrics, TrainConfig, TrainError, Trained, Watcher, train,
-};
+use fp8flow_train::{CHECKPOINTS, EVALUATIONS, METRICS, StepMetrics, TrainConfig, TrainError, Trained};
 
-const CONFIG: &str = r#"{
-    "model_type": "llama", "vocab_size": 48, "hidden_size": 32, "intermediate_size": 48,
-    "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "hidden_act": "silu",
-    "max_position_embeddings": 32, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-    "tie_word_embeddings": true, "dtype": "float32"
-}"#;
-
-fn examples(n: usize, from: usize) -> TokenSet {
-    let mut set = TokenSet::new(48);
-    for i in from..from + n {
-        let ids: Vec<u32> = (0..5 + i % 7).map(|t| ((i * 7 + t * t) % 48) as u32).collect();
-        let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        set.push(&ids, &labels);
-    }
-    set
-}
-
-fn settings(steps: u64) -> TrainConfig {
-    TrainConfig {
-        steps,
-        micro: 2,
-        per_step: 6,
-        shuffle: true,
-        seed: 3,
-        optimizer: OptimizerConfig {
-            betas: [0.9, 0.95],
-            eps: 1e-8,
-            weight_decay: 0.01,
-            decayed: Decayed::Matrices,
-            clip: 1.0,
-        },
-        schedule: Schedule { peak: 1e-2, warmup: 2, steps: 8, decay: Decay::Cosine },
-        accumulation: Accumulation::Tree,
-        checkpoint_every: 2,
-        keep: 2,
-        evaluate_every: 3,
-        samples: 1,
-        identity: "test".into(),
-    }
-}
-
-#[derive(Default)]
-struct Log {
-    stop_after: Option<u64>,
-    stop: Arc<AtomicBool>,
-    resumed: Option<u64>,
-    warnings: Vec<String>,
-}
-
-impl Watcher for Log {
-    fn resumed(&mut self, step: u64) {
-        self.resumed = Some(step);
-    }
-    fn step(&mut self, metrics: &StepMetrics) {
-        if self.stop_after == Some(metrics.step) {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
-    fn evaluated(&mut self, _: &Evaluated) {}
-    fn saved(&mut self, _: u64, _: &Path) {}
-    fn warn(&mut self, message: &str) {
-        self.warnings.push(message.into());
-    }
-}
-
-fn run(folder: &Path, config: TrainConfig, log: &mut Log) -> Result<Trained, TrainError> {
-    let model = ModelConfig::from_json(CONFIG, Path::new("config.json")).unwrap();
-    let options = DecoderOptions { dtype: DType::Bf16, recompute: false, tokens: 64 };
-    let decoder = Decoder::new(&model, options, None, &mut Arena::allocate()).unwrap();
-    let device = CpuDevice::new(Isa::best(), Arc::new(Serial));
-    let (train_set, held_out) = (examples(20, 0), examples(4, 20));
-    let job = Job {
-        config,
-        device: &device,
-        decoder,
-        decisions: Vec::new(),
-        train: &train_set,
-        held_out: &held_out,
-        folder,
-    };
-    let stop = log.stop.clone();
-    train(job, || Ok(initialise(&model, 3, &Serial)), &stop, log)
-}
+use crate::common::{Log, run, settings};
 
 /// Name and bytes of every file of a folder.
 fn bytes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {

@@ -5,54 +5,60 @@
 //! | `group.forward` | `x` as fprop reads it, for all layers of the group |
 //! | `group.saved` | `x` as wgrad reads it; where one cast serves both, a training forward reads it here too |
 //! | backward scratch | `dy` as dgrad reads it, then `dy` as wgrad reads it, if that is another cast |
-//!
-//! # Any number of tokens
-//!
-//! M is the length of wgrad's contraction, and FP8 tensor cores want that to be a multiple of 16, so torchao leaves it
-//! to its users to pad. Rows of zeros change nothing: they raise no maximum, their codes are zero, and a product with
-//! zero leaves the sum as it is. The kernels here take any M and give the bits that padding to a multiple of 16
-//! would give; with M = 0 there is no GEMM to run (and none is counted): `dW` gets nothing.
 
-use fp8flow_sdk::kernels::{ElementsMut, Epilogue, Matrix, Operand, Store, gemm};
-use fp8flow_sdk::region::{Carve, Read};
-use fp8flow_sdk::{
+use fp8flow_kernels::cast::amax_ignoring_nan;
+use fp8flow_kernels::{ElementsMut, Epilogue, Matrix, Operand, Store, gemm};
+
+use crate::region::{Carve, Read};
+use crate::scaled::cast::{Cast, Gemms, Granularity, Source};
+use crate::scaled::operand::{self, Encoded, EncodedMut, Role, Tally};
+use crate::scaled::scales::Scales;
+use crate::scaled::shapes::{activations, expect};
+use crate::scaled::weights::{Generation, WeightCache};
+use crate::{
     Backward, Counters, DType, Error, Forward, Group, Host, Input, InputFormat, LayerFacts, Linear, Memory,
-    Pass, QuantizedInput, Result, ScaleAxis, TensorRef,
+    Pass, QuantizedInput, Result, TensorRef,
 };
 
-use crate::operand::{self, Encoded, EncodedMut, Role, Tally};
-use crate::recipes::{Cast, Gemms, rule_name};
-use crate::shapes::{activations, expect};
-use crate::weights::{Generation, WeightCache};
-
-/// A layer under one of the recipes.
+/// A layer whose operands are cast as a [`Gemms`] table says.
 #[derive(Debug)]
-pub(crate) struct Float8Linear {
+pub struct ScaledLinear {
     host: Host,
     /// K.
     in_features: usize,
     /// N.
     out_features: usize,
     gemms: Gemms,
+    scales: Option<Box<dyn Scales>>,
     weights: WeightCache,
     counters: Counters,
 }
 
-impl Float8Linear {
-    pub(crate) fn new(host: Host, layer: &LayerFacts, gemms: Gemms, generation: Generation) -> Self {
+impl ScaledLinear {
+    /// The arithmetic of `layer`, all of whose scales come from the tensors being cast.
+    ///
+    /// `generation` is a clone of the one that the recipe advances when the weights have changed.
+    pub fn new(host: Host, layer: &LayerFacts, gemms: Gemms, generation: Generation) -> Self {
         let (n, k) = (layer.out_features, layer.in_features);
         Self {
             host,
             in_features: k,
             out_features: n,
             gemms,
+            scales: None,
             weights: WeightCache::new(&gemms, n, k, generation),
             counters: Counters::default(),
         }
     }
+
+    /// The same, with `scales` for its delayed casts.
+    #[must_use]
+    pub fn with_scales(self, scales: Box<dyn Scales>) -> Self {
+        Self { scales: Some(scales), ..self }
+    }
 }
 
-impl Linear for Float8Linear {
+impl Linear for ScaledLinear {
     fn memory(&self, tokens: usize) -> Memory {
         let (k, n) = (self.in_features, self.out_features);
         let bytes = |cast: Cast, cols| operand::bytes(cast, tokens, cols);
@@ -69,18 +75,8 @@ impl Linear for Float8Linear {
     }
 
     fn input_formats(&self) -> Vec<InputFormat> {
-        // A producer casts row by row or column by column while it writes; a maximum over everything it only knows
-        // when it is done.
-        [Some(self.gemms.fprop.x), self.gemms.x_again()]
-            .into_iter()
-            .flatten()
-            .filter(|cast| cast.axis != ScaleAxis::Tensor)
-            .map(|cast| InputFormat {
-                format: cast.format.name().into(),
-                axis: cast.axis,
-                rule: rule_name(cast.rule).into(),
-            })
-            .collect()
+        let casts = [Some(self.gemms.fprop.x), self.gemms.x_again()];
+        casts.into_iter().flatten().filter_map(Cast::input_format).collect()
     }
 
     fn forward(&mut self, call: Forward<'_>) -> Result<()> {
@@ -102,10 +98,8 @@ impl Linear for Float8Linear {
 
         let (x, seen) = self.cast_input(&x, input, pass, group, telemetry)?;
         seen.count(&mut self.counters, Role::Input);
-        // An evaluation may come between two steps; the cast for backward waits until one is needed.
-        let backward = pass != Pass::Eval;
         self.weights
-            .refresh_forward(&cpu, weight, backward, telemetry)
+            .refresh_forward(&cpu, weight, pass, self.scales.as_deref_mut(), telemetry)
             .count(&mut self.counters, Role::Weight);
 
         let (x, undo_x) = x.by_rows();
@@ -148,13 +142,16 @@ impl Linear for Float8Linear {
         let mut for_wgrad = again.map(|cast| EncodedMut::carve(&mut scratch, cast, tokens, n)).transpose()?;
         let needed = dx.is_some() || self.gemms.dy_serves_both();
         let wanted = [Some(&mut for_dgrad).filter(|_| needed), for_wgrad.as_mut()];
-        let seen = operand::cast(&cpu, gradient, wanted, telemetry);
+        let seen = self.cast(Role::Gradient, Pass::Train, gradient, wanted, telemetry)?;
         seen.count(&mut self.counters, Role::Gradient);
         let for_dgrad = for_dgrad.freeze(tokens, n);
+        self.record(Role::Gradient, Pass::Train, for_dgrad);
         let for_wgrad = for_wgrad.map_or(for_dgrad, |codes| codes.freeze(tokens, n));
 
         if let Some(mut dx) = dx {
-            self.weights.refresh_backward(&cpu, weight, telemetry).count(&mut self.counters, Role::Weight);
+            self.weights
+                .refresh_backward(&cpu, weight, self.scales.as_deref_mut(), telemetry)
+                .count(&mut self.counters, Role::Weight);
             let (dy, undo_dy) = for_dgrad.by_rows();
             let (w, undo_w) = self.weights.dgrad().by_cols();
             gemm(&cpu, &dy, undo_dy, &w, undo_w, store(call.accumulate_dx), dx.elements_mut()?);
@@ -177,7 +174,8 @@ impl Linear for Float8Linear {
     }
 
     fn counters(&self) -> Counters {
-        self.counters
+        let age = |role| self.scales.as_ref().map_or(0, |scales| scales.age(role));
+        Counters { scale_age: [Role::Input, Role::Weight, Role::Gradient].map(age), ..self.counters }
     }
 }
 
@@ -187,10 +185,10 @@ enum WgradInput<'a> {
     High(Matrix<'a>),
 }
 
-impl Float8Linear {
+impl ScaledLinear {
     /// `x` as fprop reads it; casts it first, for forward and for what is kept, unless the group already has it.
     fn cast_input<'a>(
-        &self,
+        &mut self,
         x: &Input<'_>,
         matrix: Matrix<'_>,
         pass: Pass,
@@ -205,11 +203,12 @@ impl Float8Linear {
         let mut now = EncodedMut::carve(home, self.gemms.fprop.x, rows, cols)?;
         let again = self.gemms.x_again().filter(|_| keep);
         let mut later = again.map(|cast| EncodedMut::carve(&mut saved, cast, rows, cols)).transpose()?;
-        if ready {
-            return Ok((now.freeze(rows, cols), Tally::default()));
-        }
-
         let mut seen = Tally::default();
+        if ready {
+            let now = now.freeze(rows, cols);
+            self.record(Role::Input, pass, now);
+            return Ok((now, seen));
+        }
         let mut missing = [Some(&mut now), later.as_mut()];
         for slot in &mut missing {
             if let Some(out) = slot
@@ -219,8 +218,35 @@ impl Float8Linear {
                 *slot = None;
             }
         }
-        seen += operand::cast(&self.host.cpu(), matrix, missing, telemetry);
-        Ok((now.freeze(rows, cols), seen))
+        seen += self.cast(Role::Input, pass, matrix, missing, telemetry)?;
+        let now = now.freeze(rows, cols);
+        self.record(Role::Input, pass, now);
+        Ok((now, seen))
+    }
+
+    /// Casts `x` as each of `wanted` asks, with the recipe's scales where they are delayed.
+    fn cast(
+        &mut self,
+        role: Role,
+        pass: Pass,
+        x: Matrix<'_>,
+        mut wanted: [Option<&mut EncodedMut<'_>>; 2],
+        telemetry: bool,
+    ) -> Result<Tally> {
+        let cpu = self.host.cpu();
+        for out in wanted.iter_mut().flatten().filter(|out| out.cast.source == Source::Delayed) {
+            let scales =
+                self.scales.as_mut().ok_or_else(|| Error::protocol("a delayed cast without scales"))?;
+            out.factors[0] = scales.scale(role, pass, &mut || amax_ignoring_nan(&cpu, x));
+        }
+        Ok(operand::cast(&cpu, x, wanted, telemetry))
+    }
+
+    /// Tells the recipe what a delayed cast of a training pass has met.
+    fn record(&mut self, role: Role, pass: Pass, cast: Encoded<'_>) {
+        if let (Pass::Train, Some(amax), Some(scales)) = (pass, cast.amax(), &mut self.scales) {
+            scales.record(role, amax);
+        }
     }
 
     fn wgrad_input<'a>(
@@ -248,10 +274,10 @@ fn given<'a>(
     rows: usize,
     cols: usize,
 ) -> Result<Option<(&'a [u8], &'a [f32])>> {
-    let given = match cast.axis {
-        ScaleAxis::Row => quantized.and_then(|given| given.by_row),
-        ScaleAxis::Col => quantized.and_then(|given| given.by_col),
-        ScaleAxis::Tensor => None,
+    let given = match (cast.source, cast.granularity) {
+        (Source::Current(_), Granularity::Row) => quantized.and_then(|given| given.by_row),
+        (Source::Current(_), Granularity::Col) => quantized.and_then(|given| given.by_col),
+        _ => None,
     };
     let Some((codes, scales)) = given else { return Ok(None) };
     let dtype = DType::of(cast.format);
@@ -268,6 +294,6 @@ fn store(accumulate: bool) -> Store {
 fn clear(out: &mut ElementsMut<'_>) {
     match out {
         ElementsMut::F32(out) => out.fill(0.0),
-        ElementsMut::Bf16(out) => out.fill(fp8flow_sdk::kernels::bf16::ZERO),
+        ElementsMut::Bf16(out) => out.fill(fp8flow_kernels::bf16::ZERO),
     }
 }

@@ -1,0 +1,108 @@
+//! The memory that this process can have: the machine's, or less where a control group limits it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// Memory in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Of the machine.
+    pub total: u64,
+    /// What could be had now without swapping.
+    pub available: u64,
+    /// The limit of this process's control groups, if there is one below `total`.
+    pub limit: Option<u64>,
+}
+
+impl Memory {
+    /// Looks; none where the system does not tell.
+    pub fn look() -> Option<Self> {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let limit = limit_files(&groups).iter().filter_map(|path| limit_in(path)).min();
+        Self::from_text(&text, limit)
+    }
+
+    fn from_text(meminfo: &str, limit: Option<u64>) -> Option<Self> {
+        let bytes = |key: &str| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+        };
+        let total = bytes("MemTotal")?;
+        let limit = limit.filter(|&limit| limit < total);
+        let available = bytes("MemAvailable")?.min(limit.unwrap_or(u64::MAX));
+        Some(Self { total, available, limit })
+    }
+}
+
+/// The files with the limits of the groups that `/proc/self/cgroup` names, and of those around them.
+fn limit_files(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, name) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        // In a container the path may be that of the host, and only the root be there.
+        let inner = Path::new(path.trim_start_matches('/'));
+        files.extend(inner.ancestors().map(|group| Path::new(root).join(group).join(name)));
+    }
+    files
+}
+
+/// The number in a limit's file; none for `max`.
+fn limit_in(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMINFO: &str =
+        "MemTotal:       16000 kB\nMemFree:  100 kB\nMemAvailable:    9000 kB\nSwapTotal: 0 kB\n";
+
+    #[test]
+    fn the_smaller_of_machine_and_group_counts() {
+        let memory = |limit| Memory::from_text(MEMINFO, limit).unwrap();
+        let free = Memory { total: 16_384_000, available: 9_216_000, limit: None };
+        assert_eq!(memory(None), free);
+        // Version 1 says "no limit" as a very large number.
+        assert_eq!(memory(Some(0x7fff_ffff_ffff_f000)), free);
+        assert_eq!(memory(Some(5_000_000)), Memory { available: 5_000_000, limit: Some(5_000_000), ..free });
+        assert_eq!(memory(Some(10_000_000)), Memory { limit: Some(10_000_000), ..free });
+    }
+
+    #[test]
+    fn a_file_that_says_something_else_is_not_believed() {
+        for text in ["", "MemTotal: 1 kB\n", "MemTotal: x kB\nMemAvailable: 1 kB", "MemTotal:\nMemAvailable:"]
+        {
+            assert_eq!(Memory::from_text(text, None), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn groups_of_both_versions_are_found_with_those_around_them() {
+        let v1 = limit_files("4:memory:/a/b\n3:cpuset,cpu:/c\n");
+        let v1: Vec<_> = v1.iter().map(|path| path.to_str().unwrap()).collect();
+        let file = "memory.limit_in_bytes";
+        assert_eq!(
+            v1,
+            [
+                format!("/sys/fs/cgroup/memory/a/b/{file}"),
+                format!("/sys/fs/cgroup/memory/a/{file}"),
+                format!("/sys/fs/cgroup/memory/{file}")
+            ]
+        );
+        assert_eq!(
+            limit_files("0::/user.slice\nnonsense\n"),
+            [Path::new("/sys/fs/cgroup/user.slice/memory.max"), Path::new("/sys/fs/cgroup/memory.max")]
+        );
+    }
+}

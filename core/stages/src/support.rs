@@ -1,0 +1,388 @@
+//! What goes with what: a row for every recipe and class of device, and what a workflow may not ask of it.
+//!
+//! One table. The checks of `[backend]`, the advice of `fp8flow doctor` and the page `docs/src/reference/support.md`
+//! are read from it. A plugin of somebody else is not in it, and says for itself what it takes.
+//!
+//! The needs of a card are those of NVIDIA's libraries: cuBLASLt for the scaled products, and Transformer Engine's and
+//! torchao's own gates where they ask for more.
+
+mod page;
+
+use std::fmt;
+
+use fp8flow_sdk::RecipeInfo;
+use serde_json::{Map, Value};
+
+pub use page::markdown;
+
+/// The words for FP8 on top of weights that are quantised already.
+pub(crate) const QUANTIZED_BASE: &str =
+    "FP8 training is not compatible with quantization. Please disable one of them.";
+
+/// The words for every kind of training that is asked for and is not there.
+const ONLY_SFT_AND_PT: &str = "FP8 training is there for train.sft and train.pt";
+
+/// Kinds of training known from elsewhere, which there are not, and what is said of them.
+pub(crate) const ELSEWHERE: [(&str, &str); 4] = [
+    ("train.dpo", ONLY_SFT_AND_PT),
+    ("train.kto", ONLY_SFT_AND_PT),
+    ("train.ppo", ONLY_SFT_AND_PT),
+    ("train.rm", ONLY_SFT_AND_PT),
+];
+
+/// Memory of a card below which training is cramped, in bytes.
+pub const RECOMMENDED_CARD_MEMORY: u64 = 24_000_000_000;
+
+/// The oldest CUDA that any recipe takes.
+pub const OLDEST_CUDA: Version = Version(12, 0);
+
+/// A class of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceClass {
+    /// x86-64 processors.
+    Cpu,
+    /// NVIDIA cards.
+    Cuda,
+}
+
+/// Elements that share a scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granularity {
+    /// A tensor's.
+    Tensor,
+    /// A row's, along the contraction.
+    Row,
+    /// 1 × 128 of activations and gradients, 128 × 128 of weights.
+    Block,
+}
+
+/// A version, or a compute capability: major and minor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32);
+
+/// What a recipe needs of a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardNeeds {
+    /// The oldest compute capability.
+    pub oldest: Version,
+    /// The newest, where later ones lack what it needs.
+    pub newest: Option<Version>,
+    /// The oldest CUDA.
+    pub cuda: Version,
+}
+
+/// A recipe on a class of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The plugin.
+    pub plugin: &'static str,
+    /// The recipe.
+    pub recipe: &'static str,
+    /// Where.
+    pub device: DeviceClass,
+    /// What shares a scale.
+    pub granularity: Granularity,
+    /// Formats of activations and weights, and of gradients.
+    pub formats: [&'static str; 2],
+    /// What both dimensions of a layer's weight must be multiples of; others stay in high precision.
+    pub dimensions: usize,
+    /// What the tokens of a micro-batch must be multiples of.
+    pub tokens: usize,
+    /// What it needs of a card; none for a processor.
+    pub card: Option<CardNeeds>,
+}
+
+/// What a workflow can ask beside a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// It runs at all.
+    Runs,
+    /// `recompute = "block"`.
+    Recompute,
+    /// Several micro-batches a step.
+    MicroBatches,
+    /// `float8_all_gather = true`.
+    AllGather,
+    /// E5M2 for activations and weights.
+    E5m2Forward,
+    /// A base in FP8 blocks, with `dequantize = true`.
+    BlockBase,
+    /// A base quantised in any other way.
+    QuantizedBase,
+}
+
+/// Whether it goes, and if not, why.
+pub type Verdict = Result<(), &'static str>;
+
+const ADA: Version = Version(8, 9);
+const HOPPER: Version = Version(9, 0);
+
+const fn cpu(
+    plugin: &'static str,
+    recipe: &'static str,
+    granularity: Granularity,
+    formats: [&'static str; 2],
+    dimensions: usize,
+) -> Row {
+    Row { plugin, recipe, device: DeviceClass::Cpu, granularity, formats, dimensions, tokens: 1, card: None }
+}
+
+/// The same recipe on a card.
+const fn on(row: Row, oldest: Version, newest: Option<Version>, cuda: Version) -> Row {
+    // Rows of 16 bytes for the tensor cores, and the tokens are the contraction of the weight gradient.
+    Row { device: DeviceClass::Cuda, tokens: 16, card: Some(CardNeeds { oldest, newest, cuda }), ..row }
+}
+
+const TORCHAO: &str = "torchao-rowwise";
+const HYBRID: &str = "transformer-engine-hybrid";
+const E4M3: [&str; 2] = ["E4M3", "E4M3"];
+const E4M3_E5M2: [&str; 2] = ["E4M3", "E5M2"];
+
+const ROWWISE: Row = cpu(TORCHAO, "rowwise", Granularity::Row, E4M3, 16);
+const TENSORWISE: Row = cpu(TORCHAO, "tensorwise", Granularity::Tensor, E4M3_E5M2, 16);
+const GW_HP: Row = cpu(TORCHAO, "rowwise_with_gw_hp", Granularity::Row, E4M3, 16);
+const DELAYED: Row = cpu(HYBRID, "delayed", Granularity::Tensor, E4M3_E5M2, 16);
+const CURRENT: Row = cpu(HYBRID, "current", Granularity::Tensor, E4M3_E5M2, 16);
+const BLOCKWISE: Row = cpu(HYBRID, "blockwise", Granularity::Block, E4M3, 128);
+
+/// Every recipe that comes with fp8flow, on every class of devices.
+pub const MATRIX: [Row; 12] = [
+    ROWWISE,
+    TENSORWISE,
+    GW_HP,
+    DELAYED,
+    CURRENT,
+    BLOCKWISE,
+    // cuBLASLt has outer-vector scales on Hopper alone, from CUDA 12.9.
+    on(ROWWISE, HOPPER, Some(HOPPER), Version(12, 9)),
+    on(TENSORWISE, ADA, None, OLDEST_CUDA),
+    on(GW_HP, HOPPER, Some(HOPPER), Version(12, 9)),
+    // On Ada the libraries have FP8 from 12.1.
+    on(DELAYED, ADA, None, Version(12, 1)),
+    on(CURRENT, ADA, None, Version(12, 1)),
+    on(BLOCKWISE, HOPPER, Some(HOPPER), Version(12, 9)),
+];
+
+impl Feature {
+    /// All of them, as they stand in the page.
+    pub const ALL: [Self; 7] = [
+        Self::Runs,
+        Self::Recompute,
+        Self::MicroBatches,
+        Self::AllGather,
+        Self::E5m2Forward,
+        Self::BlockBase,
+        Self::QuantizedBase,
+    ];
+
+    /// In a few words.
+    fn about(self) -> &'static str {
+        match self {
+            Self::Runs => "runs in this version",
+            Self::Recompute => "`recompute = \"block\"`: the same bits",
+            Self::MicroBatches => "several micro-batches a step",
+            Self::AllGather => "`float8_all_gather = true`",
+            Self::E5m2Forward => "E5M2 for activations and weights",
+            Self::BlockBase => "a base in FP8 blocks, `dequantize = true`",
+            Self::QuantizedBase => "a base quantised in any other way",
+        }
+    }
+}
+
+impl Row {
+    /// Whether `feature` goes with this recipe here.
+    pub fn verdict(&self, feature: Feature) -> Verdict {
+        match (feature, self.device) {
+            (_, DeviceClass::Cuda) => Err(CPU_ONLY),
+            (Feature::AllGather, _) if self.granularity != Granularity::Tensor => Err(ONLY_TENSORWISE),
+            (Feature::AllGather, _) => Err(ONE_PROCESS),
+            (Feature::E5m2Forward, _) => Err(NO_E5M2_FORWARD),
+            (Feature::QuantizedBase, _) => Err(QUANTIZED_BASE),
+            (Feature::Runs | Feature::Recompute | Feature::MicroBatches | Feature::BlockBase, _) => Ok(()),
+        }
+    }
+}
+
+pub(crate) const CPU_ONLY: &str = "this version of fp8flow runs on CPUs only";
+const ONLY_TENSORWISE: &str = "FP8 all-gather needs one scale a tensor: rows and blocks are scaled along one way, and backward needs the other";
+const ONE_PROCESS: &str = "this version of fp8flow trains in one process: there is nothing to gather";
+const NO_E5M2_FORWARD: &str =
+    "activations and weights need the third mantissa bit of E4M3, and no tensor core multiplies E5M2 by E5M2";
+
+impl CardNeeds {
+    /// Why a card of `capability` is of no use to it, if so.
+    pub fn objection(&self, capability: Version) -> Option<String> {
+        match self.newest {
+            _ if capability < self.oldest => {
+                Some(format!("needs compute capability {} or higher", self.oldest))
+            }
+            Some(newest) if capability > newest => Some(format!("needs compute capability {}", self.range())),
+            _ => None,
+        }
+    }
+
+    fn range(&self) -> String {
+        match self.newest {
+            Some(newest) if newest == self.oldest => newest.to_string(),
+            Some(newest) => format!("{} to {newest}", self.oldest),
+            None => format!("{} or higher", self.oldest),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+impl fmt::Display for Granularity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tensor => "one a tensor",
+            Self::Row => "one a row",
+            Self::Block => "one a block",
+        })
+    }
+}
+
+/// The row of a recipe, if its plugin is one that comes with fp8flow.
+pub fn row(plugin: &str, recipe: &str, device: DeviceClass) -> Option<&'static Row> {
+    MATRIX.iter().find(|row| (row.plugin, row.recipe, row.device) == (plugin, recipe, device))
+}
+
+/// The keys that are objected to.
+pub(crate) const ALL_GATHER: &str = "float8_all_gather";
+const FORMAT: &str = "format";
+
+/// Something in `[backend]` that does not go together, with the way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Objection {
+    pub(crate) key: &'static str,
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
+/// Objections to a workflow without FP8.
+pub(crate) fn without_fp8(all_gather: bool) -> Option<Objection> {
+    all_gather.then(|| Objection {
+        key: ALL_GATHER,
+        message: "FP8 all-gather needs FP8, and `plugin = \"none\"` leaves nothing in FP8 to gather".into(),
+        help: "Remove `float8_all_gather`, or name an FP8 plugin.".into(),
+    })
+}
+
+/// Objections to `recipe` of `plugin` with the `options` as they were written.
+pub(crate) fn objections(
+    plugin: &str,
+    recipe: &RecipeInfo,
+    options: &Map<String, Value>,
+    all_gather: bool,
+) -> Vec<Objection> {
+    let mut found = Vec::new();
+    let row = row(plugin, &recipe.name, DeviceClass::Cpu);
+    if all_gather {
+        // Of a recipe that is not in the table nothing is known but that it runs in one process.
+        let verdict = row.map_or(Err(ONE_PROCESS), |row| row.verdict(Feature::AllGather));
+        if let Err(reason) = verdict {
+            let other = if reason == ONLY_TENSORWISE { " `tensorwise` has one scale a tensor." } else { "" };
+            let message = format!("recipe `{}`: {reason}", recipe.name);
+            let help = format!("Remove `float8_all_gather`.{other}");
+            found.push(Objection { key: ALL_GATHER, message, help });
+        }
+    }
+    let takes_format = recipe.options.iter().any(|option| option.name == FORMAT);
+    let format = options.get(FORMAT).and_then(Value::as_str).unwrap_or_default();
+    if takes_format && format.eq_ignore_ascii_case("e5m2") {
+        found.push(Objection {
+            key: "options.format",
+            message: format!("`{format}` in the forward is not supported: {NO_E5M2_FORWARD}"),
+            help: "Use `format = \"HYBRID\"`: E4M3 for activations and weights, E5M2 for gradients.".into(),
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use fp8flow_sdk::{OptionField, OptionKind};
+    use serde_json::json;
+
+    use super::*;
+
+    fn recipe(name: &str, options: &[&str]) -> RecipeInfo {
+        let field = |name: &&str| OptionField {
+            name: (*name).into(),
+            kind: OptionKind::Choice { values: vec!["HYBRID".into(), "E4M3".into()] },
+            default: json!("HYBRID"),
+            about: String::new(),
+        };
+        RecipeInfo { name: name.into(), about: String::new(), options: options.iter().map(field).collect() }
+    }
+
+    fn found(plugin: &str, recipe: &RecipeInfo, options: &Value, all_gather: bool) -> Vec<String> {
+        let options = options.as_object().cloned().unwrap_or_default();
+        let objections = objections(plugin, recipe, &options, all_gather);
+        objections.into_iter().map(|o| format!("{}: {} {}", o.key, o.message, o.help)).collect()
+    }
+
+    #[test]
+    fn every_recipe_stands_once_for_every_class_of_devices() {
+        for row in MATRIX {
+            let same = |other: &&Row| (other.plugin, other.recipe) == (row.plugin, row.recipe);
+            let devices: Vec<_> = MATRIX.iter().filter(same).map(|row| row.device).collect();
+            assert_eq!(devices, [DeviceClass::Cpu, DeviceClass::Cuda], "{}", row.recipe);
+            assert_eq!(row.card.is_some(), row.device == DeviceClass::Cuda);
+        }
+    }
+
+    #[test]
+    fn all_gather_needs_fp8_then_one_scale_a_tensor_then_several_processes() {
+        assert_eq!(without_fp8(false), None);
+        assert!(without_fp8(true).unwrap().message.contains("needs FP8"));
+        for (plugin, name, words) in [
+            (TORCHAO, "rowwise", "needs one scale a tensor"),
+            (TORCHAO, "rowwise_with_gw_hp", "needs one scale a tensor"),
+            (HYBRID, "blockwise", "needs one scale a tensor"),
+            (TORCHAO, "tensorwise", "nothing to gather"),
+            (HYBRID, "delayed", "nothing to gather"),
+            ("somebodys", "own", "nothing to gather"),
+        ] {
+            let recipe = recipe(name, &[]);
+            assert!(found(plugin, &recipe, &json!({}), false).is_empty());
+            let found = found(plugin, &recipe, &json!({}), true);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with("float8_all_gather: ") && found[0].contains(words), "{found:?}");
+            assert_eq!(found[0].contains("`tensorwise` has"), words.contains("one scale"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn e5m2_in_the_forward_is_refused_with_the_reason_and_the_format_to_use() {
+        let with_format = recipe("delayed", &["margin", "format"]);
+        for word in ["E5M2", "e5m2"] {
+            let found = found(HYBRID, &with_format, &json!({ "format": word }), false);
+            assert_eq!(found.len(), 1, "{found:?}");
+            let known =
+                ["options.format: ", word, "third mantissa bit", "E5M2 by E5M2", "format = \"HYBRID\""];
+            assert!(known.iter().all(|words| found[0].contains(words)), "{found:?}");
+        }
+        assert!(found(HYBRID, &with_format, &json!({ "format": "HYBRID" }), false).is_empty());
+        // Where there is no such option, that is what is wrong.
+        assert!(found(TORCHAO, &recipe("rowwise", &[]), &json!({ "format": "E5M2" }), false).is_empty());
+    }
+
+    #[test]
+    fn cards_are_judged_by_their_compute_capability() {
+        let needs = |recipe| row(TORCHAO, recipe, DeviceClass::Cuda).unwrap().card.unwrap();
+        let (rowwise, tensorwise) = (needs("rowwise"), needs("tensorwise"));
+        assert_eq!(rowwise.objection(HOPPER), None);
+        assert_eq!(tensorwise.objection(ADA), None);
+        assert_eq!(tensorwise.objection(Version(12, 0)), None);
+        let old = "needs compute capability 8.9 or higher";
+        assert_eq!(tensorwise.objection(Version(8, 0)).as_deref(), Some(old));
+        let ada = "needs compute capability 9.0 or higher";
+        assert_eq!(rowwise.objection(ADA).as_deref(), Some(ada));
+        assert_eq!(rowwise.objection(Version(10, 0)).as_deref(), Some("needs compute capability 9.0"));
+    }
+}

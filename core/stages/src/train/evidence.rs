@@ -1,0 +1,86 @@
+//! Every recipe of a run shows that it computes in FP8 before anything is trained with it.
+
+use fp8flow_flow::{Class, PlannedSection, StageError};
+use fp8flow_host::Plugin;
+use fp8flow_sdk::LayerFacts;
+use fp8flow_testkit::Failure;
+use fp8flow_testkit::challenge::{Evidence, SHAPES, challenge_with};
+use serde_json::{Value, json};
+
+use crate::failure::backend_class;
+use crate::layer_plan::{LayerPlan, RecipeChoice};
+use crate::{Engine, backend};
+
+/// A recipe that has shown what it does.
+pub(super) struct Challenged {
+    recipe: String,
+    evidence: Evidence,
+}
+
+/// Challenges a fresh instance of each recipe that layers are planned with.
+pub(super) fn challenge(
+    engine: &Engine,
+    section: &PlannedSection,
+    layers: &LayerPlan,
+) -> Result<Vec<Challenged>, StageError> {
+    let mut challenged = Vec::new();
+    if layers.recipes.is_empty() {
+        return Ok(challenged);
+    }
+    let Some(plugin) = backend::open(engine, section)? else { return Ok(challenged) };
+    for (i, choice) in layers.recipes.iter().enumerate() {
+        let planned = layers.layers.iter().filter(|layer| layer.recipe == Some(i));
+        let planned: Vec<&LayerFacts> = planned.map(|layer| &layer.facts).collect();
+        challenged.push(challenge_one(&plugin, choice, &planned)?);
+    }
+    Ok(challenged)
+}
+
+fn challenge_one(
+    plugin: &Plugin,
+    choice: &RecipeChoice,
+    planned: &[&LayerFacts],
+) -> Result<Challenged, StageError> {
+    let recipe = &choice.recipe;
+    let accuse = |class: Class, what: String| {
+        let (name, version, layers) = (plugin.name(), &plugin.manifest().version, planned.len());
+        let first = planned.first().map(|facts| facts.name.as_str()).unwrap_or_default();
+        StageError::new(
+            class,
+            format!(
+                "recipe `{recipe}` of plugin `{name}` {version}, planned for {layers} layers (`{first}`, …), was challenged with a small layer: {what}"
+            ),
+        )
+        .help("Nothing was trained. Use another plugin, or `plugin = \"none\"` to train without FP8.")
+    };
+    // A recipe that takes no small layer is challenged with the smallest that it is planned for.
+    let smallest =
+        planned.iter().map(|facts| [facts.in_features, facts.out_features]).min_by_key(|[k, n]| k * n);
+    let shapes: Vec<[usize; 2]> = SHAPES.into_iter().chain(smallest).collect();
+    let evidence = challenge_with(backend::configure(plugin, choice)?, &shapes).map_err(|failure| {
+        let class = match &failure {
+            Failure::Call { error, .. } => backend_class(error),
+            _ => Class::Failed,
+        };
+        accuse(class, failure.to_string())
+    })?;
+    evidence.verdict().map_err(|objection| accuse(Class::Failed, objection.to_string()))?;
+    Ok(Challenged { recipe: recipe.clone(), evidence })
+}
+
+impl Challenged {
+    /// One line for people.
+    pub(super) fn line(&self) -> String {
+        let [k, n] = self.evidence.shape;
+        format!(
+            "fp8: {} is as far from the exact products of a layer of {n} × {k} as FP8 must be: {}",
+            self.recipe, self.evidence
+        )
+    }
+
+    /// The same for programs, in dB; `null` where nothing differs.
+    pub(super) fn json(&self) -> Value {
+        let Evidence { shape: [k, n], db: [y, dx, dw], .. } = &self.evidence;
+        json!({ "recipe": self.recipe, "in_features": k, "out_features": n, "db": { "y": y, "dx": dx, "dw": dw } })
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole runs of a tiny model.
+
+#![cfg(test)]
+
+mod checkpoints;
+mod common;
+mod fp8;
+mod meddling;
+mod parameters;
+mod toy;

@@ -1,0 +1,207 @@
+//! Casts with one scale a block.
+//!
+//! A task takes a tile, whole blocks of the matrix: of whole rows where there are enough of them, so that memory is
+//! read in order, and few enough that the caches still hold a stripe of blocks when its scales are known and it is
+//! read again. The scales of a stripe are found column by column, or where a block lies in one row, piece by piece;
+//! spread over the columns they are factors for whole rows.
+
+use std::ops::Range;
+
+use super::tally::{CastStats, Counts, Tally};
+use super::{Quantized, TASK, slice};
+use crate::buffer::Buffer;
+use crate::parallel::for_each;
+use crate::scale::ScaleRule;
+use crate::{Cpu, Element, Fp8, Matrix, Rectangle, Rectangles, grid};
+
+/// Elements of a stripe at most: 1 MiB of bf16.
+const STRIPE: usize = 1 << 19;
+
+/// Columns of a tile at least, where there are as many: some cache lines of each row.
+const NARROWEST: usize = 256;
+
+/// What all tasks of a cast have in common; there are elements.
+pub(super) struct Cast<'a, A> {
+    cpu: &'a Cpu<'a>,
+    x: &'a [A],
+    shape: [usize; 2],
+    format: Fp8,
+    rule: ScaleRule,
+}
+
+/// One cast of a tile: the size of its blocks, its codes and its scales.
+struct Tile<'a> {
+    block: [usize; 2],
+    codes: Rectangle<'a, u8>,
+    scales: Rectangle<'a, f32>,
+}
+
+impl Tile<'_> {
+    /// The rows of the blocks that are `down`, in the grid of all.
+    fn rows(&self, down: usize) -> Range<usize> {
+        let first = down * self.block[0];
+        first..self.codes.rows().end.min(first + self.block[0])
+    }
+}
+
+/// Memory of a task, a number for each column of its tile in each.
+struct Work<'a> {
+    /// Bits of the absolute maxima of columns.
+    columns: &'a mut [u32],
+    /// Bits of the absolute maxima of pieces of a row.
+    pieces: &'a mut [u32],
+    /// Scales as columns have them.
+    factors: &'a mut [f32],
+}
+
+impl<'a> Work<'a> {
+    fn new(memory: &'a mut [f32]) -> Self {
+        let width = memory.len() / 3;
+        let (factors, maxima) = memory.split_at_mut(width);
+        let (columns, pieces) = bytemuck::cast_slice_mut(maxima).split_at_mut(width);
+        Self { columns, pieces, factors }
+    }
+
+    fn memory(tile: &Tile<'_>) -> Buffer {
+        Buffer::take(3 * tile.codes.cols().len())
+    }
+}
+
+/// `scales`, each as often as a block has columns.
+fn spread<'a>(scales: &'a [f32], block_cols: usize, factors: &'a mut [f32]) -> &'a [f32] {
+    if block_cols == 1 {
+        return scales;
+    }
+    for (factors, scale) in factors.chunks_mut(block_cols).zip(scales) {
+        factors.fill(*scale);
+    }
+    factors
+}
+
+impl<'a, A: Element> Cast<'a, A> {
+    pub(super) fn new(
+        cpu: &'a Cpu<'a>,
+        x: &'a [A],
+        matrix: Matrix<'_>,
+        format: Fp8,
+        rule: ScaleRule,
+    ) -> Self {
+        Self { cpu, x, shape: [matrix.rows, matrix.cols], format, rule }
+    }
+
+    pub(super) fn blocks(&self, block: [usize; 2], out: Quantized<'_>, stats: Option<&mut CastStats>) {
+        // No bigger than the matrix: the same blocks.
+        let block = [block[0].min(self.shape[0]), block[1].min(self.shape[1])];
+        let tally = Tally::new(stats.is_some());
+        for_each(self.cpu.pool, self.tiles(block, self.tile_size(block), out), |mut tile| {
+            let mut counts = tally.start();
+            let mut memory = Work::memory(&tile);
+            let mut work = Work::new(&mut memory);
+            for down in tile.scales.rows() {
+                if block[0] == 1 {
+                    self.row(&mut work, down, &mut tile, counts.as_mut());
+                } else {
+                    self.stripe(&mut work, down, &mut tile, None, counts.as_mut());
+                }
+            }
+            tally.add(counts);
+        });
+        tally.finish(self.x.len(), stats);
+    }
+
+    pub(super) fn rows_and_cols(
+        &self,
+        length: usize,
+        by_row: Quantized<'_>,
+        by_col: Quantized<'_>,
+        stats: Option<&mut CastStats>,
+    ) {
+        let length = [length.min(self.shape[0]), length.min(self.shape[1])];
+        let size = self.tile_size(length);
+        let tally = Tally::new(stats.is_some());
+        let by_row = self.tiles([1, length[1]], size, by_row);
+        let by_col = self.tiles([length[0], 1], size, by_col);
+        for_each(self.cpu.pool, by_row.zip(by_col), |(mut by_row, mut by_col)| {
+            let mut counts = tally.start();
+            let mut memory = Work::memory(&by_col);
+            let mut work = Work::new(&mut memory);
+            for down in by_col.scales.rows() {
+                self.stripe(&mut work, down, &mut by_col, Some(&mut by_row), counts.as_mut());
+            }
+            tally.add(counts);
+        });
+        tally.finish(2 * self.x.len(), stats);
+    }
+
+    /// Rows and columns of a tile, whole blocks of them.
+    fn tile_size(&self, block: [usize; 2]) -> [usize; 2] {
+        let [rows, cols] = self.shape;
+        let threads = self.cpu.pool.threads();
+        // A few tiles for each thread, beside each other where they cannot lie one below the other.
+        let tiles = if threads == 1 { 1 } else { 4 * threads };
+        let beside = tiles.div_ceil(rows.div_ceil(block[0]));
+        let width = cols.div_ceil(beside).min(STRIPE / block[0]).max(NARROWEST).min(cols);
+        let width = width.next_multiple_of(block[1]);
+        let stripes = if width < cols { 1 } else { (TASK / (block[0] * cols)).max(1) };
+        [block[0] * stripes, width]
+    }
+
+    /// The tiles of `[height, width]`, each with its codes and scales.
+    fn tiles<'t>(
+        &self,
+        block: [usize; 2],
+        [height, width]: [usize; 2],
+        Quantized { codes, scales }: Quantized<'t>,
+    ) -> impl ExactSizeIterator<Item = Tile<'t>> + Send + use<'t, A> {
+        let [rows, cols] = self.shape;
+        let [down, across] = grid(self.shape, block);
+        let codes = Rectangles::new(codes, cols, 0..rows, 0..cols, [height, width]);
+        let size = [height / block[0], width / block[1]];
+        let scales = Rectangles::new(scales, across, 0..down, 0..across, size);
+        codes.zip(scales).map(move |(codes, scales)| Tile { block, codes, scales })
+    }
+
+    /// Casts row `i` of a tile whose blocks are pieces of rows.
+    fn row(&self, work: &mut Work<'_>, i: usize, tile: &mut Tile<'_>, counts: Option<&mut Counts>) {
+        let x = &self.x[i * self.shape[1]..][tile.codes.cols()];
+        let scales = tile.scales.row_mut(i);
+        let pieces = &mut work.pieces[..scales.len()];
+        slice::maxima_of_pieces(self.cpu.isa, self.rule.nan(), x, tile.block[1], pieces);
+        for (scale, maximum) in scales.iter_mut().zip(pieces) {
+            *scale = self.rule.scale(f32::from_bits(*maximum), self.format);
+        }
+        let factors = spread(scales, tile.block[1], work.factors);
+        slice::encode_by_col(self.cpu.isa, self.format, x, factors, tile.codes.row_mut(i), counts);
+    }
+
+    /// Casts the blocks of a tile that are `down`, in the grid of all; its rows `by_row` too, if asked.
+    fn stripe(
+        &self,
+        work: &mut Work<'_>,
+        down: usize,
+        tile: &mut Tile<'_>,
+        mut by_row: Option<&mut Tile<'_>>,
+        mut counts: Option<&mut Counts>,
+    ) {
+        let (isa, cols) = (self.cpu.isa, tile.codes.cols());
+        let rows = tile.rows(down);
+        let x = |i: usize| &self.x[i * self.shape[1]..][cols.clone()];
+        work.columns.fill(0);
+        for i in rows.clone() {
+            if let Some(by_row) = &mut by_row {
+                self.row(work, i, by_row, counts.as_deref_mut());
+            }
+            slice::raise(isa, self.rule.nan(), work.columns, x(i));
+        }
+        let scales = tile.scales.row_mut(down);
+        for (scale, maxima) in scales.iter_mut().zip(work.columns.chunks(tile.block[1])) {
+            let maximum = maxima.iter().fold(0, |top, x| *x.max(&top));
+            *scale = self.rule.scale(f32::from_bits(maximum), self.format);
+        }
+        let factors = spread(scales, tile.block[1], work.factors);
+        for i in rows {
+            let codes = tile.codes.row_mut(i);
+            slice::encode_by_col(isa, self.format, x(i), factors, codes, counts.as_deref_mut());
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Casts with one scale for the whole tensor, and maxima of it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::tally::{CastStats, Tally};
+use super::{TASK, slice};
+use crate::parallel::for_each;
+use crate::scale::Nan;
+use crate::{Cpu, Element, Fp8};
+
+/// Elements that are met twice while the first-level cache holds them.
+const PIECE: usize = 1 << 12;
+
+/// The absolute maximum of all tasks, as bits: of numbers that are not NaN they have the order of the values.
+#[derive(Default)]
+pub(super) struct Top(AtomicU32);
+
+impl Top {
+    fn raise(&self, maximum: u32) {
+        self.0.fetch_max(maximum, Ordering::Relaxed);
+    }
+
+    pub(super) fn amax(self) -> f32 {
+        f32::from_bits(self.0.into_inner())
+    }
+}
+
+/// Casts; raises `top`, passing over NaNs, where it is asked for.
+pub(super) fn cast<A: Element>(
+    cpu: &Cpu<'_>,
+    x: &[A],
+    format: Fp8,
+    scale: f32,
+    codes: &mut [u8],
+    top: Option<&Top>,
+    stats: Option<&mut CastStats>,
+) {
+    let tally = Tally::new(stats.is_some());
+    for_each(cpu.pool, x.chunks(TASK).zip(codes.chunks_mut(TASK)), |(x, codes)| {
+        let mut counts = tally.start();
+        for (x, codes) in x.chunks(PIECE).zip(codes.chunks_mut(PIECE)) {
+            if let Some(top) = top {
+                top.raise(slice::maximum(cpu.isa, Nan::Ignored, x));
+            }
+            slice::encode(cpu.isa, format, x, scale, codes, counts.as_mut());
+        }
+        tally.add(counts);
+    });
+    tally.finish(x.len(), stats);
+}
+
+pub(super) fn amax<A: Element>(cpu: &Cpu<'_>, nan: Nan, x: &[A]) -> f32 {
+    let top = Top::default();
+    for_each(cpu.pool, x.chunks(TASK), |x| top.raise(slice::maximum(cpu.isa, nan, x)));
+    top.amax()
+}
