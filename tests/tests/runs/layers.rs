@@ -1,8 +1,11 @@
 //! Which layers run in FP8, from the workflow to the counters.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::program::Bench;
+use crate::reproducible::{expected_of, kill_until_it_ends};
 
 /// Entries that give q, k and v three recipes, and the last block none.
 const MIXED: &str = "last = 1\n\
@@ -47,6 +50,35 @@ fn several_recipes_give_the_same_bytes_with_and_without_recompute() {
     let plain = Bench::new();
     assert_eq!(plain.run(&["--set", "stages.train.steps=2"]).code, Some(0));
     assert!(weights(&bench) != weights(&plain), "the recipes made no difference");
+}
+
+/// Two recipes with state of their own, by their options, and one without.
+#[test]
+fn states_of_several_recipes_survive_kills_each_for_itself() {
+    let bench = || {
+        let backend = "plugin = \"auto\"\nrecipe = \"delayed\"";
+        let entries = "[[stages.layers.recipes]]\nlayers = [\"*.k_proj\"]\noptions = { amax_history_len = 4 }\n\
+                       [[stages.layers.recipes]]\nlayers = [\"*.mlp.*\"]\nrecipe = \"current\"\n";
+        Bench::new().with("plugin = \"torchao-rowwise\"\nrecipe = \"rowwise\"", backend).with(
+            "model = \"model\"\n\n[stages.train]",
+            &format!("model = \"model\"\n{entries}\n[stages.train]"),
+        )
+    };
+    let plan = bench().fp8flow(&["plan", "workflow.toml"]);
+    for words in [
+        "auto: transformer-engine-hybrid, because it is the first with the recipe `delayed`",
+        "passed over: torchao-rowwise has other recipes",
+        "28 of 29 linear layers in FP8",
+    ] {
+        assert!(plan.out.contains(words), "no `{words}` in\n{}", plan.all());
+    }
+    let straight = bench();
+    let expected = expected_of(&straight);
+    let state = straight.run_folder().join("train/checkpoints/step-00000004/recipe.safetensors");
+    let state = String::from_utf8_lossy(&std::fs::read(state).unwrap()).into_owned();
+    assert!(state.contains("0.delayed/") && state.contains("1.delayed/"), "two states");
+    assert!(!state.contains("2.current/"), "a recipe without state");
+    assert!(kill_until_it_ends(&bench(), &expected, Duration::from_millis(250)) > 0);
 }
 
 #[test]
