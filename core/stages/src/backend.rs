@@ -217,6 +217,10 @@ pub(crate) fn choose_recipe(
     };
     let mut given = if recipe.is_none() { own.options.0.clone() } else { Map::new() };
     given.extend(options.clone());
+    let objections = support::objections(plugin.name(), info, &given, false);
+    if !objections.is_empty() {
+        return Err(objections.into_iter().map(Objection::from).collect());
+    }
     let options = check_options(info, &given)
         .map_err(|errors| errors.iter().map(Objection::option).collect::<Vec<_>>())?;
     Ok(RecipeChoice { recipe: info.name.clone(), options })

@@ -3,6 +3,8 @@
 use fp8flow_flow::PlanCx;
 use fp8flow_host::OptionError;
 
+use crate::support;
+
 /// What is wrong with a recipe or an option, and at which key of its table.
 #[derive(Clone, Debug)]
 pub(crate) struct Objection {
@@ -10,23 +12,35 @@ pub(crate) struct Objection {
     message: String,
     /// The word, and those that may have been meant.
     similar: Option<(String, Vec<String>)>,
+    /// What to do.
+    help: Option<String>,
+}
+
+/// What the table of what goes with what objects to.
+impl From<support::Objection> for Objection {
+    fn from(support::Objection { key, message, help }: support::Objection) -> Self {
+        Self { key: key.into(), message, similar: None, help: Some(help) }
+    }
 }
 
 impl Objection {
     /// The plugin has no such recipe.
     pub(crate) fn unknown_recipe(plugin: &str, name: &str, known: Vec<String>) -> Self {
         let message = format!("`{plugin}` has no recipe `{name}`; it has {}", known.join(", "));
-        Self { key: "recipe".into(), message, similar: Some((name.into(), known)) }
+        Self { key: "recipe".into(), message, similar: Some((name.into(), known)), help: None }
     }
 
     /// The recipe does not take this option.
     pub(crate) fn option(error: &OptionError) -> Self {
-        Self { key: format!("options.{}", error.key), message: error.to_string(), similar: None }
+        Self { key: format!("options.{}", error.key), message: error.to_string(), similar: None, help: None }
     }
 
     /// Says so about the table whose keys begin with `prefix`.
     pub(crate) fn file(self, cx: &mut PlanCx<'_>, prefix: &str) {
-        let issue = cx.error(&format!("{prefix}{}", self.key), self.message);
+        let mut issue = cx.error(&format!("{prefix}{}", self.key), self.message);
+        if let Some(help) = self.help {
+            issue = issue.help(help);
+        }
         if let Some((found, known)) = self.similar {
             issue.did_you_mean(&found, known);
         }

@@ -185,6 +185,15 @@ fn an_unknown_recipe_or_option_of_an_entry_is_shown_at_the_entry() {
 }
 
 #[test]
+fn e5m2_in_the_forward_of_some_layers_is_refused_with_the_way_out() {
+    let keys = "[[stages.layers.recipes]]\nlayers = [\"*.q_proj\"]\noptions = { format = \"E5M2\" }";
+    let (code, said) =
+        Bench::new().wrong("plugin = \"transformer-engine-hybrid\"\nrecipe = \"current\"", keys);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("`E5M2` in the forward is not supported") && said.contains("HYBRID"), "{said}");
+}
+
+#[test]
 fn options_of_an_entry_are_laid_over_the_backends_or_over_the_recipes_defaults() {
     let backend =
         format!("{TORCHAO}\nrecipe = \"rowwise\"\noptions = {{ round_scales_to_power_of_2 = false }}");
