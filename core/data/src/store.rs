@@ -4,8 +4,9 @@
 //! The bytes are a function of the set alone.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytemuck::AnyBitPattern;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -34,17 +35,21 @@ impl TokenSet {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let mut aside = aside(folder).map_err(io)?;
-        aside.write_all(&bytes).map_err(io)?;
-        aside.as_file().sync_all().map_err(io)?;
-        aside.persist(path).map_err(|error| io(error.error))?;
+        let aside = aside(path);
+        let written = File::create(&aside)
+            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&aside, path));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&aside);
+            return Err(io(error));
+        }
         // The new name itself has to reach the disk.
-        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
     }
 
     /// Reads a set written by [`save`](Self::save), and checks all that the rest of the program relies on.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let bytes = std::fs::read(path).map_err(|source| DataError::Io {
+        let bytes = fs::read(path).map_err(|source| DataError::Io {
             action: "read",
             path: path.to_owned(),
             source,
@@ -109,13 +114,11 @@ fn tensor<T: AnyBitPattern>(tensors: &SafeTensors<'_>, name: &str, dtype: Dtype)
     Ok(view.data().chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
 }
 
-/// A file without a name yet, readable as other files are.
-fn aside(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    use std::os::unix::fs::PermissionsExt;
-    tempfile::Builder::new()
-        .prefix(".tokens-")
-        .permissions(std::fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)
+/// Where the file is written before it has its name: always the same place, so that what a killed process left there is
+/// replaced by the next.
+fn aside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.aside"))
 }
 
 #[cfg(test)]
@@ -144,6 +147,20 @@ mod tests {
         let names: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
         assert_eq!(names, ["train.safetensors"], "nothing is left aside");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.safetensors");
+        fs::write(folder.path().join(".train.safetensors.aside"), "half of a file").unwrap();
+        set().save(&path).unwrap();
+        assert_eq!(TokenSet::open(&path).unwrap(), set());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // It cannot take the place of a folder, and leaves nothing beside it.
+        fs::create_dir_all(folder.path().join("taken/inner")).unwrap();
+        set().save(&folder.path().join("taken")).unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

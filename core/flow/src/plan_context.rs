@@ -10,6 +10,7 @@ use crate::{Class, Params};
 /// What a stage or section sees while it is planned.
 pub struct PlanCx<'a> {
     pub(crate) params: &'a Params,
+    pub(crate) runs: &'a Path,
     pub(crate) inputs: &'a [(String, String)],
     pub(crate) stages: &'a [PlannedStage],
     pub(crate) sections: &'a [PlannedSection],
@@ -46,6 +47,11 @@ impl<'a> PlanCx<'a> {
         self.stages.iter().find(|planned| planned.name == name)
     }
 
+    /// Every stage that is planned and comes before this one in a run.
+    pub fn stages_before(&self) -> &'a [PlannedStage] {
+        self.stages
+    }
+
     /// A section, as planned; `None` where it is not valid itself.
     pub fn section(&self, name: &str) -> Option<&'a PlannedSection> {
         self.sections.iter().find(|planned| planned.name == name)
@@ -54,6 +60,11 @@ impl<'a> PlanCx<'a> {
     /// The workflow's folder.
     pub fn folder(&self) -> &'a Path {
         self.params.base()
+    }
+
+    /// The folder of runs.
+    pub fn runs(&self) -> &'a Path {
+        self.runs
     }
 
     /// Objects to the value of `key` (dotted for inner tables, a number for an element of a list: `skip.0`). The run

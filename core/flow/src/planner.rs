@@ -104,8 +104,14 @@ impl Planner<'_> {
         place: &Place<'_>,
         hook: impl FnOnce(&mut PlanCx<'_>) -> Planned,
     ) -> Option<Planned> {
-        let mut cx =
-            PlanCx { params, inputs, stages: &self.stages, sections: &self.sections, issues: Vec::new() };
+        let mut cx = PlanCx {
+            params,
+            runs: &self.workflow.runs,
+            inputs,
+            stages: &self.stages,
+            sections: &self.sections,
+            issues: Vec::new(),
+        };
         let planned = catch_unwind(AssertUnwindSafe(|| hook(&mut cx))).unwrap_or_else(|panic| {
             cx.error("", words_of(&*panic)).label("while this was planned").class(Class::Bug);
             Planned::default()

@@ -16,6 +16,7 @@ const MOST_BYTES: u64 = 4 << 20;
 pub struct Workflow {
     pub(crate) path: PathBuf,
     pub(crate) folder: PathBuf,
+    pub(crate) runs: PathBuf,
     pub(crate) sources: Sources,
     pub(crate) root: Table,
 }
@@ -62,7 +63,15 @@ impl Workflow {
         // Absolute, so that a path in the workflow means the same to whoever it is handed to.
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let folder = absolute.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { path: path.to_owned(), folder, sources, root })
+        let runs = folder.join("runs");
+        Ok(Self { path: path.to_owned(), folder, runs, sources, root })
+    }
+
+    /// The same, with another folder of runs than `runs` beside it, if there is one: nothing may be written into it.
+    #[must_use]
+    pub fn with_runs(self, runs: Option<&Path>) -> Self {
+        let runs = runs.map(|runs| std::path::absolute(runs).unwrap_or_else(|_| runs.to_owned()));
+        Self { runs: runs.unwrap_or(self.runs), ..self }
     }
 
     /// Gives everything its meaning: types, edges, order, and what each stage says about its part. Finds every error.

@@ -36,4 +36,5 @@ pub use quantization::BlockScales;
 pub use safe_file::{SafeFile, StoredTensor};
 pub use safe_writer::{NamedTensor, TensorData, write_safetensors};
 pub use safetensors::Dtype as StoredType;
+pub use staged_folder::check_target;
 pub use weights::Weights;

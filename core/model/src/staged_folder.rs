@@ -8,9 +8,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{Access, CWD, RenameFlags, access, renameat_with};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -31,22 +31,8 @@ pub(crate) struct StagedFolder {
 impl StagedFolder {
     /// A new, empty folder beside `target`, after a check that `target` may be replaced.
     pub(crate) fn beside(target: &Path, overwrite: bool) -> Result<Self, ModelError> {
-        // A link stays: the folder that it leads to is replaced.
-        let target = if target.exists() {
-            target.canonicalize().at(target, "resolve")?
-        } else {
-            std::path::absolute(target).at(target, "resolve")?
-        };
-        let (Some(parent), Some(name)) = (target.parent(), target.file_name().and_then(OsStr::to_str)) else {
-            return Err(refusal(&target, "cannot be exported to: give a folder with a name".into()));
-        };
-        occupied(&target, overwrite)?;
-        let device = |folder: &Path| folder.metadata().map(|metadata| metadata.dev());
-        if let (Ok(outside), Ok(inside)) = (device(parent), device(&target))
-            && outside != inside
-        {
-            return Err(mount_point(&target));
-        }
+        let target = check_target(target, overwrite)?;
+        let (parent, name) = place(&target)?;
         let aside = parent.join(format!(".{name}.fp8flow-partial"));
         fs::create_dir_all(parent).at(parent, "create")?;
         remove(&aside).at(&aside, "remove what an interrupted export left")?;
@@ -85,6 +71,59 @@ impl Drop for StagedFolder {
         if let Err(error) = remove(&self.aside) {
             tracing::warn!("{}: cannot be removed: {error}", self.aside.display());
         }
+    }
+}
+
+/// The place that an export into `folder` would take, links followed; an error if it could not be written there. Creates
+/// nothing.
+///
+/// With `overwrite`, a model folder from elsewhere may be there.
+pub fn check_target(folder: &Path, overwrite: bool) -> Result<PathBuf, ModelError> {
+    let target = resolve(folder)?;
+    let (parent, _) = place(&target)?;
+    occupied(&target, overwrite)?;
+    let device = |folder: &Path| folder.metadata().map(|metadata| metadata.dev());
+    if let (Ok(outside), Ok(inside)) = (device(parent), device(&target))
+        && outside != inside
+    {
+        return Err(mount_point(&target));
+    }
+    let above = parent.ancestors().find(|folder| folder.exists()).unwrap_or(parent);
+    if !above.is_dir() {
+        return Err(refusal(&target, format!("{} is no folder: choose another place", above.display())));
+    }
+    if let Err(error) = access(above, Access::WRITE_OK | Access::EXEC_OK) {
+        let error = io::Error::from(error);
+        let problem = format!("{} cannot be written to ({error}): choose another place", above.display());
+        return Err(refusal(&target, problem));
+    }
+    Ok(target)
+}
+
+/// `folder` as an absolute path without links: one to a folder stays, and what it leads to is replaced.
+fn resolve(folder: &Path) -> Result<PathBuf, ModelError> {
+    let whole = std::path::absolute(folder).at(folder, "resolve")?;
+    let above = whole.ancestors().find(|folder| folder.exists() || folder.is_symlink()).unwrap_or(&whole);
+    if !above.exists() {
+        let problem = format!("{} is a link to nothing: remove it, or choose another place", above.display());
+        return Err(refusal(folder, problem));
+    }
+    let mut resolved = above.canonicalize().at(above, "resolve")?;
+    // What is not there yet has no links.
+    for part in whole.strip_prefix(above).unwrap_or(Path::new("")).components() {
+        match part {
+            Component::ParentDir => drop(resolved.pop()),
+            part => resolved.push(part),
+        }
+    }
+    Ok(resolved)
+}
+
+/// The folder around `target`, and its name in it.
+fn place(target: &Path) -> Result<(&Path, &str), ModelError> {
+    match (target.parent(), target.file_name().and_then(OsStr::to_str)) {
+        (Some(parent), Some(name)) => Ok((parent, name)),
+        _ => Err(refusal(target, "cannot be exported to: give a folder with a name".into())),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
-use fp8flow_model::{ExportOptions, ExportType, companion_files, export};
+use fp8flow_model::{ExportOptions, ExportType, check_target, companion_files, export};
 use serde_json::json;
 
 use crate::Engine;
@@ -12,11 +12,16 @@ use crate::model::{self, MODEL};
 
 pub(crate) struct CheckpointExport(pub(crate) Engine);
 
+const KIND: &str = "checkpoint.export";
+
+/// The fact that says where an export goes, links followed.
+const PLACE: &str = "place";
+
 const MIB: u64 = 1 << 20;
 
 impl StageKind for CheckpointExport {
     fn name(&self) -> &'static str {
-        "checkpoint.export"
+        KIND
     }
 
     fn about(&self) -> &'static str {
@@ -61,7 +66,18 @@ impl StageKind for CheckpointExport {
             )
             .help("Export into another folder.");
         }
-        let facts = json!({ "config": stage.fact("config"), "source": stage.fact("source") });
+        let place = check_target(&dir, cx.params().get("overwrite"));
+        match &place {
+            Ok(place) => check_neighbours(cx, place),
+            Err(error) => {
+                cx.error("dir", error.to_string());
+            }
+        }
+        let facts = json!({
+            "config": stage.fact("config"),
+            "source": stage.fact("source"),
+            PLACE: place.ok(),
+        });
         let dtype: &str = cx.params().get("dtype");
         Planned::new(facts).line(format!("{dtype} into {}", dir.display()))
     }
@@ -90,6 +106,27 @@ impl StageKind for CheckpointExport {
             .report(format!("model: {}", dir.display()));
         outcome.outside.push(dir);
         Ok(outcome)
+    }
+}
+
+/// Objects to an export into the folder of runs, and to one that another export would replace.
+fn check_neighbours(cx: &mut PlanCx<'_>, place: &Path) {
+    let runs = cx.runs().to_owned();
+    let there = runs.canonicalize().unwrap_or_else(|_| runs.clone());
+    let within = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
+    if within(place, &there) || place.ancestors().any(|folder| folder.join("run.json").is_file()) {
+        cx.error(
+            "dir",
+            format!("{} is no place beside the runs, which are in {}", place.display(), runs.display()),
+        )
+        .help("Export into a folder of its own.");
+    }
+    for other in cx.stages_before() {
+        let taken = other.fact(PLACE).and_then(|place| place.as_str()).map(Path::new);
+        if let Some(taken) = taken.filter(|taken| other.uses == KIND && within(place, taken)) {
+            cx.error("dir", format!("the stage `{}` exports into {} already", other.name, taken.display()))
+                .help("Give each export a folder of its own, none inside another.");
+        }
     }
 }
 

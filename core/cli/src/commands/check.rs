@@ -10,7 +10,7 @@ use crate::screen::Screen;
 
 pub(super) fn check(common: &Common, args: &WorkflowArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_look(common)?;
-    let plan = planned(args, &fp8flow_stages::registry(&machine.engine))?;
+    let plan = planned(args, None, &fp8flow_stages::registry(&machine.engine))?;
     if screen.json() {
         screen.print(
             json!({ "event": "checked", "name": plan.name, "warnings": plan.warnings.json() }).to_string(),

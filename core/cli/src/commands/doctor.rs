@@ -13,10 +13,10 @@ use crate::screen::Screen;
 pub(super) fn doctor(common: &Common, args: DoctorArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_compute(common)?;
     let registry = fp8flow_stages::registry(&machine.engine);
-    let plan = args
-        .workflow
-        .as_ref()
-        .map(|file| Workflow::read(file, &args.set).and_then(|workflow| workflow.plan(&registry)));
+    let plan = args.workflow.as_ref().map(|file| {
+        Workflow::read(file, &args.set)
+            .and_then(|workflow| workflow.with_runs(args.runs.as_deref()).plan(&registry))
+    });
     let diagnosis = examine(&Question {
         engine: &machine.engine,
         threads: machine.threads(),

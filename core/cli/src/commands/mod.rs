@@ -8,6 +8,8 @@ mod plugin;
 mod run;
 mod schema;
 
+use std::path::Path;
+
 use fp8flow_flow::{Plan, Registry, Workflow};
 
 use crate::args::{Args, Command, WorkflowArgs};
@@ -28,7 +30,7 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
     }
 }
 
-/// The plan of the workflow that `args` name.
-fn planned(args: &WorkflowArgs, registry: &Registry) -> Result<Plan, Failure> {
-    Ok(Workflow::read(&args.file, &args.set)?.plan(registry)?)
+/// The plan of the workflow that `args` name, whose runs are in `runs` if that is given.
+fn planned(args: &WorkflowArgs, runs: Option<&Path>, registry: &Registry) -> Result<Plan, Failure> {
+    Ok(Workflow::read(&args.file, &args.set)?.with_runs(runs).plan(registry)?)
 }

@@ -11,7 +11,7 @@ use crate::screen::Screen;
 
 pub(super) fn plan(common: &Common, args: &PlanArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_look(common)?;
-    let plan = planned(&args.workflow, &fp8flow_stages::registry(&machine.engine))?;
+    let plan = planned(&args.workflow, None, &fp8flow_stages::registry(&machine.engine))?;
     let only = args.stage.as_deref();
     if let Some(name) = only
         && !plan.stages.iter().any(|stage| stage.name == name)

@@ -15,7 +15,7 @@ use crate::signals;
 pub(super) fn run(common: &Common, args: RunArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_compute(common)?;
     let registry = fp8flow_stages::registry(&machine.engine);
-    let plan = planned(&args.workflow, &registry)?;
+    let plan = planned(&args.workflow, args.runs.as_deref(), &registry)?;
     show_warnings(&plan.warnings, screen);
     signals::listen(&machine.cancel, screen).map_err(|error| Failure::new(Class::Io, error))?;
     let options = RunOptions {

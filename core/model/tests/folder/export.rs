@@ -1,11 +1,13 @@
 //! Exports: read again bit for bit, the same bytes each time, and whole or not there.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use fp8flow_kernels::Serial;
 use fp8flow_model::{
-    ExportOptions, ExportType, ModelConfig, ModelError, Parameters, Weights, companion_files, export,
+    ExportOptions, ExportType, ModelConfig, ModelError, Parameters, Weights, check_target, companion_files,
+    export,
 };
 use half::{bf16, f16};
 use serde_json::{Value, json};
@@ -252,7 +254,7 @@ fn an_unwritable_place_is_one_clear_error_and_leaves_nothing() {
     let config = config_with(&json!({}));
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    for (target, message) in [(file.join("out"), "cannot create: "), (file.clone(), "is no folder")] {
+    for (target, message) in [(file.join("out"), "file is no folder: "), (file.clone(), "is no folder")] {
         let error = export(&target, &config, &numbered(&config), &ExportOptions::default()).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
     }
@@ -322,4 +324,39 @@ fn a_weight_that_the_type_cannot_hold_is_an_error_and_what_was_there_stays() {
     }
     assert_eq!(entries(&out), before);
     assert_eq!(entries(folder.path()), ["out"]);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_found_without_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    fs::write(root.join("file"), "").unwrap();
+    std::os::unix::fs::symlink(root.join("nothing"), root.join("dangling")).unwrap();
+    std::os::unix::fs::symlink(&root, root.join("link")).unwrap();
+    fs::create_dir(root.join("closed")).unwrap();
+    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+    let before = entries(&root);
+    for (place, words) in [
+        ("file", "is no folder"),
+        ("file/out", "/file is no folder: choose another place"),
+        ("dangling", "/dangling is a link to nothing"),
+        ("dangling/out", "/dangling is a link to nothing"),
+        ("/", "give a folder with a name"),
+        (".", "holds"),
+    ] {
+        let error = check_target(&root.join(place), false).unwrap_err().to_string();
+        assert!(error.contains(words), "{place}: {error}");
+    }
+    if fs::File::create(root.join("closed/probe")).is_ok() {
+        fs::remove_file(root.join("closed/probe")).unwrap();
+        println!("nothing is closed to this user: that part is left out");
+    } else {
+        let error = check_target(&root.join("closed/a/b"), false).unwrap_err().to_string();
+        assert!(error.contains("/closed cannot be written to"), "{error}");
+    }
+    for place in ["out", "./out", "link/out", "link/link/out/.", "a/../out"] {
+        assert_eq!(check_target(&root.join(place), false).unwrap(), root.join("out"), "{place}");
+    }
+    assert_eq!(check_target(&root.join("a/b"), false).unwrap(), root.join("a/b"));
+    assert_eq!(entries(&root), before);
 }

@@ -53,7 +53,13 @@ impl Bench {
             "[backend]\n{backend}\n\n[stages.model]\nuses = \"model.init\"\n\n\
              [stages.layers]\nuses = \"layers.filter\"\nmodel = \"model\"\n{layers}\n"
         );
-        Workflow::parse(&self.path("w.toml"), &text, [""; 0])?.plan(&registry(&self.engine()))
+        self.plan_of(&text, None)
+    }
+
+    /// Plans a whole workflow, with another folder of runs if there is one.
+    pub(crate) fn plan_of(&self, text: &str, runs: Option<&Path>) -> Result<Plan, Error> {
+        let workflow = Workflow::parse(&self.path("w.toml"), text, [""; 0])?;
+        workflow.with_runs(runs).plan(&registry(&self.engine()))
     }
 
     /// What is said about these keys; something must be wrong with them. And the exit code.
