@@ -2,8 +2,7 @@
 //!
 //! A task takes a tile, whole blocks of the matrix: of whole rows where there are enough of them, so that memory is
 //! read in order, and few enough that the caches still hold a stripe of blocks when its scales are known and it is
-//! read again. The scales of a stripe are found column by column, or where a block lies in one row, piece by piece;
-//! spread over the columns they are factors for whole rows.
+//! read again. The maxima of a stripe are found column by column, or where a block lies in one row, piece by piece.
 
 use std::ops::Range;
 
@@ -44,38 +43,24 @@ impl Tile<'_> {
     }
 }
 
-/// Memory of a task, a number for each column of its tile in each.
-struct Work<'a> {
-    /// Bits of the absolute maxima of columns.
+/// Bits of absolute maxima: memory of a task.
+struct Maxima<'a> {
+    /// Of the columns of a tile.
     columns: &'a mut [u32],
-    /// Bits of the absolute maxima of pieces of a row.
+    /// Of the pieces of a row, as many as columns at most.
     pieces: &'a mut [u32],
-    /// Scales as columns have them.
-    factors: &'a mut [f32],
 }
 
-impl<'a> Work<'a> {
-    fn new(memory: &'a mut [f32]) -> Self {
-        let width = memory.len() / 3;
-        let (factors, maxima) = memory.split_at_mut(width);
-        let (columns, pieces) = bytemuck::cast_slice_mut(maxima).split_at_mut(width);
-        Self { columns, pieces, factors }
-    }
-
+impl<'a> Maxima<'a> {
     fn memory(tile: &Tile<'_>) -> Buffer {
-        Buffer::take(3 * tile.codes.cols().len())
+        Buffer::take(2 * tile.codes.cols().len())
     }
-}
 
-/// `scales`, each as often as a block has columns.
-fn spread<'a>(scales: &'a [f32], block_cols: usize, factors: &'a mut [f32]) -> &'a [f32] {
-    if block_cols == 1 {
-        return scales;
+    fn new(memory: &'a mut [f32]) -> Self {
+        let half = memory.len() / 2;
+        let (columns, pieces) = bytemuck::cast_slice_mut(memory).split_at_mut(half);
+        Self { columns, pieces }
     }
-    for (factors, scale) in factors.chunks_mut(block_cols).zip(scales) {
-        factors.fill(*scale);
-    }
-    factors
 }
 
 impl<'a, A: Element> Cast<'a, A> {
@@ -95,13 +80,13 @@ impl<'a, A: Element> Cast<'a, A> {
         let tally = Tally::new(stats.is_some());
         for_each(self.cpu.pool, self.tiles(block, self.tile_size(block), out), |mut tile| {
             let mut counts = tally.start();
-            let mut memory = Work::memory(&tile);
-            let mut work = Work::new(&mut memory);
+            let mut memory = Maxima::memory(&tile);
+            let mut maxima = Maxima::new(&mut memory);
             for down in tile.scales.rows() {
                 if block[0] == 1 {
-                    self.row(&mut work, down, &mut tile, counts.as_mut());
+                    self.row(&mut maxima, down, &mut tile, counts.as_mut());
                 } else {
-                    self.stripe(&mut work, down, &mut tile, None, counts.as_mut());
+                    self.stripe(&mut maxima, down, &mut tile, None, counts.as_mut());
                 }
             }
             tally.add(counts);
@@ -123,10 +108,10 @@ impl<'a, A: Element> Cast<'a, A> {
         let by_col = self.tiles([length[0], 1], size, by_col);
         for_each(self.cpu.pool, by_row.zip(by_col), |(mut by_row, mut by_col)| {
             let mut counts = tally.start();
-            let mut memory = Work::memory(&by_col);
-            let mut work = Work::new(&mut memory);
+            let mut memory = Maxima::memory(&by_col);
+            let mut maxima = Maxima::new(&mut memory);
             for down in by_col.scales.rows() {
-                self.stripe(&mut work, down, &mut by_col, Some(&mut by_row), counts.as_mut());
+                self.stripe(&mut maxima, down, &mut by_col, Some(&mut by_row), counts.as_mut());
             }
             tally.add(counts);
         });
@@ -162,46 +147,54 @@ impl<'a, A: Element> Cast<'a, A> {
     }
 
     /// Casts row `i` of a tile whose blocks are pieces of rows.
-    fn row(&self, work: &mut Work<'_>, i: usize, tile: &mut Tile<'_>, counts: Option<&mut Counts>) {
+    fn row(&self, maxima: &mut Maxima<'_>, i: usize, tile: &mut Tile<'_>, counts: Option<&mut Counts>) {
         let x = &self.x[i * self.shape[1]..][tile.codes.cols()];
-        let scales = tile.scales.row_mut(i);
-        let pieces = &mut work.pieces[..scales.len()];
-        slice::maxima_of_pieces(self.cpu.isa, self.rule.nan(), x, tile.block[1], pieces);
+        let (length, scales) = (tile.block[1], tile.scales.row_mut(i));
+        let pieces = &mut maxima.pieces[..scales.len()];
+        slice::maxima_of_pieces(self.cpu.isa, self.rule.nan(), x, length, pieces);
         for (scale, maximum) in scales.iter_mut().zip(pieces) {
-            *scale = self.rule.scale(f32::from_bits(*maximum), self.format);
+            *scale = self.scale(*maximum);
         }
-        let factors = spread(scales, tile.block[1], work.factors);
-        slice::encode_by_col(self.cpu.isa, self.format, x, factors, tile.codes.row_mut(i), counts);
+        self.encode(x, length, scales, tile.codes.row_mut(i), counts);
     }
 
     /// Casts the blocks of a tile that are `down`, in the grid of all; its rows `by_row` too, if asked.
     fn stripe(
         &self,
-        work: &mut Work<'_>,
+        maxima: &mut Maxima<'_>,
         down: usize,
         tile: &mut Tile<'_>,
         mut by_row: Option<&mut Tile<'_>>,
         mut counts: Option<&mut Counts>,
     ) {
-        let (isa, cols) = (self.cpu.isa, tile.codes.cols());
-        let rows = tile.rows(down);
+        let (rows, cols) = (tile.rows(down), tile.codes.cols());
         let x = |i: usize| &self.x[i * self.shape[1]..][cols.clone()];
-        work.columns.fill(0);
+        maxima.columns.fill(0);
         for i in rows.clone() {
             if let Some(by_row) = &mut by_row {
-                self.row(work, i, by_row, counts.as_deref_mut());
+                self.row(maxima, i, by_row, counts.as_deref_mut());
             }
-            slice::raise(isa, self.rule.nan(), work.columns, x(i));
+            slice::raise(self.cpu.isa, self.rule.nan(), maxima.columns, x(i));
         }
-        let scales = tile.scales.row_mut(down);
-        for (scale, maxima) in scales.iter_mut().zip(work.columns.chunks(tile.block[1])) {
-            let maximum = maxima.iter().fold(0, |top, x| *x.max(&top));
-            *scale = self.rule.scale(f32::from_bits(maximum), self.format);
+        let (length, scales) = (tile.block[1], tile.scales.row_mut(down));
+        for (scale, maxima) in scales.iter_mut().zip(maxima.columns.chunks(length)) {
+            *scale = self.scale(maxima.iter().fold(0, |top, x| *x.max(&top)));
         }
-        let factors = spread(scales, tile.block[1], work.factors);
         for i in rows {
-            let codes = tile.codes.row_mut(i);
-            slice::encode_by_col(isa, self.format, x(i), factors, codes, counts.as_deref_mut());
+            self.encode(x(i), length, scales, tile.codes.row_mut(i), counts.as_deref_mut());
+        }
+    }
+
+    fn scale(&self, maximum: u32) -> f32 {
+        self.rule.scale(f32::from_bits(maximum), self.format)
+    }
+
+    /// Codes of a row, or of a part of it, with a scale for each `length` elements.
+    fn encode(&self, x: &[A], length: usize, scales: &[f32], codes: &mut [u8], counts: Option<&mut Counts>) {
+        if length == 1 {
+            slice::encode_by_col(self.cpu.isa, self.format, x, scales, codes, counts);
+        } else {
+            slice::encode_by_piece(self.cpu.isa, self.format, x, length, scales, codes, counts);
         }
     }
 }

@@ -94,6 +94,31 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// Codes of pieces of `length` elements with a scale each.
+    pub(super) fn encode_by_piece<A: Element>(format: Fp8, x: &[A], length: usize, scales: &[f32], codes: &mut [u8], counts: Option<&mut Counts>) {
+        match format {
+            Fp8::E4m3 => encode_pieces(Fp8::E4m3, x, length, scales, codes, counts),
+            Fp8::E5m2 => encode_pieces(Fp8::E5m2, x, length, scales, codes, counts),
+        }
+    }
+}
+
+/// `format` is a constant to each caller.
+#[inline(always)]
+fn encode_pieces(
+    format: Fp8,
+    x: &[impl Element],
+    length: usize,
+    scales: &[f32],
+    codes: &mut [u8],
+    mut counts: Option<&mut Counts>,
+) {
+    for ((x, codes), scale) in x.chunks(length).zip(codes.chunks_mut(length)).zip(scales) {
+        encode_all(format, x, std::iter::repeat(scale), codes, counts.as_deref_mut());
+    }
+}
+
 /// `format` is a constant to each caller.
 #[inline(always)]
 fn encode_all<'a, A: Element>(
