@@ -96,7 +96,7 @@ def ticks(low, high, count=5):
 
 def plot(path, title, unit, curves, skip):
     """Curves over steps as an SVG of its own: (name, colour, values)."""
-    width, height, left, right, top, bottom = 760, 400, 64, 16, 40, 48
+    width, height, left, right, top, bottom = 860, 400, 64, 132, 40, 48
     steps = len(curves[0][2])
     values = [value for _, _, curve in curves for value in curve[skip:]]
     low, high = min(values), max(values)
@@ -120,8 +120,8 @@ def plot(path, title, unit, curves, skip):
         points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in enumerate(curve) if step >= skip)
         out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         at = top + 10 + 18 * i
-        out.append(f'<line x1="{width - 130}" x2="{width - 106}" y1="{at}" y2="{at}" stroke="{colour}" stroke-width="3"/>')
-        out.append(f'<text x="{width - 100}" y="{at + 4}">{name}</text>')
+        out.append(f'<line x1="{width - 116}" x2="{width - 96}" y1="{at}" y2="{at}" stroke="{colour}" stroke-width="3"/>')
+        out.append(f'<text x="{width - 90}" y="{at + 4}">{name}</text>')
     out.append("</svg>")
     path.write_text("\n".join(out) + "\n")
 

@@ -63,17 +63,26 @@ fn products_are_those_of_the_cast_blocks_for_any_number_of_tokens() {
     }
 }
 
+/// bf16 numbers are f32 numbers: the same codes, the same sums, rounded once more where the result is bf16.
 #[test]
 fn bf16_activations_give_the_same_codes() {
-    let (n, k, tokens) = (128, 128, 16);
-    let mut layers = layers("blockwise", &json!({}), k, vec![normal(n * k, 0.02, 7)]);
-    let bf16 = Values::normal(Activations::Bf16, tokens, k, 1.0, 1);
-    let f32 = Values::new(Activations::F32, tokens, k, &bf16.to_f32());
-    let y = |layers: &mut fp8flow_testkit::Layers, x| {
-        layers.forward(fp8flow_sdk::Pass::Eval, x).unwrap().0[0].to_f32()
-    };
-    let (from_bf16, from_f32) = (y(&mut layers, &bf16), y(&mut layers, &f32));
-    for (a, b) in from_bf16.into_iter().zip(from_f32) {
-        assert_eq!(a, fp8flow_sdk::kernels::bf16::from_f32(b).to_f32());
+    let bf16 = |x: f32| fp8flow_sdk::kernels::bf16::from_f32(x).to_f32();
+    for (n, k, tokens) in [(128, 128, 16), (640, 256, 512), (256, 640, 500)] {
+        let weight = normal(n * k, 0.02, 7);
+        let x = Values::new(Activations::Bf16, tokens, k, &uneven(tokens, k, 1.0, 1));
+        let dy = Values::new(Activations::Bf16, tokens, n, &uneven(tokens, n, 1e-3, 2));
+        let run = |as_type: Activations| {
+            let mut layers = layers("blockwise", &json!({}), k, vec![weight.clone()]);
+            let x = Values::new(as_type, tokens, k, &x.to_f32());
+            let dy = Values::new(as_type, tokens, n, &dy.to_f32());
+            let step = layers.step(&x, &[dy]).unwrap();
+            let dx = step.gradients[0].dx.as_ref().unwrap().to_f32();
+            (step.outputs[0].to_f32(), dx, step.gradients[0].dw.clone())
+        };
+        let (y, dx, dw) = run(Activations::Bf16);
+        let (exact_y, exact_dx, exact_dw) = run(Activations::F32);
+        assert_eq!(dw, exact_dw);
+        assert!(y.into_iter().eq(exact_y.into_iter().map(bf16)), "y of {n}×{k}, {tokens} tokens");
+        assert!(dx.into_iter().eq(exact_dx.into_iter().map(bf16)), "dx of {n}×{k}, {tokens} tokens");
     }
 }
