@@ -41,10 +41,12 @@ pub(crate) enum Command {
     /// Say everything that is wrong with a workflow; start nothing.
     Check(WorkflowArgs),
     /// Show what a workflow would do: stages, values, FP8 or not for every layer; start nothing.
-    Plan(WorkflowArgs),
+    Plan(PlanArgs),
     /// Backend plugins: what is installed, and what it can do.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Whether this machine can run FP8, or a given workflow: processor, memory, disk, cards, plugins at work.
+    Doctor(DoctorArgs),
     /// Print the JSON Schema of workflows, or their reference.
     Schema(SchemaArgs),
     /// Write a workflow to begin with.
@@ -63,6 +65,15 @@ pub(crate) struct WorkflowArgs {
 }
 
 #[derive(Debug, Group)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArgs,
+    /// Show only this stage: `--stage layers` says which layers run in FP8.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stage: Option<String>,
+}
+
+#[derive(Debug, Group)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) workflow: WorkflowArgs,
@@ -72,6 +83,19 @@ pub(crate) struct RunArgs {
     /// Begin a run of its own even if there is an unfinished one.
     #[arg(long)]
     pub(crate) fresh: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct DoctorArgs {
+    /// The workflow that should run here; without it, every plugin that is found must work.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) workflow: Option<PathBuf>,
+    /// Another value for a key of the workflow: `--set stages.train.steps=10`. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE", requires = "workflow")]
+    pub(crate) set: Vec<String>,
+    /// The folder of runs; `runs` beside the workflow by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runs: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

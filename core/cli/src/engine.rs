@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fp8flow_flow::{Class, Plan};
+use fp8flow_host::machine::Processor;
 use fp8flow_host::{Pool, Services};
 use fp8flow_kernels::{Isa, NUMERICS_REVISION, Parallel as _};
 use fp8flow_stages::Engine;
@@ -44,6 +45,11 @@ impl Machine {
         Ok(Self { engine: Engine { device, host, plugin_paths }, cancel, isa, threads })
     }
 
+    /// Threads that compute.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Where a run of `plan` takes place, for `run.json`.
     pub(crate) fn environment(&self, plan: &Plan) -> Value {
         json!({
@@ -52,7 +58,7 @@ impl Machine {
             "numerics": NUMERICS_REVISION,
             "os": std::env::consts::OS,
             "arch": std::env::consts::ARCH,
-            "cpu": cpu(),
+            "cpu": Processor::look().name,
             "isa": self.isa.name(),
             "threads": self.threads,
             "device": "cpu",
@@ -65,11 +71,4 @@ impl Machine {
         let plugin = plan.section("backend").and_then(|section| section.facts.get("digest"));
         json!({ "device": "cpu", "numerics": NUMERICS_REVISION, "plugin": plugin })
     }
-}
-
-/// The processor's name, where the system tells.
-fn cpu() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }

@@ -17,6 +17,8 @@ const RESET: &str = "\x1b[0m";
 pub(crate) enum Failure {
     /// The engine says why.
     Engine(Error),
+    /// What was asked for is shown already, and it is a no.
+    Said(Class),
     /// Anything else.
     Other { class: Class, message: String, help: Option<String> },
 }
@@ -29,14 +31,14 @@ impl Failure {
     pub(crate) fn help(self, sentence: impl Into<String>) -> Self {
         match self {
             Self::Other { class, message, .. } => Self::Other { class, message, help: Some(sentence.into()) },
-            engine @ Self::Engine(_) => engine,
+            other => other,
         }
     }
 
     fn class(&self) -> Class {
         match self {
             Self::Engine(error) => error.class(),
-            Self::Other { class, .. } => *class,
+            Self::Said(class) | Self::Other { class, .. } => *class,
         }
     }
 
@@ -47,6 +49,7 @@ impl Failure {
     fn message(&self) -> String {
         match self {
             Self::Engine(error) => error.to_string(),
+            Self::Said(_) => String::new(),
             Self::Other { message, .. } => message.clone(),
         }
     }
@@ -54,12 +57,16 @@ impl Failure {
     fn sentence(&self) -> Option<String> {
         match self {
             Self::Engine(error) => error.help(),
+            Self::Said(_) => None,
             Self::Other { help, .. } => help.clone(),
         }
     }
 
     /// On stderr for people, or as one object on stdout.
     pub(crate) fn show(&self, screen: &Screen) {
+        if let Self::Said(_) = self {
+            return;
+        }
         if screen.json() {
             let findings =
                 if let Self::Engine(Error::Workflow(findings)) = self { findings.json() } else { Vec::new() };

@@ -10,7 +10,7 @@
 //! | 1 | a stage failed; running it again gives the same |
 //! | 2 | the command line is wrong |
 //! | 3 | the workflow is not valid; nothing was started |
-//! | 69 | a backend or device is missing |
+//! | 69 | a backend or device is missing; from `doctor`: something does not work, or is too small |
 //! | 70 | a bug of fp8flow or of a plugin |
 //! | 74 | a file cannot be read or written |
 //! | 75 | interrupted, state saved: run again to go on |
@@ -19,6 +19,7 @@
 
 mod args;
 mod commands;
+mod doctor_text;
 mod engine;
 mod failure;
 mod human;
@@ -39,6 +40,8 @@ use crate::screen::Screen;
 
 /// The whole program: [`run`] with logging, and a panic as exit code 70.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // A plugin at work is tried in a child process, which is this program: then nothing else is done.
+    fp8flow_stages::doctor::run_if_child();
     let arguments = match Args::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -9,6 +9,11 @@ use tokenizers::ModelWrapper;
 
 use crate::DataError;
 
+/// Files beside a `tokenizer.json`, any of which may be absent.
+const SPECIALS: &str = "special_tokens_map.json";
+const CONFIG: &str = "tokenizer_config.json";
+const TEMPLATE: &str = "chat_template.jinja";
+
 /// Text to tokens and back.
 ///
 /// Nothing is truncated, padded or added, whatever the file asks for: templates and cutoffs say what is wanted.
@@ -92,15 +97,21 @@ impl Tokenizer {
             chat: None,
             names: Vec::new(),
         };
-        tokenizer.read_specials(&folder.join("special_tokens_map.json"))?;
-        tokenizer.read_specials(&folder.join("tokenizer_config.json"))?;
-        let jinja = folder.join("chat_template.jinja");
+        tokenizer.read_specials(&folder.join(SPECIALS))?;
+        tokenizer.read_specials(&folder.join(CONFIG))?;
+        let jinja = folder.join(TEMPLATE);
         if let Some(bytes) = read_if_there(&jinja)? {
             let source = String::from_utf8(bytes)
                 .map_err(|_| wrong(&jinja, "text in UTF-8", "bytes that are none"))?;
             tokenizer.chat = Some(ChatTemplate { source, path: jinja });
         }
         Ok(tokenizer)
+    }
+
+    /// The files that [`open`](Self::open) has read or looked for.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let beside = [SPECIALS, CONFIG, TEMPLATE].map(|name| self.path.with_file_name(name));
+        std::iter::once(self.path.clone()).chain(beside)
     }
 
     /// The file.

@@ -35,6 +35,9 @@ pub struct Outcome {
     pub report: Vec<String>,
     /// Files and folders written outside the stage's own folder: digested with the rest.
     pub outside: Vec<PathBuf>,
+    /// Files outside the run that the result depends on, whether they were there or not: a later attempt does the stage
+    /// again where they hold something else.
+    pub read: Vec<PathBuf>,
 }
 
 impl Outcome {
@@ -61,6 +64,13 @@ impl Outcome {
     #[must_use]
     pub fn wrote(mut self, path: impl Into<PathBuf>) -> Self {
         self.outside.push(path.into());
+        self
+    }
+
+    /// Declares files outside the run that the result depends on.
+    #[must_use]
+    pub fn read(mut self, paths: impl IntoIterator<Item: Into<PathBuf>>) -> Self {
+        self.read.extend(paths.into_iter().map(Into::into));
         self
     }
 }

@@ -37,12 +37,13 @@ impl<'a> StageCx<'a> {
         &self.stage.facts
     }
 
-    /// The stage's own folder. It exists; a fresh stage finds it empty.
+    /// The stage's own folder. It exists; a fresh stage finds it empty but for the engine's own `.begun.json`.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Whether the stage was begun before and left in the middle: its folder holds what it had written.
+    /// Whether the stage was begun before, with the same values and inputs, and left in the middle: its folder holds
+    /// what it had written.
     pub fn resumed(&self) -> bool {
         self.resumed
     }

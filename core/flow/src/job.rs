@@ -1,19 +1,20 @@
 //! One stage of a run: whether its result is there, else its work and the seal on what it made.
 
-use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::begun::{self, Begun};
 use crate::context::{Reporter, StageCx};
 use crate::journal::{Journal, now};
 use crate::manifest::{self, Manifest};
 use crate::panic::words_of;
 use crate::plan::PlannedStage;
-use crate::{Artifact, Error, Event, Outcome, Plan, Registry, StageError, atomic};
+use crate::{Artifact, Error, Event, Outcome, Plan, Registry, StageError, atomic, outside};
 
 /// One stage of a run at work.
 pub(crate) struct Job<'a> {
@@ -26,8 +27,8 @@ pub(crate) struct Job<'a> {
     pub(crate) stage: &'a PlannedStage,
     /// Its place in the order, from 0.
     pub(crate) index: usize,
-    /// The results it is made from: edge, and digest.
-    pub(crate) inputs: BTreeMap<String, String>,
+    /// What it is made from within the run.
+    pub(crate) begun: Begun,
 }
 
 impl Job<'_> {
@@ -40,11 +41,14 @@ impl Job<'_> {
         let folder = self.folder();
         let Some(mut manifest) = Manifest::read(&folder) else { return Ok(None) };
         let name = &self.stage.name;
-        if let Some(objection) = manifest.objection(&folder, &self.inputs) {
-            let message = format!("the result of `{name}` cannot be used again: {objection}");
+        if let Some(objection) = manifest.objection(&folder, &self.begun, &self.plan.folder) {
+            let message = format!("{}; the stage is done again", objection.message);
             self.journal.emit(&Event::Warning { stage: name.clone(), message });
             let path = folder.join(manifest::FILE);
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            if objection.stale {
+                fs::remove_dir_all(&folder).map_err(Error::io("clear", &folder))?;
+            }
             return Ok(None);
         }
         let files = match manifest.outputs.len() {
@@ -89,9 +93,7 @@ impl Job<'_> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(failed(StageError::interrupted("stopped before it began")));
         }
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        atomic::remove_leftovers(folder).map_err(Error::io("clean", folder))?;
-        let resumed = fs::read_dir(folder).map_err(Error::io("list", folder))?.next().is_some();
+        let resumed = self.prepare(folder)?;
         self.journal.emit(&Event::StageStarted {
             stage: stage.name.clone(),
             uses: stage.uses.clone(),
@@ -115,9 +117,35 @@ impl Job<'_> {
         result.unwrap_or_else(|panic| Err(StageError::bug(words_of(&*panic)))).map_err(failed)
     }
 
+    /// Makes the stage's folder a place to work in, and says whether there is anything in it to go on from: only what
+    /// was begun with the same may stay.
+    fn prepare(&self, folder: &Path) -> Result<bool, Error> {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        atomic::remove_leftovers(folder).map_err(Error::io("clean", folder))?;
+        let names = fs::read_dir(folder).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
+        });
+        let left = names.map_err(Error::io("list", folder))?.iter().any(|name| *name != begun::FILE);
+        let difference = match Begun::read(folder) {
+            Some(before) => before.difference(&self.begun),
+            None => left.then(|| "it is not known what the files in its folder were made from".into()),
+        };
+        if let Some(difference) = &difference {
+            if left {
+                let message = format!("{difference}; the stage begins afresh");
+                self.journal.emit(&Event::Warning { stage: self.stage.name.clone(), message });
+            }
+            fs::remove_dir_all(folder).map_err(Error::io("clear", folder))?;
+            fs::create_dir(folder).map_err(Error::io("create", folder))?;
+        }
+        self.begun.write(folder)?;
+        Ok(left && difference.is_none())
+    }
+
     fn seal(&self, outcome: Outcome, folder: &Path, begun: Instant) -> Result<Manifest, Error> {
         let stage = self.stage;
         let outputs = manifest::outputs(folder, &outcome)?;
+        let read = outside::look(&self.plan.folder, &outcome.read)?;
         let artifact = Artifact {
             stage: stage.name.clone(),
             kind: stage.produces.clone(),
@@ -125,17 +153,18 @@ impl Job<'_> {
             info: outcome.info,
         };
         let manifest = Manifest {
-            format: 1,
+            format: manifest::FORMAT,
             stage: stage.name.clone(),
             uses: stage.uses.clone(),
             params: stage.params.json().clone(),
-            inputs: self.inputs.clone(),
-            result: manifest::result(&artifact, &outputs),
+            begun: self.begun.clone(),
+            result: manifest::result(&artifact, &read, &outputs),
             artifact,
             summary: outcome.summary,
             report: outcome.report,
             seconds: begun.elapsed().as_secs_f64(),
             finished: now(),
+            read,
             outputs,
         };
         manifest.write(folder)?;

@@ -6,7 +6,8 @@
 //! * a [`Plan`] is checked: every key against one table of [`Field`]s, every edge against the stage it names, every
 //!   part by the stage itself. Everything that is wrong is found at once ([`Findings`]), and nothing has started;
 //! * a [`Run`] is a folder with a lock. A stage that is done is proven by the digests of its files and not done again;
-//!   one that was left in the middle is called again with its folder as it is.
+//!   one that was left in the middle is called again with its folder as it is. Where a file that a stage has read, or
+//!   the result of a stage before it, is another than it was, the stage begins afresh.
 //!
 //! Whoever builds the engine registers [`Section`]s and [`StageKind`]s in a [`Registry`]; the same field tables give the
 //! JSON Schema ([`schema::of_workflow`]) and the reference pages ([`docs::markdown`]). What happens is told in one
@@ -31,6 +32,7 @@
 
 mod artifact;
 pub mod atomic;
+mod begun;
 mod birth;
 mod check;
 mod class;
@@ -49,6 +51,7 @@ mod journal;
 mod kind;
 mod lock;
 mod manifest;
+mod outside;
 mod overrides;
 mod panic;
 mod params;

@@ -1,18 +1,22 @@
 //! What a finished stage left: every file with its size and digest. It is the proof that a stage is done, and is
 //! checked before a result is used again.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::begun::Begun;
+use crate::outside::Outside;
 use crate::{Artifact, Error, Outcome, atomic, digest};
 
 /// The name of the manifest in a stage's folder.
 pub(crate) const FILE: &str = "stage.json";
+
+/// The version of its shape.
+pub(crate) const FORMAT: u32 = 2;
 
 /// A finished stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,15 +26,17 @@ pub(crate) struct Manifest {
     pub(crate) uses: String,
     /// Its values, defaults written out.
     pub(crate) params: Map<String, Value>,
-    /// The results it was made from: edge, and [`Manifest::result`] of that stage.
-    pub(crate) inputs: BTreeMap<String, String>,
+    /// What it was made from within the run.
+    pub(crate) begun: Begun,
+    /// The files outside the run that it was made from.
+    pub(crate) read: Vec<Outside>,
     pub(crate) artifact: Artifact,
     pub(crate) summary: String,
     pub(crate) report: Vec<String>,
     pub(crate) seconds: f64,
     pub(crate) finished: String,
     pub(crate) outputs: Vec<Output>,
-    /// Digest of the artifact and of all outputs.
+    /// Digest of the artifact, of what was read and of all outputs.
     pub(crate) result: String,
 }
 
@@ -55,21 +61,23 @@ impl Manifest {
         atomic::write_json(&folder.join(FILE), self)
     }
 
-    /// Why the result in `folder` cannot be used again, if so. `inputs` are the results it would be made from now.
-    pub(crate) fn objection(&self, folder: &Path, inputs: &BTreeMap<String, String>) -> Option<String> {
-        if self.format != 1 {
-            return Some(format!(
+    /// Why the result in `folder` cannot be used again, if so. `now` is what it would be made from, `workflow` the
+    /// workflow's folder.
+    pub(crate) fn objection(&self, folder: &Path, now: &Begun, workflow: &Path) -> Option<Objection> {
+        if self.format != FORMAT {
+            return Some(Objection::stale(format!(
                 "its manifest has format {}, which this version does not know",
                 self.format
-            ));
+            )));
         }
-        if let Some((edge, _)) = inputs.iter().find(|(edge, result)| self.inputs.get(*edge) != Some(result)) {
-            return Some(format!("`{edge}` has changed"));
+        let outside = || self.read.iter().find_map(|outside| outside.difference(workflow));
+        if let Some(difference) = self.begun.difference(now).or_else(outside) {
+            return Some(Objection::stale(difference));
         }
-        if self.result != result(&self.artifact, &self.outputs) {
-            return Some("its manifest does not match itself".into());
+        if self.result != result(&self.artifact, &self.read, &self.outputs) {
+            return Some(Objection::damage("its manifest does not match itself".into()));
         }
-        self.outputs.iter().find_map(|output| {
+        let damage = self.outputs.iter().find_map(|output| {
             let path = folder.join(&output.path);
             match digest::of_file(&path) {
                 Ok((size, _)) if size != output.size => {
@@ -81,7 +89,26 @@ impl Manifest {
                 Ok(_) => None,
                 Err(error) => Some(format!("{}: {error}", path.display())),
             }
-        })
+        });
+        damage.map(Objection::damage)
+    }
+}
+
+/// Why a result cannot be used again.
+pub(crate) struct Objection {
+    /// In words.
+    pub(crate) message: String,
+    /// Whether it was made from something else than it would be now, so that nothing of it is a place to go on from.
+    pub(crate) stale: bool,
+}
+
+impl Objection {
+    fn stale(message: String) -> Self {
+        Self { message, stale: true }
+    }
+
+    fn damage(message: String) -> Self {
+        Self { message, stale: false }
     }
 }
 
@@ -97,8 +124,16 @@ pub(crate) fn outputs(folder: &Path, outcome: &Outcome) -> Result<Vec<Output>, E
     Ok(outputs)
 }
 
-pub(crate) fn result(artifact: &Artifact, outputs: &[Output]) -> String {
-    digest::of_json(&serde_json::json!({ "kind": artifact.kind, "info": artifact.info, "outputs": outputs }))
+pub(crate) fn result(artifact: &Artifact, read: &[Outside], outputs: &[Output]) -> String {
+    // When a file was written is no part of what it is.
+    let read = read.iter().map(|Outside { path, found }| {
+        let found = found.as_ref().map(|found| json!({ "size": found.size, "blake3": found.blake3 }));
+        json!({ "path": path, "found": found })
+    });
+    let read: Vec<Value> = read.collect();
+    digest::of_json(
+        &json!({ "kind": artifact.kind, "info": artifact.info, "read": read, "outputs": outputs }),
+    )
 }
 
 /// Adds the files at `path`, a file or a folder. Names that begin with a dot are somebody's scratch; links lead

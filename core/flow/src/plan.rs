@@ -110,7 +110,8 @@ pub(crate) fn identity<'a>(
     digest::of_json(&json!({ "sections": sections, "stages": stages }))
 }
 
-fn counting(fields: &[Field], values: &Map<String, Value>) -> Map<String, Value> {
+/// `values` without those that change no result.
+pub(crate) fn counting(fields: &[Field], values: &Map<String, Value>) -> Map<String, Value> {
     let mut kept = values.clone();
     for field in fields {
         match (&field.kind, kept.get_mut(field.name)) {

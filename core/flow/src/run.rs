@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::begun::Begun;
 use crate::job::Job;
 use crate::journal::{Journal, now};
 use crate::lock::Lock;
+use crate::plan::counting;
 use crate::record::{Record, Status, runs};
 use crate::{Artifact, Class, Error, Event, Observer, Plan, Registry, atomic, birth};
 
@@ -192,8 +194,10 @@ impl<'a> Run<'a> {
                 .iter()
                 .map(|(edge, name)| (edge.clone(), results[name.as_str()].clone()))
                 .collect();
+            let fields = registry.find(&stage.uses).map_or(&[][..], |entry| &entry.fields);
+            let begun = Begun { inputs, params: counting(fields, stage.params.json()) };
             let (plan, run) = (self.plan, &*self.folder);
-            let job = Job { plan, run, registry, journal, cancel, stage, index, inputs };
+            let job = Job { plan, run, registry, journal, cancel, stage, index, begun };
             let manifest = match job.done()? {
                 Some(manifest) => manifest,
                 None => job.work(&artifacts)?,

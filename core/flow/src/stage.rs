@@ -28,7 +28,7 @@ use crate::{Field, Outcome, PlanCx, StageError};
 ///         let text = std::fs::read_to_string(&path).map_err(|e| StageError::io(&path, e))?;
 ///         let empty: bool = cx.params().get("empty");
 ///         let lines = text.lines().filter(|line| empty || !line.is_empty()).count();
-///         Ok(Outcome::new(json!({ "lines": lines })).summary(format!("{lines} lines")))
+///         Ok(Outcome::new(json!({ "lines": lines })).read([path]).summary(format!("{lines} lines")))
 ///     }
 /// }
 /// ```
@@ -55,7 +55,7 @@ pub trait StageKind: Send + Sync {
     }
 
     /// Does the work, in [`StageCx::folder`]. Called again with the folder as it was left, where a run was
-    /// interrupted in the middle of the stage.
+    /// interrupted in the middle of the stage. Declares with [`Outcome::read`] what it has read outside the run.
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError>;
 }
 

@@ -53,7 +53,8 @@ pub fn answer(variable: &str, task: impl FnOnce(OsString)) {
     let Some(value) = std::env::var_os(variable).filter(|value| !value.is_empty()) else { return };
     no_core_dump();
     task(value);
-    std::process::exit(i32::from(!say(SURVIVED)));
+    say(SURVIVED);
+    std::process::exit(0);
 }
 
 /// How a child process is started.
@@ -223,11 +224,11 @@ fn try_plugin(path: &Path) {
     }
 }
 
-/// In a child, says a line to whoever asked; the last one tells where it was if it does not survive. False if nobody can
-/// hear it.
-pub fn say(line: &str) -> bool {
+/// In a child, says a line to whoever asked; the last one tells where it was if it does not survive.
+pub fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "\n{MARK}{line}").and_then(|()| stdout.flush()).is_ok()
+    // If nobody can hear it, the line that it survived is missed too.
+    let _ = writeln!(stdout, "\n{MARK}{line}").and_then(|()| stdout.flush());
 }
 
 /// A crash here is expected, and its memory of no interest.

@@ -26,6 +26,8 @@ pub struct Search {
 pub struct Listing {
     /// The plugins, in the order of the places, then by file name.
     pub plugins: Vec<Listed>,
+    /// Files that look like plugins and cannot be used, and why not.
+    pub damaged: Vec<(PathBuf, String)>,
     /// What was seen in each place.
     pub trace: Trace,
 }
@@ -81,9 +83,10 @@ impl Search {
 
     /// Every plugin in every place. Opens no library.
     pub fn list(&self) -> Listing {
-        let mut listing = Listing { plugins: Vec::new(), trace: Trace::default() };
+        let mut listing = Listing { plugins: Vec::new(), damaged: Vec::new(), trace: Trace::default() };
         for place in &self.places {
-            let (candidates, mut notes) = scan(place);
+            let Scan { plugins: candidates, mut notes, damaged } = scan(place);
+            listing.damaged.extend(damaged);
             let earlier = listing.plugins.len();
             for candidate in candidates {
                 let path = candidate.path.clone();
@@ -105,7 +108,7 @@ impl Search {
         let mut trace = Trace::default();
         let mut names = Vec::new();
         for place in &self.places {
-            let (candidates, mut notes) = scan(place);
+            let Scan { plugins: candidates, mut notes, .. } = scan(place);
             names.extend(candidates.iter().map(|candidate| candidate.manifest.name.clone()));
             let named = candidates.into_iter().filter(|candidate| candidate.manifest.name == wanted);
             if let Some(found) = self.only(place, named, &mut notes)? {
@@ -124,7 +127,7 @@ impl Search {
         let mut names: Vec<String> = Vec::new();
         let mut recipes = Vec::new();
         for place in &self.places {
-            let (mut candidates, mut notes) = scan(place);
+            let Scan { plugins: mut candidates, mut notes, .. } = scan(place);
             // A name stands for the plugin in the first place that has it.
             candidates.retain(|candidate| !names.contains(&candidate.manifest.name));
             names.extend(candidates.iter().map(|candidate| candidate.manifest.name.clone()));
@@ -202,41 +205,51 @@ fn add(plugins: &mut Vec<Listed>, earlier: usize, found: Found, notes: &mut Vec<
     plugins.push(Listed { found, shadowed_by, conflicts_with });
 }
 
-/// The plugins in a place, by file name, and why other files are none.
-fn scan(place: &Place) -> (Vec<Candidate>, Vec<String>) {
-    let mut notes = Vec::new();
+/// What is in a place.
+#[derive(Default)]
+struct Scan {
+    /// The plugins, by file name.
+    plugins: Vec<Candidate>,
+    /// Why other files are none.
+    notes: Vec<String>,
+    /// Those of them that are not simply something else.
+    damaged: Vec<(PathBuf, String)>,
+}
+
+fn scan(place: &Place) -> Scan {
+    let note = |note: String| Scan { notes: vec![note], ..Scan::default() };
     let files = match files(&place.path) {
         Ok(files) => files,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return (Vec::new(), vec!["does not exist".to_owned()]);
-        }
-        Err(error) => return (Vec::new(), vec![format!("cannot be read: {error}")]),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return note("does not exist".into()),
+        Err(error) => return note(format!("cannot be read: {error}")),
     };
-    let mut plugins = Vec::new();
+    let mut found = Scan::default();
     let mut others = 0;
     for path in files {
         match Candidate::look(&path) {
-            Ok(plugin) => plugins.push(plugin),
+            Ok(plugin) => found.plugins.push(plugin),
             // A folder of executables is full of libraries that nobody takes for plugins.
             Err(NotAPlugin::NoManifest) if path != place.path => others += 1,
-            Err(error) if path == place.path => notes.push(error.to_string()),
             Err(error) => {
-                let name = path.file_name().unwrap_or(path.as_os_str());
-                notes.push(format!("{}: {error}", name.display()));
+                let name = path.file_name().unwrap_or(path.as_os_str()).display();
+                let whole = if path == place.path { error.to_string() } else { format!("{name}: {error}") };
+                found.notes.push(whole);
+                found.damaged.push((path, error.to_string()));
             }
         }
     }
     let mut summary = Vec::new();
-    if !plugins.is_empty() {
-        summary.push(format!("has {}", quoted(plugins.iter().map(|plugin| plugin.manifest.name.as_str()))));
-    } else if notes.is_empty() {
+    if !found.plugins.is_empty() {
+        let names = found.plugins.iter().map(|plugin| plugin.manifest.name.as_str());
+        summary.push(format!("has {}", quoted(names)));
+    } else if found.notes.is_empty() {
         summary.push("has no plugin".to_owned());
     }
     if others > 0 {
         summary.push(format!("{others} shared libraries in it are no plugins"));
     }
-    notes.splice(0..0, summary);
-    (plugins, notes)
+    found.notes.splice(0..0, summary);
+    found
 }
 
 /// The file itself, or the shared libraries in the folder.

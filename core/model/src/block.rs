@@ -121,9 +121,9 @@ impl Block {
         self.groups().into_iter().fold(LoanSize::default(), |size, group| size.max(group.loan(tokens)))
     }
 
-    /// Room for what it keeps.
+    /// Room for what any one of `blocks` keeps: under recompute they take turns in it, and need not be alike.
     pub(crate) fn kept(
-        &self,
+        blocks: &[Self],
         config: &ModelConfig,
         dtype: DType,
         tokens: usize,
@@ -131,8 +131,10 @@ impl Block {
     ) -> KeptBlock {
         let (h, mlp) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let input = |group: &LinearGroup, cols, arena: &mut Arena| {
-            group.keeps_input(tokens).then(|| arena.tensor(dtype, tokens, cols))
+        let groups = |i: usize| blocks.iter().map(|block| block.groups()[i]).collect::<Vec<_>>();
+        let input = |i: usize, cols, arena: &mut Arena| {
+            let kept = groups(i).into_iter().any(|group| group.keeps_input(tokens));
+            kept.then(|| arena.tensor(dtype, tokens, cols))
         };
         KeptBlock {
             rstd: [arena.tensor(DType::F32, tokens, 1), arena.tensor(DType::F32, tokens, 1)],
@@ -144,12 +146,8 @@ impl Block {
             middle: arena.tensor(dtype, tokens, h),
             gate: arena.tensor(dtype, tokens, mlp),
             up: arena.tensor(dtype, tokens, mlp),
-            inputs: [
-                input(&self.qkv, h, arena),
-                input(&self.gate_up, h, arena),
-                input(&self.down, mlp, arena),
-            ],
-            groups: self.groups().map(|group| group.kept(tokens, arena)),
+            inputs: [input(0, h, arena), input(2, h, arena), input(3, mlp, arena)],
+            groups: std::array::from_fn(|i| LinearGroup::kept(&groups(i), tokens, arena)),
         }
     }
 

@@ -127,8 +127,10 @@ impl Decoder {
             ));
         }
         let loan = blocks.iter().fold(LoanSize::default(), |size, block| size.max(block.loan(tokens)));
-        let slots = if recompute { config.blocks.min(1) } else { config.blocks };
-        let kept = blocks[..slots].iter().map(|block| block.kept(config, dtype, tokens, arena)).collect();
+        // The blocks that take turns in one memory.
+        let turns = if recompute { config.blocks.max(1) } else { 1 };
+        let slots = blocks.chunks(turns);
+        let kept = slots.map(|blocks| Block::kept(blocks, config, dtype, tokens, arena)).collect();
         let mut tensor = |dtype, rows, cols| arena.tensor(dtype, rows, cols);
         let h = config.hidden_size;
         let head = if config.tied { "model.embed_tokens.weight" } else { "lm_head.weight" };

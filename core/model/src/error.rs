@@ -92,6 +92,32 @@ pub enum ModelError {
         /// Everything that does not fit.
         findings: Vec<Finding>,
     },
+    /// A weight that no arithmetic can go on from.
+    #[error("{}: `{name}` holds {value} at {at:?}: the weights of a model are finite numbers", folder.display())]
+    NotFinite {
+        /// The folder.
+        folder: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The first such element, an index for each dimension.
+        at: Vec<usize>,
+        /// NaN or infinite.
+        value: f32,
+    },
+    /// A weight that the type of an export has no number for.
+    #[error("{}: `{name}` holds {value} at {at:?}, which {dtype} cannot hold{}; nothing is written", folder.display(), wider(*value, dtype))]
+    Range {
+        /// The folder to be written.
+        folder: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The first such element, an index for each dimension.
+        at: Vec<usize>,
+        /// Its value.
+        value: f32,
+        /// The type of the export.
+        dtype: &'static str,
+    },
     /// An export that would destroy something.
     #[error("{}: {problem}", path.display())]
     Target {
@@ -202,6 +228,15 @@ impl fmt::Display for Finding {
                 "`lm_head.weight` differs from `model.embed_tokens.weight`, though `tie_word_embeddings` makes them one",
             ),
         }
+    }
+}
+
+/// What to do about a value that is too large for `dtype`.
+fn wider(value: f32, dtype: &str) -> &'static str {
+    match (value.is_finite(), dtype) {
+        (true, "float16") => " (its largest is 65504): export as bf16 or f32",
+        (true, _) => ": export as f32",
+        (false, _) => " as a number",
     }
 }
 

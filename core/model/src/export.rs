@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use half::bf16;
 use safetensors::Dtype as StoredType;
 use serde_json::{Map, Value, json};
 
@@ -26,6 +27,12 @@ const COMPANIONS: [&str; 8] = [
     "chat_template.json",
 ];
 
+/// Elements looked at together.
+const BLOCK: usize = 1 << 12;
+
+/// The least number that rounds to no f16: half a unit above the largest, 65504.
+const F16_OVERFLOW: f32 = 65520.0;
+
 /// Element type of exported weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportType {
@@ -33,7 +40,7 @@ pub enum ExportType {
     F32,
     /// Rounded to nearest even.
     Bf16,
-    /// Rounded to nearest even; weights above 65504 become infinite.
+    /// Rounded to nearest even; weights that would become more than 65504 are an error.
     F16,
 }
 
@@ -44,6 +51,15 @@ impl ExportType {
             Self::F32 => "float32",
             Self::Bf16 => "bfloat16",
             Self::F16 => "float16",
+        }
+    }
+
+    /// Whether `x` is a number that stays one.
+    fn holds(self, x: f32) -> bool {
+        match self {
+            Self::F32 => x.is_finite(),
+            Self::Bf16 => bf16::from_f32(x).is_finite(),
+            Self::F16 => x.abs() < F16_OVERFLOW,
         }
     }
 
@@ -96,7 +112,8 @@ pub fn companion_files(folder: &Path) -> Vec<PathBuf> {
 
 /// Writes `folder`; the same parameters and options give the same bytes.
 ///
-/// The folder appears in one step once all of it is on the disk; on an error nothing is left and what was there stays.
+/// The folder appears in one step once all of it is on the disk; on an error nothing is left and what was there stays. A
+/// weight that is not finite, or would not be in the type of the export, is an error before anything is written.
 /// It may exist if it is empty or an earlier export, which is then replaced; a model folder from elsewhere needs
 /// [`ExportOptions::overwrite`], and any other folder is left alone.
 ///
@@ -109,6 +126,7 @@ pub fn export(
     options: &ExportOptions,
 ) -> Result<Vec<ExportedFile>, ModelError> {
     assert_eq!(parameters.specs(), parameter_specs(config), "parameters of another configuration");
+    check_values(folder, parameters, options.dtype)?;
     let stage = StagedFolder::beside(folder, options.overwrite)?;
     let mut out = Files { folder: stage.path(), written: Vec::new() };
     out.json(CONFIG, &Value::Object(exported_config(config, options.dtype)))?;
@@ -128,6 +146,28 @@ pub fn export(
     let written = out.written;
     stage.commit()?;
     Ok(written)
+}
+
+/// Finds the first weight that `dtype` cannot hold.
+fn check_values(folder: &Path, parameters: &Parameters, dtype: ExportType) -> Result<(), ModelError> {
+    for (spec, tensor) in parameters.iter() {
+        let elements = tensor.f32();
+        // Without an early end, the look at a block is vectors.
+        let sound = |block: &[f32]| block.iter().fold(true, |sound, &x| sound & dtype.holds(x));
+        if elements.chunks(BLOCK).all(sound) {
+            continue;
+        }
+        if let Some(index) = elements.iter().position(|&x| !dtype.holds(x)) {
+            return Err(ModelError::Range {
+                folder: folder.to_path_buf(),
+                name: spec.name.clone(),
+                at: spec.at(index),
+                value: elements[index],
+                dtype: dtype.name(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The file as it was read, with the type of the new weights and the architecture that loads them.

@@ -126,11 +126,19 @@ impl LinearGroup {
         largest
     }
 
-    /// Room for what is kept, for up to `tokens` tokens.
-    pub(crate) fn kept(&self, tokens: usize, arena: &mut Arena) -> Kept {
+    /// Room for what any one of `groups` keeps, for up to `tokens` tokens; they have equally many layers.
+    pub(crate) fn kept(groups: &[&Self], tokens: usize, arena: &mut Arena) -> Kept {
+        let (mut shared, mut layers) = ([0; MOST], Vec::new());
+        for group in groups {
+            let own = group.largest(tokens, |memory| memory.shared_saved);
+            shared.iter_mut().zip(own).for_each(|(len, own)| *len = own.max(*len));
+            layers.resize(group.layers.len(), 0);
+            let saved = group.memories(tokens).map(|memory| memory.saved);
+            layers.iter_mut().zip(saved).for_each(|(len, own)| *len = own.max(*len));
+        }
         Kept {
-            shared: self.largest(tokens, |memory| memory.shared_saved).map(|len| arena.region(len)),
-            layers: self.memories(tokens).map(|memory| arena.region(memory.saved)).collect(),
+            shared: shared.map(|len| arena.region(len)),
+            layers: layers.into_iter().map(|len| arena.region(len)).collect(),
         }
     }
 

@@ -41,6 +41,14 @@ impl ParameterSpec {
         self.len() == 0
     }
 
+    /// The indices of the element `index`, counted row by row.
+    pub(crate) fn at(&self, index: usize) -> Vec<usize> {
+        match *self.shape {
+            [_, cols] => vec![index / cols, index % cols],
+            _ => vec![index],
+        }
+    }
+
     /// Zeros of its shape, f32; a vector is one row.
     pub fn zeros(&self) -> Tensor {
         let (rows, cols) = match *self.shape {

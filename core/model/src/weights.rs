@@ -91,7 +91,7 @@ impl Weights {
     }
 
     /// Reads every parameter as f32, on the threads of `pool`: exact for all plain types, and one rounding of code times
-    /// scale for quantised ones.
+    /// scale for quantised ones. One that is not finite is an error.
     pub fn load(&self, pool: &dyn Parallel) -> Result<Parameters, ModelError> {
         let mut parameters = Parameters::zeros(&self.specs);
         let mut parts = Vec::new();
@@ -103,7 +103,16 @@ impl Weights {
                 parts.push((stored, rows, target));
             }
         }
-        for_each(pool, parts, |(stored, rows, target)| stored.read(rows, target));
+        let finite = AtomicBool::new(true);
+        for_each(pool, parts, |(stored, rows, target): (Stored<'_>, Range<usize>, &mut [f32])| {
+            stored.read(rows, target);
+            if !target.iter().fold(true, |finite, x| finite & x.is_finite()) {
+                finite.store(false, Ordering::Relaxed);
+            }
+        });
+        if !finite.into_inner() {
+            return Err(self.not_finite(&parameters));
+        }
         if self.tied && !self.head_is_embedding(&parameters, pool) {
             return Err(ModelError::Weights {
                 folder: self.folder.clone(),
@@ -111,6 +120,16 @@ impl Weights {
             });
         }
         Ok(parameters)
+    }
+
+    /// Names the first element that is not finite.
+    fn not_finite(&self, parameters: &Parameters) -> ModelError {
+        let first = parameters.iter().find_map(|(spec, tensor)| {
+            let index = tensor.f32().iter().position(|x| !x.is_finite())?;
+            Some((spec.name.clone(), spec.at(index), tensor.f32()[index]))
+        });
+        let (name, at, value) = first.unwrap_or_else(|| unreachable!("one was seen"));
+        ModelError::NotFinite { folder: self.folder.clone(), name, at, value }
     }
 
     /// Whether a stored head, if there is one, has the bits of the embedding.

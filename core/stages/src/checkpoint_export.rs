@@ -85,6 +85,7 @@ impl StageKind for CheckpointExport {
         let files = export(&dir, &config, &parameters, &options).or_fail()?;
         let bytes: u64 = files.iter().map(|file| file.written.bytes).sum();
         let mut outcome = Outcome::new(json!({ "folder": absolute(&dir)? }))
+            .read(options.tokenizer_files)
             .summary(format!("{} files, {:.1} MB, in {}", files.len(), bytes as f64 / 1e6, dir.display()))
             .report(format!("model: {}", dir.display()));
         outcome.outside.push(dir);

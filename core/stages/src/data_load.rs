@@ -75,7 +75,7 @@ impl StageKind for DataLoad {
             let _ = write!(summary, "; {count}: {reason}");
         }
         let info = json!({ "path": absolute(&path)?, "format": format, "digest": digest, "rows": rows, "unusable": unusable });
-        Ok(Outcome::new(info).summary(summary))
+        Ok(Outcome::new(info).read([path]).summary(summary))
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn open(artifact: &Artifact) -> Result<Records, StageError> {
             path.display(),
             artifact.stage
         ))
-        .help("Start a fresh run, so that every stage sees the same data."));
+        .help("Run again: the stages that depend on it are done again."));
     }
     Records::open(path, parse(text("format"))?).or_fail()
 }

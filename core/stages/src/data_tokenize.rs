@@ -126,7 +126,8 @@ impl StageKind for DataTokenize {
         held_out.save(&cx.folder().join(HELD_OUT)).or_fail()?;
         let path = path.as_deref().map(absolute).transpose()?;
         let info = json!({ "tokenizer": path, "report": report });
-        Ok(Outcome::new(info).summary(report.to_string()))
+        let read = tokenizer.iter().flat_map(Tokenizer::files);
+        Ok(Outcome::new(info).read(read).summary(report.to_string()))
     }
 }
 

@@ -89,6 +89,11 @@ pub(crate) fn predicted(recipe: &str, m: usize, n: usize, k: usize) -> Result<f6
     Ok(bf16 / (fp8 + casts + maxima * SHORTEST))
 }
 
+/// A gain in words: what is below a bound never looks as if it were at it.
+pub(crate) fn shown(gain: f64) -> String {
+    format!("{:.2}×", (gain * 100.0).floor() / 100.0)
+}
+
 /// Seconds of `[m, k] · [k, n]`, written as bf16.
 fn gemm(m: f64, k: f64, n: f64, fp8: bool) -> f64 {
     let (element, peak) = if fp8 { (1.0, FP8) } else { (2.0, BF16) };
@@ -154,6 +159,14 @@ mod tests {
                 assert!(off <= 0.0051, "{recipe} {m},{k},{n}: {found}, not {published}");
             }
         }
+    }
+
+    #[test]
+    fn a_gain_below_a_bound_is_shown_below_it() {
+        assert_eq!(
+            (shown(1.0499).as_str(), shown(1.05).as_str(), shown(2.0).as_str()),
+            ("1.04×", "1.05×", "2.00×")
+        );
     }
 
     #[test]

@@ -180,7 +180,8 @@ fn too_small(layer: &LayerFacts, rule: &FilterRule, recipe: &str) -> (Option<Str
                 Ok(gain) => {
                     let card = gain::CARD;
                     let reason = format!(
-                        "`min_gain = {wanted}`: {gain:.2}× predicted (N = {n}, K = {k}, M = {m}, {card})"
+                        "`min_gain = {wanted}`: {} predicted (N = {n}, K = {k}, M = {m}, {card})",
+                        gain::shown(gain)
                     );
                     (Some(reason), Some(gain))
                 }

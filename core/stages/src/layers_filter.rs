@@ -59,8 +59,8 @@ impl StageKind for LayersFilter {
         if cx.has_errors() {
             return Planned::default();
         }
-        let prediction = settings.prediction();
-        match self.decide(cx, section, settings, layers) {
+        let prediction = if backend::is_fp8(section) { settings.prediction() } else { String::new() };
+        match self.decide(cx, section, &settings, layers) {
             Some(plan) => {
                 let facts = json!({ "layers": plan, "fp8_share": plan.fp8_share() });
                 Planned::new(facts).text(&plan.table()).text(&prediction)
@@ -100,7 +100,7 @@ impl LayersFilter {
         &self,
         cx: &mut PlanCx<'_>,
         section: &PlannedSection,
-        settings: Settings,
+        settings: &Settings,
         layers: Vec<fp8flow_sdk::LayerFacts>,
     ) -> Option<LayerPlan> {
         let object = |cx: &mut PlanCx<'_>, error: StageError| {
@@ -117,7 +117,7 @@ impl LayersFilter {
             };
             return Some(LayerPlan::decide(layers, &settings.rule, Offer::Nobody(&why)));
         }
-        let menu = match self.menu(cx, section, &settings) {
+        let menu = match self.menu(cx, section, settings) {
             Ok(menu) => menu?,
             Err(error) => {
                 object(cx, error);
@@ -188,11 +188,12 @@ pub(crate) fn read(folder: &Path, config: &ModelConfig) -> Result<LayerPlan, Sta
     let text = std::fs::read(&path).map_err(|error| StageError::io(&path, error))?;
     let plan: LayerPlan = serde_json::from_slice(&text)
         .map_err(|error| StageError::failed(format!("{}: {error}", path.display())))?;
+    let wrong = |why: &str| Err(StageError::failed(format!("{}: {why}", path.display())));
     if !plan.fits(config) {
-        return Err(StageError::failed(format!(
-            "{}: these layers are those of another model",
-            path.display()
-        )));
+        return wrong("these layers are those of another model");
+    }
+    if plan.fp8().any(|layer| layer.recipe.is_none_or(|number| number >= plan.recipes.len())) {
+        return wrong("a layer in FP8 has no recipe");
     }
     Ok(plan)
 }

@@ -54,6 +54,7 @@ impl StageKind for ModelInit {
         let folder = cx.folder().join(FOLDER);
         export(&folder, &config, &parameters, &ExportOptions { overwrite: true, ..ExportOptions::default() })
             .or_fail()?;
-        Ok(Outcome::new(json!({ "folder": FOLDER })).summary(model::line(&config)))
+        let read = if path.is_dir() { path.join("config.json") } else { path };
+        Ok(Outcome::new(json!({ "folder": FOLDER })).read([read]).summary(model::line(&config)))
     }
 }

@@ -13,6 +13,9 @@ use crate::support;
 
 pub(crate) struct ModelLoad;
 
+/// What decides which files are the model: each may appear or go.
+const LOOKED_FOR: [&str; 3] = ["config.json", "model.safetensors", "model.safetensors.index.json"];
+
 impl StageKind for ModelLoad {
     fn name(&self) -> &'static str {
         "model.load"
@@ -65,9 +68,10 @@ impl StageKind for ModelLoad {
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let path: PathBuf = cx.params().get("path");
         let dequantize: bool = cx.params().get("dequantize");
-        let (config, _) = model::open_folder(&path, dequantize).or_fail()?;
+        let (config, weights) = model::open_folder(&path, dequantize).or_fail()?;
+        let looked_for = LOOKED_FOR.map(|name| path.join(name));
         let info = json!({ "folder": absolute(&path)?, "dequantize": dequantize });
-        Ok(Outcome::new(info).summary(model::line(&config)))
+        Ok(Outcome::new(info).read(looked_for).read(weights.files()).summary(model::line(&config)))
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) use watch::Watch;
 use std::path::{Path, PathBuf};
 
 use fp8flow_data::{Order, TokenSet};
-use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_flow::{Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind};
 use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig};
 use fp8flow_sdk::Decision;
 use fp8flow_tensor::Arena;
@@ -37,6 +37,26 @@ pub(crate) enum Task {
     PreTrain,
 }
 
+impl Task {
+    /// What a kind of stage trains on, if it trains.
+    pub(crate) fn of(uses: &str) -> Option<Self> {
+        [Self::FineTune, Self::PreTrain].into_iter().find(|task| task.name() == uses)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::FineTune => "train.sft",
+            Self::PreTrain => "train.pt",
+        }
+    }
+}
+
+/// Copies of the gradient that are held at once.
+pub(crate) fn gradients(params: &Params) -> usize {
+    let config = fields::settings(params, 0);
+    config.accumulation.buffers(config.micro_batches())
+}
+
 pub(crate) struct Train {
     pub(crate) engine: Engine,
     pub(crate) task: Task,
@@ -44,10 +64,7 @@ pub(crate) struct Train {
 
 impl StageKind for Train {
     fn name(&self) -> &'static str {
-        match self.task {
-            Task::FineTune => "train.sft",
-            Task::PreTrain => "train.pt",
-        }
+        self.task.name()
     }
 
     fn about(&self) -> &'static str {

@@ -100,7 +100,8 @@ pub struct LayerFacts {
     /// Index of the decoder block, if it is in one.
     #[serde(default)]
     pub block: Option<usize>,
-    /// Layers that read the very same input form a group: all of them, in call order, this one included.
+    /// Layers that read the very same input under the same recipe form a group and share its cast: all of them, in call
+    /// order, this one included.
     #[serde(default)]
     pub group: Vec<String>,
 }

@@ -2,9 +2,12 @@
 
 #![cfg(test)]
 
+mod changed;
+mod doctor;
 mod environment;
 mod incompatible;
 mod invalid;
+mod layers;
 mod program;
 mod proof;
 mod reproducible;

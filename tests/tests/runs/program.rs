@@ -155,6 +155,13 @@ dir = "out"
         runs[0].clone()
     }
 
+    /// Whether a run has come to its end, whatever became of its process after that.
+    pub(crate) fn is_finished(&self) -> bool {
+        let Ok(runs) = std::fs::read_dir(self.path("runs")) else { return false };
+        runs.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("run.json")).ok())
+            .any(|record| record.contains("\"status\": \"finished\""))
+    }
+
     /// A digest a line of every file of the final checkpoint and of the export.
     pub(crate) fn result(&self) -> String {
         let checkpoints = self.run_folder().join("train/checkpoints");

@@ -82,7 +82,7 @@ fn a_plan_names_every_layer_with_its_reason_and_starts_nothing() {
     let ended = bench.fp8flow(&["plan", "workflow.toml"]);
     assert_eq!(ended.code, Some(0), "{}", ended.all());
     for words in [
-        "model.layers.{0-3}.self_attn.q_proj",
+        "model.layers.{0-3}.self_attn.{q,o}_proj",
         "rowwise: e4m3 activations, weights and gradients",
         "its name contains `lm_head`",
         "28 of 29 linear layers in FP8",

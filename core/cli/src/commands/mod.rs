@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod check;
+mod doctor;
 mod init;
 mod plan;
 mod plugin;
@@ -21,6 +22,7 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
         Command::Check(args) => check::check(&common, &args, screen),
         Command::Plan(args) => plan::plan(&common, &args, screen),
         Command::Plugin(args) => plugin::plugin(&common, &args, screen),
+        Command::Doctor(args) => doctor::doctor(&common, args, screen),
         Command::Schema(args) => schema::schema(&common, &args, screen),
         Command::Init(args) => init::init(&common, &args, screen),
     }

@@ -123,6 +123,20 @@ fn a_plan_shows_stages_layers_and_every_value_and_leaves_nothing() {
 }
 
 #[test]
+fn a_plan_of_one_stage_says_on_one_screen_which_layers_run_in_fp8() {
+    let bench = Bench::small();
+    let said = bench.fp8flow("plan workflow.toml --stage layers");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("0 of 8 linear layers in FP8"), "{}", said.out);
+    assert!(!said.out.contains("train.sft") && said.out.lines().count() <= 24, "{}", said.out);
+    let stages = &bench.fp8flow("plan workflow.toml --stage layers --json").lines()[0]["stages"];
+    assert_eq!((stages.as_array().unwrap().len(), &stages[0]["name"]), (1, &"layers".into()));
+    let said = bench.fp8flow("plan workflow.toml --stage layer");
+    assert_eq!(said.code, 3);
+    assert!(said.err.contains("no stage `layer`") && said.err.contains("layers, train"), "{}", said.err);
+}
+
+#[test]
 fn a_first_workflow_is_written_once_and_is_valid() {
     let bench = Bench::empty();
     let said = bench.fp8flow("init mine --template quickstart");
@@ -130,7 +144,7 @@ fn a_first_workflow_is_written_once_and_is_valid() {
         (said.code, said.out.as_str()),
         (0, "wrote mine/workflow.toml\nnext: fp8flow run mine/workflow.toml\n")
     );
-    assert_eq!(bench.fp8flow("check mine/workflow.toml --set backend.plugin=none").code, 0);
+    assert_eq!(bench.fp8flow("check mine/workflow.toml --set backend={plugin=\"none\"}").code, 0);
     let schema = json(&bench.path("mine/.fp8flow/workflow.schema.json"));
     assert_eq!(schema["$schema"], "http://json-schema.org/draft-04/schema#");
 
@@ -147,7 +161,7 @@ fn a_first_workflow_is_written_once_and_is_valid() {
         "{text}"
     );
     // It waits for data and a model, and for nothing else.
-    let said = bench.fp8flow("check other/workflow.toml --json --set backend.plugin=none");
+    let said = bench.fp8flow("check other/workflow.toml --json --set backend={plugin=\"none\"}");
     let findings = said.lines()[0]["findings"].clone();
     let codes: Vec<&str> =
         findings.as_array().expect("a list").iter().filter_map(|f| f["code"].as_str()).collect();
@@ -180,4 +194,28 @@ fn plugins_are_listed_with_the_places_that_were_searched() {
     assert!(said.out.contains("plugins (the command line)"), "{}", said.out);
     let list = &bench.fp8flow("plugin list --plugin-path plugins --json").lines()[0];
     assert_eq!(list["places"][0]["origin"], "the command line");
+}
+
+#[test]
+fn the_doctor_answers_in_one_object_and_by_its_exit_code() {
+    let bench = Bench::small();
+    let said = bench.fp8flow("doctor --workflow workflow.toml --json");
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
+    let object = &said.lines()[0];
+    assert_eq!((object["event"].as_str(), object["can_run"].as_bool()), (Some("doctor"), Some(true)));
+    let rows = object["rows"].as_array().expect("rows");
+    let backend = rows.iter().find(|row| row["name"] == "backend").expect("a row");
+    assert_eq!((backend["group"].as_str(), backend["status"].as_str()), (Some("workflow"), Some("ok")));
+    assert_eq!(backend["found"], "none: no FP8 was asked for");
+
+    let said = bench.fp8flow("doctor --workflow workflow.toml --set workflow.device=cuda:1");
+    assert_eq!((said.code, said.err.as_str()), (69, ""), "{}", said.out);
+    for words in ["  fail  plan ", "this version of fp8flow runs on CPUs only", "cannot run workflow.toml"] {
+        assert!(said.out.contains(words), "{words}\n{}", said.out);
+    }
+    assert_eq!(bench.fp8flow("doctor --workflow workflow.toml --set stages.train.steps=0").code, 3);
+    assert_eq!(bench.fp8flow("doctor --set stages.train.steps=1").code, 2);
+    let isa = bench.command("doctor").env("FP8FLOW_ISA", "mmx").output().expect("it starts");
+    assert_eq!(isa.status.code(), Some(69));
+    assert!(!bench.path("runs").exists());
 }

@@ -200,7 +200,76 @@ fn a_result_that_changed_on_disk_is_made_again_with_all_that_follows() {
     fs::remove_file(bench.last().0.join("records/rows.bin")).expect("removed");
     bench.calls.take();
     bench.run(&[]).expect("it goes on");
-    assert_eq!(bench.calls.take(), ["load", "tokenize", "train from 2, resumed", "export"]);
+    assert_eq!(bench.calls.take(), ["load", "tokenize", "train from 0", "export"]);
+}
+
+#[test]
+fn a_file_that_has_changed_since_it_was_read_is_read_again_and_what_follows_begins_afresh() {
+    let bench = Bench::new();
+    let rows = bench.folder.path().join("rows.txt");
+    bench.run(&["stages.train.mishap=fail"]).expect_err("it fails");
+    bench.calls.take();
+    bench.heard.take();
+    // The same size, so that only the digest can tell.
+    fs::write(&rows, "a\nb\nc\nX\n").expect("written");
+    bench.run(&["stages.train.mishap=fail"]).expect_err("it begins afresh, so that it fails again");
+    assert_eq!(bench.calls.take(), ["load", "tokenize", "train from 0"]);
+    let warnings: Vec<String> = bench
+        .heard
+        .take()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Warning { stage, message } => Some(format!("{stage}: {message}")),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "records: rows.txt has changed since; the stage is done again",
+            "tokens: `records` has changed since; the stage is done again",
+            "train: `tokens` has changed since; the stage begins afresh",
+        ]
+    );
+    // A file that was only touched is what it was.
+    fs::write(&rows, "a\nb\nc\nX\n").expect("written");
+    bench.run(&[]).expect("it goes on");
+    assert_eq!(bench.calls.take(), ["train from 2, resumed", "export"]);
+    assert_eq!(bench.records().len(), 1);
+}
+
+#[test]
+fn what_was_begun_with_other_inputs_is_no_start_even_after_an_attempt_that_never_came_to_it() {
+    let bench = Bench::new();
+    bench.run(&["stages.train.mishap=fail"]).expect_err("it fails");
+    fs::write(bench.folder.path().join("rows.txt"), "x\n").expect("written");
+    // Stopped as soon as it is heard that the tokens are made again.
+    let (plan, cancel) = (bench.plan(&[]), Arc::new(AtomicBool::new(false)));
+    let stop = Arc::clone(&cancel);
+    let observer = move |event: &Event| {
+        if matches!(event, Event::StageFinished { stage, .. } if stage == "tokens") {
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    };
+    let run = Run::open(&plan, RunOptions::default()).expect("it opens");
+    run.execute(&toys::registry(&bench.calls), Arc::new(observer), &cancel).expect_err("it stops");
+    bench.calls.take();
+    bench.run(&[]).expect("it goes on");
+    assert_eq!(bench.calls.take(), ["train from 0", "export"]);
+}
+
+#[test]
+fn a_run_whose_workflow_was_moved_with_its_files_still_knows_them() {
+    let bench = Bench::new();
+    bench.run(&["stages.train.mishap=fail"]).expect_err("it fails");
+    bench.calls.take();
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    for name in ["rows.txt", "runs"] {
+        fs::rename(bench.folder.path().join(name), elsewhere.path().join(name)).expect("moved");
+    }
+    let moved = Bench { folder: elsewhere, ..bench };
+    moved.run(&[]).expect("it goes on");
+    assert_eq!(moved.calls.take(), ["train from 2, resumed", "export"]);
 }
 
 #[test]

@@ -182,7 +182,7 @@ impl StageKind for Load {
         let text = std::fs::read_to_string(&path).map_err(|error| StageError::io(&path, error))?;
         write(cx, "rows.bin", text.as_bytes())?;
         let rows = text.lines().count();
-        Ok(Outcome::new(json!({ "rows": rows })).summary(format!("{rows} rows")))
+        Ok(Outcome::new(json!({ "rows": rows })).read([path]).summary(format!("{rows} rows")))
     }
 }
 

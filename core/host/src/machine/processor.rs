@@ -1,10 +1,7 @@
 //! The processor: its name, its threads, the instructions that the kernels know.
 
-use fp8flow_kernels::Isa;
-use serde::Serialize;
-
 /// The processor that this process runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Processor {
     /// Its name, where the system tells.
     pub name: Option<String>,
@@ -12,8 +9,6 @@ pub struct Processor {
     pub threads: usize,
     /// The instructions that the kernels ask about, and whether they are there.
     pub features: Vec<(&'static str, bool)>,
-    /// The best instruction set with kernels of its own: `scalar`, `avx2` or `avx512`.
-    pub best: &'static str,
 }
 
 impl Processor {
@@ -30,7 +25,7 @@ impl Processor {
             ("avx512vl", is_x86_feature_detected!("avx512vl")),
         ];
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { name: name(), threads, features, best: Isa::best().name() }
+        Self { name: name(), threads, features }
     }
 }
 

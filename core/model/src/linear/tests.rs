@@ -75,9 +75,12 @@ fn step(assigned: [Option<usize>; 3], live: [bool; 3], pass: Pass) -> Step {
     })
     .unwrap();
     group.weights_changed(&device, &parameters);
-    recipes.iter_mut().for_each(|recipe| recipe.on(fp8flow_sdk::Event::WeightsChanged).unwrap());
+    for recipe in &mut recipes {
+        recipe.on(fp8flow_sdk::Event::WeightsChanged).unwrap();
+    }
 
-    let (mut kept, mut loan) = (group.kept(TOKENS, &mut arena), group.loan(TOKENS).take(&mut arena));
+    let (mut kept, mut loan) =
+        (LinearGroup::kept(&[&group], TOKENS, &mut arena), group.loan(TOKENS).take(&mut arena));
     let x = tensor(TOKENS, 64, 1);
     let mut y = [64, 32, 32].map(|n| Tensor::zeros(DType::Bf16, TOKENS, n));
     let passes = if pass == Pass::Train { vec![Pass::Train] } else { vec![Pass::Train, pass] };
@@ -132,6 +135,24 @@ fn every_layer_computes_as_if_its_recipe_were_alone() {
     }
 }
 
+/// Asks for memory and does nothing.
+struct Asks;
+
+impl Linear for Asks {
+    fn memory(&self, tokens: usize) -> Memory {
+        Memory { shared_saved: 2 * tokens, shared_forward: tokens, saved: 1, ..Memory::default() }
+    }
+    fn forward(&mut self, _: Forward<'_>) -> fp8flow_sdk::Result<()> {
+        Ok(())
+    }
+    fn backward(&mut self, _: Backward<'_>) -> fp8flow_sdk::Result<()> {
+        Ok(())
+    }
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+}
+
 #[test]
 fn memory_is_shared_within_a_recipe_and_not_across() {
     let facts = |groups: [&[&str]; 3]| -> Vec<LayerFacts> {
@@ -143,21 +164,6 @@ fn memory_is_shared_within_a_recipe_and_not_across() {
             })
             .collect()
     };
-    struct Asks;
-    impl Linear for Asks {
-        fn memory(&self, tokens: usize) -> Memory {
-            Memory { shared_saved: 2 * tokens, shared_forward: tokens, saved: 1, ..Memory::default() }
-        }
-        fn forward(&mut self, _: Forward<'_>) -> fp8flow_sdk::Result<()> {
-            Ok(())
-        }
-        fn backward(&mut self, _: Backward<'_>) -> fp8flow_sdk::Result<()> {
-            Ok(())
-        }
-        fn counters(&self) -> Counters {
-            Counters::default()
-        }
-    }
     let bytes = |groups: [&[&str]; 3]| {
         let mut arena = Arena::measure();
         let specs = parameter_specs(&config());
@@ -165,7 +171,7 @@ fn memory_is_shared_within_a_recipe_and_not_across() {
             Ok(Some(Box::new(Asks) as _))
         });
         let group = group.unwrap();
-        drop(group.kept(10, &mut arena));
+        drop(LinearGroup::kept(&[&group], 10, &mut arena));
         drop(group.loan(10).take(&mut arena));
         arena.bytes()
     };

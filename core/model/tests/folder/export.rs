@@ -280,3 +280,46 @@ fn a_link_to_a_folder_stays_a_link() {
     export(&link, &config, &numbered(&config), &ExportOptions::default()).unwrap();
     assert!(link.is_symlink() && real.join("config.json").exists());
 }
+
+#[test]
+fn a_weight_that_the_type_cannot_hold_is_an_error_and_what_was_there_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let config = config_with(&json!({}));
+    let name = "model.layers.0.mlp.up_proj.weight";
+    let with = |value: f32| {
+        let mut parameters = numbered(&config);
+        let index = parameters.index(name).unwrap();
+        let columns = parameters.specs()[index].shape[1];
+        parameters.tensors_mut()[index].f32_mut()[2 * columns + 3] = value;
+        parameters
+    };
+    let write = |value: f32, dtype| export(&out, &config, &with(value), &options(dtype, 600));
+    write(65519.99, ExportType::F16).unwrap();
+    let largest_bf16 = f32::from_bits(0x7f7f_7fff);
+    write(largest_bf16, ExportType::Bf16).unwrap();
+    write(f32::MAX, ExportType::F32).unwrap();
+    let before = entries(&out);
+    let place = format!("{}: `{name}` holds", out.display());
+    for (value, dtype, words) in [
+        (
+            -65520.0,
+            ExportType::F16,
+            "-65520 at [2, 3], which float16 cannot hold (its largest is 65504): export as",
+        ),
+        (
+            f32::from_bits(0x7f7f_8000),
+            ExportType::Bf16,
+            "at [2, 3], which bfloat16 cannot hold: export as f32",
+        ),
+        (f32::NAN, ExportType::Bf16, "NaN at [2, 3], which bfloat16 cannot hold as a number"),
+        (f32::INFINITY, ExportType::F32, "inf at [2, 3], which float32 cannot hold as a number"),
+        (f32::NAN, ExportType::F16, "NaN at [2, 3], which float16 cannot hold as a number"),
+    ] {
+        let error = write(value, dtype).unwrap_err().to_string();
+        assert!(error.starts_with(&place) && error.contains(words), "{error}");
+        assert!(error.ends_with("; nothing is written"), "{error}");
+    }
+    assert_eq!(entries(&out), before);
+    assert_eq!(entries(folder.path()), ["out"]);
+}

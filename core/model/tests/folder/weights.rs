@@ -221,3 +221,25 @@ fn a_folder_without_weights_says_what_was_looked_for() {
     let missing = Weights::open(folder.path().join("nowhere"), &config).unwrap_err();
     assert!(matches!(missing, ModelError::Io { .. }), "{missing}");
 }
+
+#[test]
+fn a_weight_that_is_no_number_is_named_when_it_is_read() {
+    let config = config_with(&json!({}));
+    let folder = tempfile::tempdir().unwrap();
+    let (path, name) = (folder.path().join("model.safetensors"), "model.layers.0.mlp.up_proj.weight");
+    for (dtype, value, words) in [
+        (StoredType::F32, f32::NAN, "NaN at [1, 2]"),
+        (StoredType::F32, f32::NEG_INFINITY, "-inf at [1, 2]"),
+        (StoredType::BF16, f32::INFINITY, "inf at [1, 2]"),
+        (StoredType::F16, f32::NAN, "NaN at [1, 2]"),
+    ] {
+        let mut stored = tensors(&config);
+        let (_, shape, data) = stored.iter_mut().find(|(found, ..)| found == name).unwrap();
+        data[shape[1] + 2] = value;
+        let _ = fs::remove_file(&path);
+        write(&path, &stored, dtype);
+        let error = Weights::open(folder.path(), &config).unwrap().load(&Serial).unwrap_err().to_string();
+        let expected = format!("`{name}` holds {words}: the weights of a model are finite numbers");
+        assert!(error.ends_with(&expected), "{error}");
+    }
+}

@@ -227,12 +227,10 @@ impl How {
     /// For the plan.
     pub(super) fn text(&self, chosen: &str) -> String {
         let mut text = format!("auto: {chosen}, because {}", self.why);
-        if !self.passed.is_empty() {
-            let _ = write!(text, "; passed over: {}", short(&self.passed));
-        }
-        for Passed { name, why } in &self.passed {
-            if let Why::NotInstalled(trace) = why {
-                let _ = write!(text, "\n  {name} was looked for in\n  {}", trace.replace('\n', "\n  "));
+        for passed in &self.passed {
+            let _ = write!(text, "\n  passed over: {}", passed.short());
+            if let Why::NotInstalled(trace) = &passed.why {
+                let _ = write!(text, "; it was looked for in\n  {}", trace.replace('\n', "\n  "));
             }
         }
         text
@@ -301,7 +299,7 @@ mod tests {
         let text = how.text(&name);
         assert!(
             text.contains(
-                "torchao-rowwise was looked for in\n    /nowhere (the command line): does not exist"
+                "passed over: torchao-rowwise is not installed; it was looked for in\n    /nowhere (the command line): does not exist"
             ),
             "{text}"
         );

@@ -36,14 +36,11 @@ impl Menu {
         make: impl FnOnce(&RecipeChoice) -> Result<Box<dyn Recipe>, E>,
     ) -> Result<(), E> {
         let known = self.choices.iter().position(|there| *there == choice);
-        let number = match known {
-            Some(number) => number,
-            None => {
-                self.recipes.push(make(&choice)?);
-                self.choices.push(choice);
-                self.choices.len() - 1
-            }
-        };
+        let number = known.unwrap_or(self.choices.len());
+        if known.is_none() {
+            self.recipes.push(make(&choice)?);
+            self.choices.push(choice);
+        }
         self.assigned.push((layers, number));
         Ok(())
     }

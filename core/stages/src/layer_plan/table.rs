@@ -19,6 +19,7 @@ use std::fmt::Write as _;
 use fp8flow_sdk::Precision;
 
 use super::{LayerPlan, PlannedLayer};
+use crate::gain;
 
 /// Columns that a line may have: with the indent of `plan`, 100.
 const WIDTH: usize = 97;
@@ -142,7 +143,7 @@ fn rows(layers: &[&PlannedLayer], whole: &[usize]) -> Vec<Row> {
             name: block.map_or(facts.name.clone(), |block| pattern.replacen("{}", &block.to_string(), 1)),
             layers: 1,
             shape: (!whole).then_some((facts.out_features, facts.in_features)),
-            gain: layer.gain.filter(|_| !whole).map(|gain| format!("{gain:.2}×")),
+            gain: layer.gain.filter(|_| !whole).map(gain::shown),
         };
         let same = |row: &&mut Alike| block.is_some() && row.pattern == pattern && row.like.looks_like(&like);
         match alike.iter_mut().find(same) {

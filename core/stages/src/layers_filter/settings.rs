@@ -112,13 +112,9 @@ impl Settings {
     /// What the speedups that `min_gain` predicts are for, as lines of the plan.
     pub(super) fn prediction(&self) -> String {
         let MinGain::AtLeast(_) = self.rule.min_gain else { return String::new() };
-        let (m, card) = (self.tokens.unwrap_or(gain::ASSUMED_TOKENS), gain::CARD);
-        match self.tokens {
-            Some(_) => format!("\nspeedups are predicted for M = {m} tokens a micro-batch on an {card}"),
-            None => format!(
-                "\nspeedups are predicted for M = {m} tokens a micro-batch, which is assumed: `tokens` sets it; on an {card}"
-            ),
-        }
+        let m = self.tokens.unwrap_or(gain::ASSUMED_TOKENS);
+        let assumed = if self.tokens.is_none() { " (assumed: see `tokens`)" } else { "" };
+        format!("\nspeedups: predicted for M = {m} tokens a micro-batch{assumed} on an {}", gain::CARD)
     }
 
     /// Objects to patterns that stand for none of `layers`, and to more blocks than there are.

@@ -92,16 +92,42 @@ fn places_that_are_not_there_are_errors() {
 }
 
 #[test]
+fn a_recipe_leads_auto_to_the_plugin_that_has_it() {
+    let plan = Bench::new().plan("recipe = \"delayed\"", "").unwrap();
+    let section = plan.section("backend").unwrap();
+    assert_eq!(section.facts["plugin"], "transformer-engine-hybrid");
+    assert_eq!(
+        section.facts["auto"],
+        json!({
+            "why": "it is the first with the recipe `delayed`",
+            "passed_over": ["torchao-rowwise has other recipes (rowwise, tensorwise, rowwise_with_gw_hp)"],
+        })
+    );
+    assert!(section.lines.iter().all(|line| line.chars().count() <= 97 || line.starts_with('/')));
+    assert!(plan.warnings.is_empty());
+}
+
+#[test]
 fn what_auto_refuses_is_said_aloud() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("plugins")).unwrap();
     patched("\"panic\":\"unwind\"", "\"panic\":\"aborts\"", &bench.path("plugins/libtorchao_rowwise.so"));
-    // The first place that has the name counts, so the good one beside the tests is not looked at.
-    let (code, said) = bench.wrong("paths = [\"plugins\"]", "");
+    // A name stands for the first place that has it, so the good one beside the tests is not looked at.
+    let plan = bench.plan("paths = [\"plugins\"]", "").unwrap();
+    let section = plan.section("backend").unwrap();
+    assert_eq!(section.facts["plugin"], "transformer-engine-hybrid");
+    assert_eq!(section.facts["auto"]["passed_over"], json!(["torchao-rowwise is refused"]));
+    let warned = plan.warnings.to_string();
+    assert!(
+        warned.contains("passed over: plugin `torchao-rowwise`") && warned.contains("aborts"),
+        "{warned}"
+    );
+
+    let (code, said) = bench.wrong("paths = [\"plugins\"]\nrecipe = \"rowwise\"", "");
     assert_eq!(code, 69, "{said}");
     for words in [
-        "no FP8 backend is available: torchao-rowwise is refused",
-        "panic",
+        "no plugin that can be used has a recipe `rowwise`",
+        "torchao-rowwise is refused",
         "aborts",
         "cargo build --release",
     ] {

@@ -115,7 +115,7 @@ fn the_tokens_of_a_micro_batch_are_told_or_said_to_be_assumed() {
     assert_eq!(gain(""), gain("tokens = 8192"));
     assert_ne!(gain("tokens = 262144"), gain("tokens = 8192"));
     let said = |keys: &str| layers(&plan(keys)).lines.last().unwrap().clone();
-    assert!(said("").contains("M = 8192 tokens a micro-batch, which is assumed"), "{}", said(""));
+    assert!(said("").contains("M = 8192 tokens a micro-batch (assumed: see `tokens`)"), "{}", said(""));
     assert!(
         said("tokens = 99").contains("M = 99 tokens a micro-batch on an H100"),
         "{}",

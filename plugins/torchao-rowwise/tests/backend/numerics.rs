@@ -54,6 +54,61 @@ fn noise_is_that_of_the_formats_and_no_more() {
     }
 }
 
+/// `down(silu(up(x)))` and every gradient of it, one layer's noise on top of the other's: torchao's own floor is 20 dB.
+#[test]
+fn a_feed_forward_network_stays_above_twenty_decibels() {
+    let (m, k, h) = (96, 128, 384);
+    let x = Values::normal(Activations::Bf16, m, k, 1.0, 21);
+    let dy = Values::normal(Activations::Bf16, m, k, 1e-3, 22);
+    let (up, down) = (normal(h * k, 0.09, 23), normal(k * h, 0.05, 24));
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let silu = |x: f64| x * sigmoid(x);
+    let slope = |x: f64| sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x)));
+    let bf16 = |cols, numbers: &[f64]| {
+        Values::new(Activations::Bf16, m, cols, &numbers.iter().map(|&x| x as f32).collect::<Vec<_>>())
+    };
+    let each = |x: &[f32], f: &dyn Fn(usize, f64) -> f64| -> Vec<f64> {
+        x.iter().enumerate().map(|(i, &x)| f(i, f64::from(x))).collect()
+    };
+    for name in RECIPES {
+        let mut first = Layers::new(recipe(name), k, vec![up.clone()]).unwrap();
+        let mut second = Layers::new(recipe(name), h, vec![down.clone()]).unwrap();
+        let (hidden, saved_first) = first.forward(Pass::Train, &x).unwrap();
+        let hidden = hidden[0].to_f32();
+        let active = bf16(h, &each(&hidden, &|_, x| silu(x)));
+        let (y, saved_second) = second.forward(Pass::Train, &active).unwrap();
+        let of_second = second.gradients(0, &saved_second, &active, &dy).unwrap();
+        let d_active = of_second.dx.unwrap().to_f32();
+        let d_hidden = bf16(h, &each(&hidden, &|i, x| slope(x) * f64::from(d_active[i])));
+        let of_first = first.gradients(0, &saved_first, &x, &d_hidden).unwrap();
+
+        // The same in f64, with nothing rounded but what both start from.
+        let product = |a: &[f64], b: &[f64], rows: usize, cols: usize, depth: usize| -> Vec<f64> {
+            let at = |i: usize, j: usize| (0..depth).map(|l| a[i * depth + l] * b[j * depth + l]).sum();
+            (0..rows * cols).map(|ij| at(ij / cols, ij % cols)).collect()
+        };
+        let turned = |a: &[f64], rows: usize, cols: usize| -> Vec<f64> {
+            (0..rows * cols).map(|ij| a[ij % rows * cols + ij / rows]).collect()
+        };
+        let exact = |x: &[f32]| each(x, &|_, x| x);
+        let (xs, dys, up, down) = (exact(&x.to_f32()), exact(&dy.to_f32()), exact(&up), exact(&down));
+        let hidden = product(&xs, &up, m, h, k);
+        let active: Vec<f64> = hidden.iter().map(|&x| silu(x)).collect();
+        let d_active = product(&dys, &turned(&down, k, h), m, h, k);
+        let d_hidden: Vec<f64> = hidden.iter().zip(&d_active).map(|(&x, d)| slope(x) * d).collect();
+        for (what, expected, found) in [
+            ("y", product(&active, &down, m, k, h), y[0].to_f32()),
+            ("dx", product(&d_hidden, &turned(&up, h, k), m, k, h), of_first.dx.unwrap().to_f32()),
+            ("dW down", product(&turned(&dys, m, k), &turned(&active, m, h), k, h, m), of_second.dw),
+            ("dW up", product(&turned(&d_hidden, m, h), &turned(&xs, m, k), h, k, m), of_first.dw),
+        ] {
+            let db = snr_db(&expected, &found);
+            println!("{name}: {what} {db:.1} dB");
+            assert!(db > 20.0, "{name}: {what} at {db:.1} dB");
+        }
+    }
+}
+
 #[test]
 fn a_weight_gradient_in_high_precision_is_not_rounded_to_bf16() {
     let x = Values::normal(Activations::Bf16, 64, 64, 1.0, 11);

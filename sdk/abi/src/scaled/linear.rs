@@ -82,12 +82,7 @@ impl Linear for ScaledLinear {
     fn forward(&mut self, call: Forward<'_>) -> Result<()> {
         let Forward { pass, x, weight, mut y, group, telemetry, .. } = call;
         let input = activations("x", &x.tensor, self.in_features)?;
-        expect(
-            "weight",
-            (weight.dtype(), weight.shape()),
-            (DType::F32, [self.out_features, self.in_features]),
-        )?;
-        let weight = weight.matrix()?;
+        let weight = self.master(weight)?;
         let tokens = input.rows;
         expect("y", (y.dtype(), y.shape()), (x.tensor.dtype(), [tokens, self.out_features]))?;
         if tokens == 0 {
@@ -113,12 +108,7 @@ impl Linear for ScaledLinear {
         let Backward { dy, weight, x, dx, mut dw, group_saved, scratch, telemetry, .. } = call;
         let (n, k) = (self.out_features, self.in_features);
         let gradient = activations("dy", &dy, n)?;
-        expect(
-            "weight",
-            (weight.dtype(), weight.shape()),
-            (DType::F32, [self.out_features, self.in_features]),
-        )?;
-        let weight = weight.matrix()?;
+        let weight = self.master(weight)?;
         let tokens = gradient.rows;
         if let Some(dx) = &dx {
             expect("dx", (dx.dtype(), dx.shape()), (dy.dtype(), [tokens, k]))?;
@@ -186,6 +176,13 @@ enum WgradInput<'a> {
 }
 
 impl ScaledLinear {
+    /// The f32 master as a matrix.
+    fn master<'a>(&self, weight: TensorRef<'a>) -> Result<Matrix<'a>> {
+        let expected = (DType::F32, [self.out_features, self.in_features]);
+        expect("weight", (weight.dtype(), weight.shape()), expected)?;
+        weight.matrix()
+    }
+
     /// `x` as fprop reads it; casts it first, for forward and for what is kept, unless the group already has it.
     fn cast_input<'a>(
         &mut self,

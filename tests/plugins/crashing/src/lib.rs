@@ -1,5 +1,5 @@
-//! A backend that takes its process with it while it is opened or started, in the way that the environment variable
-//! `FP8FLOW_TEST_CRASH` says.
+//! A backend that takes its process with it while it is opened, started or put to work, in the way that the environment
+//! variable `FP8FLOW_TEST_CRASH` says.
 
 use std::time::Duration;
 
@@ -29,7 +29,10 @@ impl Backend for Crashing {
     }
 
     fn recipe(&self, _: &Host, _: &str, _: &Options) -> Result<Box<dyn Recipe>> {
-        Err(Error::unsupported("it has no arithmetic"))
+        match told().as_str() {
+            "work" => std::process::abort(),
+            _ => Err(Error::unsupported("it has no arithmetic")),
+        }
     }
 }
 
