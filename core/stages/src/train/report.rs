@@ -61,8 +61,9 @@ impl<'a> Report<'a> {
 
     pub(super) fn summary(&self) -> String {
         let (first, last) = self.losses();
+        let precision = self.precision.map(|precision| format!(", {precision}")).unwrap_or_default();
         format!(
-            "{} steps, loss {first:.4} → {last:.4}, {:.0} tokens/s",
+            "{} steps, loss {first:.4} → {last:.4}, {:.0} tokens/s{precision}",
             self.metrics.len(),
             self.tokens_per_s
         )
