@@ -3,11 +3,14 @@
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
 use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers};
 use fp8flow_tensor::Arena;
+use fp8flow_train::checkpoint::{RECIPE, RecipeState};
+use fp8flow_train::proof::{self, Passes};
 use fp8flow_train::{TrainError, check_fit, evaluate, largest_micro_batch, samples};
 use serde_json::json;
 
 use crate::data_tokenize::{self, TOKENS};
 use crate::failure::OrFail as _;
+use crate::layer_plan::LayerPlan;
 use crate::layers_filter::{self, LAYERS};
 use crate::model::{self, MODEL};
 use crate::train::{Watch, evaluation_line};
@@ -65,14 +68,13 @@ impl StageKind for Eval {
         check_fit(&config, &set).or_fail()?;
         let device = &*self.0.device;
         let parameters = weights.load(device.cpu().pool).or_fail()?;
-        let fp8 = match cx.optional_input("layers") {
-            Some(layers) => {
-                let plan = layers_filter::read(&layers.dir, &config)?;
-                let recipe = backend::recipe(&self.0, cx.section(backend::SECTION), &plan)?;
-                recipe.map(|recipe| Fp8Layers { recipe, layers: plan.decided() })
-            }
-            None => None,
+        let plan = match cx.optional_input("layers") {
+            Some(layers) => layers_filter::read(&layers.dir, &config)?,
+            None => LayerPlan::default(),
         };
+        let recipe = backend::recipe(&self.0, cx.section(backend::SECTION), &plan)?;
+        let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: plan.decided() });
+        let decisions = plan.decisions();
         let micro: usize = params.get("micro");
         let options = DecoderOptions {
             dtype: model::precision(params),
@@ -82,6 +84,7 @@ impl StageKind for Eval {
         let decoder = |error| TrainError::Decoder(error);
         let mut model =
             Decoder::new(&config, options, fp8, &mut Arena::allocate()).map_err(decoder).or_fail()?;
+        take_over_scales(cx, &mut model)?;
         model.weights_changed(device, &parameters).map_err(decoder).or_fail()?;
         let proceed = |done: usize| {
             cx.progress(done as u64, Some(set.len() as u64), "example", "");
@@ -91,6 +94,9 @@ impl StageKind for Eval {
             return Err(StageError::interrupted("stopped as asked"));
         };
         let samples = samples(device, &mut model, &parameters, &set, params.get("samples")).or_fail()?;
+        let passes = Passes { evaluated: model.evaluations(), ..Passes::default() };
+        let counters = model.counters().map_err(decoder).or_fail()?;
+        proof::check(&decisions, &counters, passes).or_fail()?;
         let path = cx.folder().join(FILE);
         let text = serde_json::to_string_pretty(&json!({ "evaluation": found, "samples": samples }))
             .map_err(StageError::bug)?;
@@ -105,4 +111,18 @@ impl StageKind for Eval {
         }
         Ok(outcome)
     }
+}
+
+/// Gives a recipe that keeps state what the training of this model has saved of it: the scales it was trained with.
+fn take_over_scales(cx: &StageCx<'_>, model: &mut Decoder) -> Result<(), StageError> {
+    let state = model.recipe_state().map_err(TrainError::Decoder).or_fail()?;
+    if state.0.is_empty() {
+        return Ok(());
+    }
+    let path = model::folder(cx.input("model")).join(RECIPE);
+    if !path.exists() {
+        cx.say(format!("fp8: the model comes without {RECIPE}; the recipe begins with fresh scales"));
+        return Ok(());
+    }
+    RecipeState::read(&path).and_then(|state| state.restore(model)).or_fail()
 }

@@ -143,7 +143,7 @@ fn needs(engine: &Engine, plan: &Plan, stage: &PlannedStage) -> Option<Needs> {
 
 /// What `measure` would find for `tokens`. Every region grows by the same amount with each token, so that a few show it
 /// without taking memory for the tables of a long context.
-fn at(tokens: usize, measure: impl Fn(usize) -> Option<u64>) -> Option<u64> {
+pub(crate) fn at(tokens: usize, measure: impl Fn(usize) -> Option<u64>) -> Option<u64> {
     if tokens <= MEASURED {
         return measure(tokens);
     }
@@ -154,7 +154,7 @@ fn at(tokens: usize, measure: impl Fn(usize) -> Option<u64>) -> Option<u64> {
 }
 
 /// Bytes of activations, and of what the backend keeps; none where the backend does not tell.
-fn working(
+pub(crate) fn working(
     engine: &Engine,
     section: &fp8flow_flow::PlannedSection,
     config: &ModelConfig,

@@ -42,6 +42,12 @@ pub(crate) fn open_folder(folder: &Path, dequantize: bool) -> Result<(ModelConfi
     Ok((config, weights))
 }
 
+/// Bytes as people say them: `23.4 GB`.
+pub(crate) fn gb(bytes: u64) -> String {
+    let gb = bytes as f64 / 1e9;
+    if gb < 0.0995 { format!("{:.1} MB", bytes as f64 / 1e6) } else { format!("{gb:.1} GB") }
+}
+
 /// Parameters as people say them: `27.8 M`.
 pub(crate) fn count(n: usize) -> String {
     let n = n as f64;

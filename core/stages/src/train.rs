@@ -3,6 +3,7 @@
 mod evidence;
 mod fallback;
 mod fields;
+mod memory;
 mod report;
 mod watch;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use fp8flow_data::{Order, TokenSet};
 use fp8flow_flow::{Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_host::machine::Memory;
 use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig};
 use fp8flow_sdk::Decision;
 use fp8flow_tensor::Arena;
@@ -26,7 +28,7 @@ use crate::failure::{OrFail as _, digest};
 use crate::layer_plan::LayerPlan;
 use crate::layers_filter;
 use crate::model::{self, MODEL};
-use crate::{Engine, backend};
+use crate::{Engine, backend, forecast};
 
 /// What the examples are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -140,13 +142,18 @@ impl StageKind for Train {
         for challenged in &challenged {
             cx.say(challenged.line());
         }
-        let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
         let tokens = [&examples, &held_out].map(|set| largest_micro_batch(set, settings.micro));
         let options = DecoderOptions {
             dtype: model::precision(params),
             recompute: params.get::<&str>("recompute") == "block",
             tokens: tokens[0].max(tokens[1]),
         };
+        let measure = |tokens| {
+            let options = DecoderOptions { tokens, ..options };
+            forecast::working(&self.engine, section, &config, &layers, options)
+        };
+        memory::Needs::new(&config, &settings, options, measure).check(Memory::look())?;
+        let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
         let decoder = Decoder::new(&config, options, fp8, &mut Arena::allocate())
             .map_err(TrainError::from)
             .or_fail()?;

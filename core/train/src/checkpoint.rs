@@ -23,7 +23,8 @@ use crate::TrainError;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
-const RECIPE: &str = "recipe.safetensors";
+/// State of the recipe, in a checkpoint whose recipe keeps some.
+pub const RECIPE: &str = "recipe.safetensors";
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const MANIFEST: &str = "MANIFEST.json";
@@ -94,7 +95,7 @@ impl RecipeState {
     }
 
     /// Gives it to the recipe of `decoder`, which may refuse it.
-    pub(crate) fn restore(&self, decoder: &mut Decoder) -> Result<(), TrainError> {
+    pub fn restore(&self, decoder: &mut Decoder) -> Result<(), TrainError> {
         decoder.restore_recipe(&self.state).map_err(|error| match error {
             DecoderError::Backend(error) if error.kind == ErrorKind::Invalid => TrainError::Checkpoint {
                 path: self.path.clone(),

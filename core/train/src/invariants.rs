@@ -200,8 +200,10 @@ impl Probe {
     /// Whether the step is large enough to show: more than one unit in the last place, twice what rounding needs, so
     /// that the rounding of the update itself cannot hide it.
     fn must_move(&self) -> bool {
-        let update = self.update.abs();
-        update.is_finite() && update > unit(self.before) && update > f64::from(f32::MIN_POSITIVE)
+        let (update, there) = (self.update.abs(), f64::from(self.before) + self.update);
+        // What overflows is a divergence, which is found and named as one.
+        let lands = there.abs() < f64::from(f32::MAX);
+        lands && update > unit(self.before) && update > f64::from(f32::MIN_POSITIVE)
     }
 
     fn arrived(&self, now: f32) -> bool {

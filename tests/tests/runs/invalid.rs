@@ -225,3 +225,29 @@ fn an_export_over_the_model_it_is_made_from_is_refused_before_anything_runs() {
     assert!(ended.err.contains("the model is read from"), "{}", ended.err);
     assert_eq!(std::fs::read(bench.path("out/model.safetensors")).unwrap(), base);
 }
+
+#[test]
+fn more_memory_than_there_is_ends_the_stage_not_the_process() {
+    let bench = Bench::new();
+    let config = std::fs::read_to_string(quickstart().join("model/config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["intermediate_size"] = 12_288.into();
+    bench.write("large.json", config.to_string());
+    let base = format!("config = \"{}/model/config.json\"", quickstart().display());
+    let bench = bench
+        .with(&base, "config = \"large.json\"")
+        .with("plugin = \"torchao-rowwise\"\nrecipe = \"rowwise\"", "plugin = \"none\"");
+    let program = bench.command(&[]).get_program().to_owned();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -v 300000 && exec \"$0\" run workflow.toml --threads 1"]).arg(program);
+    let output = shell.current_dir(bench.folder.path()).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    for words in [
+        "stage `train` failed: not enough memory: this takes",
+        "are available",
+        "accumulate = \"sequential\"",
+    ] {
+        assert!(err.contains(words), "no `{words}` in\n{err}");
+    }
+}

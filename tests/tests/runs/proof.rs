@@ -90,7 +90,11 @@ fn a_single_layer_that_does_not_run_in_fp8_is_named_after_the_first_step() {
 fn an_honest_backend_passes_and_the_report_holds_the_evidence() {
     let bench = pretending("honest");
     let ended = succeed(&bench, &[]);
-    assert!(ended.all().contains("fp8: fp8 is as far from the exact products of a layer"), "{}", ended.all());
+    assert!(
+        ended.all().contains("fp8: recipe fp8 was seen to compute in FP8: a layer of 64 × 128"),
+        "{}",
+        ended.all()
+    );
     let report = &json(bench.run_folder().join("train/stage.json"))["artifact"]["info"]["report"]["fp8"];
     assert_eq!(report["gemms"], report["planned"]);
     assert_eq!(report["planned"]["wgrad"], 28 * 12);
@@ -101,6 +105,24 @@ fn an_honest_backend_passes_and_the_report_holds_the_evidence() {
             assert!((14.0..45.0).contains(&db.as_f64().unwrap()), "{report}");
         }
     }
+}
+
+/// The workflow with delayed scaling, and with an `eval` of the trained model.
+fn evaluated(bench: Bench) -> Bench {
+    bench.with(
+        "[stages.export]",
+        "[stages.test]\nuses = \"eval\"\nmodel = \"train\"\ntokens = \"tokens\"\nlayers = \"layers\"\n\n[stages.export]",
+    )
+}
+
+#[test]
+fn an_evaluation_has_the_scales_that_the_model_was_trained_with() {
+    let recipe = "transformer-engine-hybrid\"\nrecipe = \"delayed";
+    let bench = evaluated(Bench::new().with("torchao-rowwise\"\nrecipe = \"rowwise", recipe));
+    succeed(&bench, &["--set", "stages.test.micro=2"]);
+    let found = &json(bench.run_folder().join("test/evaluation.json"))["evaluation"];
+    let evaluations = lines(&bench, "evaluations.jsonl");
+    assert_eq!(found["loss"], evaluations[1]["loss"], "what the training itself has found at its end");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct Memory {
     /// Of the machine.
     pub total: u64,
-    /// What could be had now without swapping.
+    /// What could be had now without swapping, within the limits of this process.
     pub available: u64,
     /// The limit of this process's control groups, if there is one below `total`.
     pub limit: Option<u64>,
@@ -19,9 +19,11 @@ impl Memory {
     /// Looks; none where the system does not tell.
     pub fn look() -> Option<Self> {
         let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let limit = limit_files(&groups).iter().filter_map(|path| limit_in(path)).min();
-        Self::from_text(&text, limit)
+        let own = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+        let limit = limit_files(&own("cgroup")).iter().filter_map(|path| limit_in(path)).min();
+        let memory = Self::from_text(&text, limit)?;
+        let addresses = addresses_left(&own("limits"), &own("status")).unwrap_or(u64::MAX);
+        Some(Self { available: memory.available.min(addresses), ..memory })
     }
 
     fn from_text(meminfo: &str, limit: Option<u64>) -> Option<Self> {
@@ -56,6 +58,15 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
     files
 }
 
+/// What `ulimit -v` leaves this process; none if there is no such limit.
+fn addresses_left(limits: &str, status: &str) -> Option<u64> {
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = limit.split_whitespace().next()?.parse().ok()?;
+    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    let used: u64 = used.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(limit.saturating_sub(used.checked_mul(1024)?))
+}
+
 /// The number in a limit's file; none for `max`.
 fn limit_in(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
@@ -85,6 +96,20 @@ mod tests {
         {
             assert_eq!(Memory::from_text(text, None), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_limit_of_addresses_leaves_what_is_not_used_yet() {
+        let limits = |soft: &str| {
+            format!(
+                "Limit  Soft Limit  Hard Limit  Units\nMax address space    {soft}    unlimited    bytes\n"
+            )
+        };
+        let status = "Name:\tx\nVmPeak:\t 9000 kB\nVmSize:\t    2000 kB\n";
+        assert_eq!(addresses_left(&limits("unlimited"), status), None);
+        assert_eq!(addresses_left(&limits("5000000"), status), Some(2_952_000));
+        assert_eq!(addresses_left(&limits("5"), status), Some(0));
+        assert_eq!(addresses_left("", ""), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What was found, row by row.
 
+pub(super) use crate::model::gb;
 use fp8flow_flow::Class;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -87,10 +88,4 @@ impl Diagnosis {
     pub fn count(&self, status: Status) -> usize {
         self.rows.iter().filter(|row| row.status == status).count()
     }
-}
-
-/// Bytes as people say them: `23.4 GB`.
-pub(super) fn gb(bytes: u64) -> String {
-    let gb = bytes as f64 / 1e9;
-    if gb < 0.0995 { format!("{:.1} MB", bytes as f64 / 1e6) } else { format!("{gb:.1} GB") }
 }

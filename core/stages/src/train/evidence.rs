@@ -4,7 +4,7 @@ use fp8flow_flow::{Class, PlannedSection, StageError};
 use fp8flow_host::Plugin;
 use fp8flow_sdk::LayerFacts;
 use fp8flow_testkit::Failure;
-use fp8flow_testkit::challenge::{Evidence, SHAPES, challenge_with};
+use fp8flow_testkit::challenge::{Evidence, FP8_DB, SHAPES, challenge_with};
 use serde_json::{Value, json};
 
 use crate::failure::backend_class;
@@ -72,9 +72,10 @@ impl Challenged {
     /// One line for people.
     pub(super) fn line(&self) -> String {
         let [k, n] = self.evidence.shape;
+        let ((low, high), evidence) = (FP8_DB, &self.evidence);
         format!(
-            "fp8: {} is as far from the exact products of a layer of {n} × {k} as FP8 must be: {}",
-            self.recipe, self.evidence
+            "fp8: recipe {} was seen to compute in FP8: a layer of {n} × {k} is {evidence} from exact products ({low} to {high} is FP8)",
+            self.recipe
         )
     }
 

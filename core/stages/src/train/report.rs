@@ -61,8 +61,9 @@ impl<'a> Report<'a> {
 
     pub(super) fn summary(&self) -> String {
         let (first, last) = self.losses();
+        let precision = self.precision.map(|precision| format!(", {precision}")).unwrap_or_default();
         format!(
-            "{} steps, loss {first:.4} → {last:.4}, {:.0} tokens/s",
+            "{} steps, loss {first:.4} → {last:.4}, {:.0} tokens/s{precision}",
             self.metrics.len(),
             self.tokens_per_s
         )
@@ -174,9 +175,9 @@ pub(crate) fn evaluation(found: &Evaluation) -> String {
 pub(super) fn memory(decoder: &Decoder, config: &ModelConfig, train: &TrainConfig) -> String {
     let parameters: usize = parameter_specs(config).iter().map(ParameterSpec::len).sum();
     let gradients = train.accumulation.buffers(train.micro_batches());
-    let gb = |bytes: usize| bytes as f64 / 1e9;
+    let gb = |bytes: usize| crate::model::gb(bytes as u64);
     format!(
-        "memory: {:.2} GB of masters, moments and gradients, {:.2} GB of activations for {} tokens, {:.2} GB in the backend",
+        "memory: {} of masters, moments and gradients, {} of activations for {} tokens, {} in the backend",
         gb(parameters * 4 * (3 + gradients)),
         gb(decoder.bytes()),
         decoder.capacity(),

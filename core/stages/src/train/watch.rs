@@ -32,13 +32,13 @@ const LOSSES: [Loss; 2] = [
         what: "was clipped to the largest FP8 number",
         share: |casts| casts.saturated,
         limit: |limits| limits.saturated,
-        advice: "the scale is older than the values: use a recipe with current scaling, or a `margin`",
+        advice: "its scale was made from smaller values: use a recipe with current scaling, or a `margin`",
     },
     Loss {
         what: "became zero in FP8",
         share: |casts| casts.underflowed,
         limit: |limits| limits.underflowed,
-        advice: "one scale spans too much: use a recipe with a scale for each row or block, or e5m2 gradients",
+        advice: "its scale spans too much, or was made from larger values: use a recipe with scales by row or block",
     },
 ];
 
@@ -74,7 +74,7 @@ impl Watch {
         let (what, advice) = (loss.what, loss.advice);
         self.reporter.warn(format!(
             "step {step}: {share} of the {tensor} of `{layer}` {what}{others} ({TELEMETRY} has all); {advice}, or keep \
-             the layer in high precision in its `layers.filter` stage"
+             the layer in high precision with `exclude` in its `layers.filter` stage"
         ));
     }
 
