@@ -60,8 +60,19 @@ pub(crate) struct WorkflowArgs {
     #[arg(value_name = "WORKFLOW")]
     pub(crate) file: PathBuf,
     /// Another value for a key: `--set stages.train.optimizer.lr=1e-4`. May be given several times.
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     pub(crate) set: Vec<String>,
+}
+
+/// An assignment with a key and `=`; the rest is read with the workflow.
+fn assignment(text: &str) -> Result<String, &'static str> {
+    match text.split_once('=') {
+        None => Err("expected `key=value`, and there is no `=`"),
+        Some((key, _)) if key.trim().is_empty() => {
+            Err("expected `key=value`, and there is no key before `=`")
+        }
+        Some(_) => Ok(text.to_owned()),
+    }
 }
 
 #[derive(Debug, Group)]
@@ -91,7 +102,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) workflow: Option<PathBuf>,
     /// Another value for a key of the workflow: `--set stages.train.steps=10`. May be given several times.
-    #[arg(long, value_name = "KEY=VALUE", requires = "workflow")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment, requires = "workflow")]
     pub(crate) set: Vec<String>,
     /// The folder of runs; `runs` beside the workflow by default.
     #[arg(long, value_name = "DIR")]

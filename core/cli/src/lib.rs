@@ -71,11 +71,18 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
 }
 
 fn execute(arguments: Args, screen: &Screen) -> u8 {
-    match commands::execute(arguments, screen) {
+    let code = match commands::execute(arguments, screen) {
         Ok(()) => 0,
         Err(failure) => {
             failure.show(screen);
             failure.exit_code()
         }
+    };
+    match screen.lost() {
+        Some(why) if code == 0 => {
+            screen.complain(format!("error: cannot write to stdout: {why}"));
+            Class::Io.exit_code()
+        }
+        _ => code,
     }
 }

@@ -1,6 +1,7 @@
 //! The two streams of the program, and the bars that must not be written over.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Arc, OnceLock};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
@@ -9,13 +10,15 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 pub(crate) struct Screen {
     bars: MultiProgress,
     json: bool,
+    /// What was asked for did not reach stdout, though somebody wants it.
+    lost: Arc<OnceLock<String>>,
 }
 
 impl Screen {
     /// With bars where stderr is a terminal and nobody asked for JSON.
     pub(crate) fn new(json: bool) -> Self {
         let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        Self { bars: MultiProgress::with_draw_target(target), json }
+        Self { bars: MultiProgress::with_draw_target(target), json, lost: Arc::default() }
     }
 
     /// Whether stdout is for programs.
@@ -33,12 +36,22 @@ impl Screen {
         &self.bars
     }
 
-    /// Writes a line, or several, to stdout. Whoever closed it does not want them.
+    /// Writes a line, or several, to stdout. Whoever closed it does not want them; any other error is kept.
     pub(crate) fn print(&self, text: impl AsRef<str>) {
-        self.bars.suspend(|| {
+        let written = self.bars.suspend(|| {
             let mut out = anstream::stdout().lock();
-            let _ = writeln!(out, "{}", text.as_ref().trim_end_matches('\n')).and_then(|()| out.flush());
+            writeln!(out, "{}", text.as_ref().trim_end_matches('\n')).and_then(|()| out.flush())
         });
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            let _ = self.lost.set(error.to_string());
+        }
+    }
+
+    /// Why not all that was printed arrived, if so.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.lost.get().map(String::as_str)
     }
 
     /// Writes a line, or several, to stderr.

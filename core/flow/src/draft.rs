@@ -76,16 +76,22 @@ pub(crate) fn drafts<'a>(
     registry: &'a Registry,
 ) -> Vec<Draft<'a>> {
     let mut drafts = Vec::new();
-    let Some(stages) = root.get("stages") else {
-        let finding = Finding::error(code::MISSING_KEY, "the workflow has no stage")
-            .help(Some("a stage is a table: `[stages.records]` with `uses = \"…\"`".into()));
-        checker.findings.push(finding.at(Span { source: 0, start: 0, end: 0 }, ""));
+    let none = |span| {
+        Finding::error(code::MISSING_KEY, "the workflow has no stage")
+            .help(Some("a stage is a table: `[stages.records]` with `uses = \"…\"`".into()))
+            .at(span, "")
+    };
+    let Some(written) = root.get("stages") else {
+        checker.findings.push(none(Span { source: 0, start: 0, end: 0 }));
         return drafts;
     };
-    let Some(stages) = stages.node.table() else {
-        checker.wrong_type(&stages.node, &Kind::Free, "stages");
+    let Some(stages) = written.node.table() else {
+        checker.wrong_type(&written.node, &Kind::Free, "stages");
         return drafts;
     };
+    if stages.0.is_empty() {
+        checker.findings.push(none(written.span));
+    }
     for written in &stages.0 {
         let before = checker.findings.len();
         let Some(table) = written.node.table() else {

@@ -125,7 +125,7 @@ impl StageKind for Train {
         let (examples, held_out) = self.examples(cx, &config)?;
         let mut settings = fields::settings(params, cx.seed());
         let per_epoch = steps_per_epoch(cx, &settings, examples.len())?;
-        fields::set_steps(&mut settings, params, per_epoch);
+        fields::set_steps(&mut settings, params, per_epoch)?;
         if fallback.is_some() {
             let precision: &str = params.get("precision");
             settings.precision = Some(format!("{precision} (fallback)"));

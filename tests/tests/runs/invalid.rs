@@ -206,7 +206,7 @@ fn layers_of_another_model_are_refused_before_anything_runs() {
 #[test]
 fn weights_that_overflow_are_neither_saved_nor_exported() {
     let bench = Bench::new();
-    let ended = bench.run(&["--set", "stages.train.steps=1", "--set", "stages.train.optimizer.lr=1e39"]);
+    let ended = bench.run(&["--set", "stages.train.optimizer.lr=3e38"]);
     assert_eq!(ended.code, Some(1), "{}", ended.all());
     assert!(ended.err.contains("not finite"), "{}", ended.err);
     assert!(!bench.path("out").exists());
@@ -249,5 +249,18 @@ fn more_memory_than_there_is_ends_the_stage_not_the_process() {
         "accumulate = \"sequential\"",
     ] {
         assert!(err.contains(words), "no `{words}` in\n{err}");
+    }
+}
+
+#[test]
+fn numbers_that_f32_does_not_have_are_refused_before_anything_runs() {
+    for (from, to, words) in [
+        ("lr = 3e-3", "lr = 1e39", ["1e39 is inf in f32", "workflow.toml:36:20"]),
+        ("lr = 3e-3", "lr = 1e-50", ["1e-50 is 0 in f32", "workflow.toml:36:20"]),
+        ("lr = 3e-3", "eps = 1e-60", ["1e-60 is 0 in f32", "workflow.toml:36:21"]),
+        ("lr = 3e-3", "betas = [0.9, 0.999999999]", ["0.999999999 is 1 in f32", "workflow.toml:36:29"]),
+        ("steps = 4", "epochs = 1e308", ["1e308 passes are more than can be counted", "workflow.toml:34:10"]),
+    ] {
+        invalid(&Bench::new().with(from, to), &words);
     }
 }

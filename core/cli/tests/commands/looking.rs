@@ -13,6 +13,11 @@ fn a_wrong_command_line_is_exit_2() {
     assert!(said.err.contains("'check'"), "{}", said.err);
     assert_eq!(bench.fp8flow("run").code, 2);
     assert_eq!(bench.fp8flow("run w.toml -q -v").code, 2);
+    for set in ["stages.train.steps", "=3", "stages.train.steps=1 --set x"] {
+        let said = bench.fp8flow(&format!("check w.toml --set {set}"));
+        assert_eq!(said.code, 2, "{set}");
+        assert!(said.err.contains("expected `key=value`"), "{}", said.err);
+    }
     let version = bench.fp8flow("--version");
     assert_eq!((version.code, version.out.trim()), (0, concat!("fp8flow ", env!("CARGO_PKG_VERSION"))));
     assert_eq!(bench.fp8flow("run --help").code, 0);
@@ -218,4 +223,21 @@ fn the_doctor_answers_in_one_object_and_by_its_exit_code() {
     let isa = bench.command("doctor").env("FP8FLOW_ISA", "mmx").output().expect("it starts");
     assert_eq!(isa.status.code(), Some(69));
     assert!(!bench.path("runs").exists());
+}
+
+#[test]
+fn stdout_that_takes_nothing_is_exit_74_and_one_that_was_closed_is_not() {
+    let bench = Bench::small();
+    for line in ["plan workflow.toml", "check workflow.toml --json", "schema", "plugin list"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+        let output = bench.command(line).stdout(full).output().expect("it starts");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(74), "{line}: {err}");
+        assert!(err.contains("cannot write to stdout"), "{line}: {err}");
+
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = bench.command(line).stdout(writer).output().expect("it starts");
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{line}");
+    }
 }

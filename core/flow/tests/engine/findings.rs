@@ -304,6 +304,15 @@ help: did you mean `alpaca`?
 }
 
 #[test]
+fn stages_without_a_stage_are_none() {
+    for text in ["[stages]\n", "stages = {}\n", "[workflow]\nname = \"x\"\n\n[stages]\n"] {
+        let said = said(text, &[]);
+        assert!(said.contains("error[F0105]: the workflow has no stage"), "{text}: {said}");
+        assert!(said.contains("[stages.records]"), "{said}");
+    }
+}
+
+#[test]
 fn an_edge_to_nowhere_or_to_the_wrong_thing_is_reported() {
     assert_data_eq!(
         mistake("records = \"records\"", "records = \"record\""),

@@ -1,6 +1,6 @@
 //! The keys of a training stage, and what they say to the trainer.
 
-use fp8flow_flow::{Amount, Field, Params, PlanCx, above};
+use fp8flow_flow::{Amount, Field, Params, PlanCx, StageError, above};
 use fp8flow_model::{ModelConfig, ParameterSpec, parameter_specs};
 use fp8flow_train::telemetry::Shares;
 use fp8flow_train::{Accumulation, Decay, Decayed, OptimizerConfig, Schedule, TrainConfig, Warmup};
@@ -13,6 +13,9 @@ use crate::model::{self, MODEL};
 
 /// Held-out examples that every evaluation answers.
 const SAMPLES: usize = 3;
+
+/// Up to here f64 counts one by one.
+const MOST_STEPS: u64 = 1 << 53;
 
 pub(super) fn fields(task: Task) -> Vec<Field> {
     let mut fields = vec![
@@ -151,6 +154,26 @@ pub(super) fn check(cx: &mut PlanCx<'_>) {
     {
         cx.error("schedule.warmup", format!("{warmup} steps of warmup are more than the {all} steps"));
     }
+    if let Some(epochs) = epochs.filter(|&epochs| epochs > MOST_STEPS as f64) {
+        cx.error("epochs", format!("{epochs:e} passes are more than can be counted"));
+    }
+    check_numbers(cx);
+}
+
+/// Checks that the optimizer's numbers are still numbers where it computes: in f32.
+fn check_numbers(cx: &mut PlanCx<'_>) {
+    let params = cx.params();
+    for key in ["optimizer.lr", "optimizer.eps", "optimizer.weight_decay", "clip"] {
+        let x: f64 = params.get(key);
+        if !(x as f32).is_finite() || (x > 0.0 && x as f32 == 0.0) {
+            cx.error(key, format!("{x:e} is {} in f32, which the optimizer computes in", x as f32));
+        }
+    }
+    let betas: Vec<f64> = params.get("optimizer.betas");
+    for (i, beta) in betas.into_iter().enumerate().filter(|&(_, beta)| beta as f32 >= 1.0) {
+        let message = format!("{beta} is 1 in f32, which the optimizer computes in: the moment would stay 0");
+        cx.error(&format!("optimizer.betas.{i}"), message);
+    }
 }
 
 /// The shares of casts above which a run warns.
@@ -162,18 +185,31 @@ pub(super) fn limits(params: &Params) -> Shares {
 }
 
 /// Sets the number of steps, which may depend on the examples, and the schedule over them.
-pub(super) fn set_steps(config: &mut TrainConfig, params: &Params, per_epoch: u64) {
+pub(super) fn set_steps(config: &mut TrainConfig, params: &Params, per_epoch: u64) -> Result<(), StageError> {
     let epochs = params.get::<Option<f64>>("epochs").unwrap_or(1.0);
     let in_epochs = || ((epochs * per_epoch as f64).floor() as u64).max(1);
     let steps = params.get::<Option<u64>>("steps").unwrap_or_else(in_epochs);
+    if steps > MOST_STEPS {
+        let message =
+            format!("`epochs`: {epochs:e} passes of {per_epoch} steps are more than can be counted");
+        return Err(StageError::failed(message));
+    }
     let horizon = params.get::<Option<u64>>("schedule.steps").unwrap_or(steps);
     let warmup = match params.get("schedule.warmup") {
+        Amount::Count(warmup) if warmup > horizon => {
+            let message =
+                format!("`schedule.warmup`: {warmup} steps of warmup are more than the {horizon} steps");
+            return Err(
+                StageError::failed(message).help("Take a share of the steps, such as 0.1, or more `epochs`.")
+            );
+        }
         Amount::Count(steps) => Warmup::Steps(steps),
         Amount::Fraction(share) => Warmup::Share(share),
     };
     let decay = Decay::from_name(params.get("schedule.kind")).unwrap_or(Decay::Constant);
     config.steps = steps;
     config.schedule = Schedule::new(params.get("optimizer.lr"), warmup, horizon, decay);
+    Ok(())
 }
 
 /// The trainer's settings, all but the number of steps.
@@ -235,4 +271,36 @@ pub(super) fn summary(params: &Params, config: &ModelConfig) -> String {
         bytes as f64 / 1e9,
         if gradients == 1 { "" } else { "s" },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `keys` of a training stage come to for so many steps an epoch.
+    fn steps(keys: &serde_json::Value, per_epoch: u64) -> Result<TrainConfig, StageError> {
+        let mut values = json!({
+            "batch": { "micro": 1, "per_step": null }, "shuffle": true, "clip": 1.0, "accumulate": "tree",
+            "optimizer": { "lr": 1e-3, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0, "decay": "all" },
+            "schedule": { "kind": "constant", "warmup": 0, "steps": null }, "steps": null, "epochs": null,
+            "checkpoint": { "every_steps": 0, "keep": 1 }, "telemetry": { "every_steps": 0 }, "evaluate_every": 0,
+        });
+        for (key, value) in keys.as_object().expect("a table") {
+            values[key] = value.clone();
+        }
+        let params = Params::new(values, std::path::Path::new("."));
+        let mut config = settings(&params, 0);
+        set_steps(&mut config, &params, per_epoch).map(|()| config)
+    }
+
+    #[test]
+    fn a_warmup_longer_than_the_epochs_and_epochs_without_end_are_errors() {
+        let schedule = json!({ "kind": "constant", "warmup": 11, "steps": null });
+        let keys = json!({ "epochs": 2.0, "schedule": schedule });
+        assert_eq!(steps(&keys, 6).expect("12 steps").steps, 12);
+        let error = steps(&keys, 5).expect_err("10 steps").to_string();
+        assert_eq!(error, "`schedule.warmup`: 11 steps of warmup are more than the 10 steps");
+        let error = steps(&json!({ "epochs": 1e15 }), 100).expect_err("without end").to_string();
+        assert_eq!(error, "`epochs`: 1e15 passes of 100 steps are more than can be counted");
+    }
 }
