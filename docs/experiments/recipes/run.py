@@ -193,7 +193,8 @@ were not zero and whose code is; both over all layers, in {results["watched"]} w
   its largest element, which adds little to a sum. It hurts where a whole row or column is small, which is what
   scales by row and by block are for.
 * `delayed` starts with a scale of 1, so its first step shows most of what becomes zero, in gradients above all. Later, a
-  tensor that grows faster than its history is clipped; nothing else here clips.
+  tensor that grows faster than its history is clipped. What `tensorwise` and `current` clip is the largest element itself, by one
+  rounding of its product with the scale.
 * A model of this size says nothing about a large one; the experiment shows that the recipes do what they say.
 """)
 
