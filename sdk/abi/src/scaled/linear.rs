@@ -6,7 +6,6 @@
 //! | `group.saved` | `x` as wgrad reads it; where one cast serves both, a training forward reads it here too |
 //! | backward scratch | `dy` as dgrad reads it, then `dy` as wgrad reads it, if that is another cast |
 
-use fp8flow_kernels::cast::amax_ignoring_nan;
 use fp8flow_kernels::{ElementsMut, Epilogue, Matrix, Operand, Store, gemm};
 
 use crate::region::{Carve, Read};
@@ -94,7 +93,7 @@ impl Linear for ScaledLinear {
         let (x, seen) = self.cast_input(&x, input, pass, group, telemetry)?;
         seen.count(&mut self.counters, Role::Input);
         self.weights
-            .refresh_forward(&cpu, weight, pass, self.scales.as_deref_mut(), telemetry)
+            .refresh_forward(&cpu, weight, pass, self.scales.as_deref_mut(), telemetry)?
             .count(&mut self.counters, Role::Weight);
 
         let (x, undo_x) = x.by_rows();
@@ -140,7 +139,7 @@ impl Linear for ScaledLinear {
 
         if let Some(mut dx) = dx {
             self.weights
-                .refresh_backward(&cpu, weight, self.scales.as_deref_mut(), telemetry)
+                .refresh_backward(&cpu, weight, self.scales.as_deref_mut(), telemetry)?
                 .count(&mut self.counters, Role::Weight);
             let (dy, undo_dy) = for_dgrad.by_rows();
             let (w, undo_w) = self.weights.dgrad().by_cols();
@@ -231,11 +230,8 @@ impl ScaledLinear {
         telemetry: bool,
     ) -> Result<Tally> {
         let cpu = self.host.cpu();
-        for out in wanted.iter_mut().flatten().filter(|out| out.cast.source == Source::Delayed) {
-            let scales =
-                self.scales.as_mut().ok_or_else(|| Error::protocol("a delayed cast without scales"))?;
-            out.factors[0] = scales.scale(role, pass, &mut || amax_ignoring_nan(&cpu, x));
-        }
+        let delayed = wanted.iter_mut().flatten().map(|out| &mut **out);
+        operand::set_delayed(&cpu, x, delayed, (role, pass), self.scales.as_deref_mut())?;
         Ok(operand::cast(&cpu, x, wanted, telemetry))
     }
 

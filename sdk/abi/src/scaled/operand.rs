@@ -16,7 +16,8 @@ use fp8flow_kernels::{Cpu, Elements, Epilogue, Fp8, Grid, Matrix, Operand};
 
 use crate::region::{Carve, Read, piece};
 use crate::scaled::cast::{Cast, Granularity, Source};
-use crate::{Counters, Result};
+use crate::scaled::scales::Scales;
+use crate::{Counters, Error, Pass, Result};
 
 /// The cast of a matrix, to be written.
 #[derive(Debug)]
@@ -194,6 +195,21 @@ impl std::ops::AddAssign for Tally {
         self.non_finite += other.non_finite;
         self.amax = other.amax.or(self.amax);
     }
+}
+
+/// Sets the scales of those of `wanted` that are delayed, as the recipe has them.
+pub(crate) fn set_delayed<'a, 'b: 'a>(
+    cpu: &Cpu<'_>,
+    x: Matrix<'_>,
+    wanted: impl Iterator<Item = &'a mut EncodedMut<'b>>,
+    (role, pass): (Role, Pass),
+    mut scales: Option<&mut (dyn Scales + 'static)>,
+) -> Result<()> {
+    for out in wanted.filter(|out| out.cast.source == Source::Delayed) {
+        let scales = scales.as_mut().ok_or_else(|| Error::protocol("a delayed cast without scales"))?;
+        out.factors[0] = scales.scale(role, pass, &mut || amax_ignoring_nan(cpu, x));
+    }
+    Ok(())
 }
 
 /// Casts `x` as each of `wanted` asks; two casts along rows and along columns in one read. Elements are examined only

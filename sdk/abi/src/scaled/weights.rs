@@ -7,13 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fp8flow_kernels::cast::amax_ignoring_nan;
 use fp8flow_kernels::{Cpu, Matrix};
 
-use crate::Pass;
-use crate::scaled::cast::{Cast, Gemms, Source};
+use crate::scaled::cast::{Cast, Gemms};
 use crate::scaled::operand::{self, Encoded, EncodedMut, Role, Tally};
 use crate::scaled::scales::Scales;
+use crate::{Pass, Result};
 
 /// Counts how often the weights have changed. Clones count together: a recipe keeps one and gives each layer another.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +73,7 @@ impl WeightCache {
         pass: Pass,
         scales: Option<&mut (dyn Scales + 'static)>,
         telemetry: bool,
-    ) -> Tally {
+    ) -> Result<Tally> {
         let now = self.generation.now();
         // An evaluation may come between two steps; the cast for backward waits until one is needed.
         let dgrad = self.dgrad.as_mut().filter(|_| pass != Pass::Eval);
@@ -88,7 +87,7 @@ impl WeightCache {
         weight: Matrix<'_>,
         scales: Option<&mut (dyn Scales + 'static)>,
         telemetry: bool,
-    ) -> Tally {
+    ) -> Result<Tally> {
         let now = self.generation.now();
         let slot = self.dgrad.as_mut().unwrap_or(&mut self.fprop);
         refresh(cpu, weight, now, Pass::Train, [Some(slot), None], scales, telemetry)
@@ -114,14 +113,11 @@ fn refresh(
     mut slots: [Option<&mut Slot>; 2],
     mut scales: Option<&mut (dyn Scales + 'static)>,
     telemetry: bool,
-) -> Tally {
+) -> Result<Tally> {
     let mut stale =
         slots.each_mut().map(|slot| slot.as_mut().and_then(|slot| slot.renew_if_stale(weight, now)));
-    for out in stale.iter_mut().flatten() {
-        if let (Source::Delayed, Some(scales)) = (out.cast.source, &mut scales) {
-            out.factors[0] = scales.scale(Role::Weight, pass, &mut || amax_ignoring_nan(cpu, weight));
-        }
-    }
+    let delayed = stale.iter_mut().flatten();
+    operand::set_delayed(cpu, weight, delayed, (Role::Weight, pass), scales.as_deref_mut())?;
     let [fprop, dgrad] = &mut stale;
     let tally = operand::cast(cpu, weight, [fprop.as_mut(), dgrad.as_mut()], telemetry);
     if pass == Pass::Train {
@@ -133,7 +129,7 @@ fn refresh(
             }
         }
     }
-    tally
+    Ok(tally)
 }
 
 impl Slot {
