@@ -8,7 +8,7 @@
 //! A delayed cast also keeps the absolute maximum it has met, for every layer of a group to record.
 
 use fp8flow_kernels::cast::{
-    CastStats, Quantized, amax_ignoring_nan, amax_of, cast_blocks, cast_cols, cast_row_and_col_blocks,
+    CastStats, Quantized, amax_for, amax_ignoring_nan, cast_blocks, cast_cols, cast_row_and_col_blocks,
     cast_rows, cast_rows_and_cols, cast_tensor, cast_tensor_with_amax,
 };
 use fp8flow_kernels::scale::ScaleRule;
@@ -258,14 +258,6 @@ fn rule_along_both(first: Cast, second: Cast) -> Option<ScaleRule> {
     }
 }
 
-/// The absolute maximum that `rule` makes a tensor's scale from.
-pub(crate) fn maximum(cpu: &Cpu<'_>, x: Matrix<'_>, rule: ScaleRule) -> f32 {
-    match rule {
-        ScaleRule::Linear | ScaleRule::PowerOfTwo => amax_of(cpu, x),
-        ScaleRule::FiniteLinear | ScaleRule::FinitePowerOfTwo => amax_ignoring_nan(cpu, x),
-    }
-}
-
 fn cast_one(cpu: &Cpu<'_>, x: Matrix<'_>, out: &mut EncodedMut<'_>, seen: Option<&mut CastStats>) -> u64 {
     let Cast { format, granularity, source } = out.cast;
     let Source::Current(rule) = source else { return out.cast_delayed(cpu, x, seen) };
@@ -276,7 +268,7 @@ fn cast_one(cpu: &Cpu<'_>, x: Matrix<'_>, out: &mut EncodedMut<'_>, seen: Option
             cast_blocks(cpu, x, format, rule, [rows, cols], out.scales_mut(), seen);
         }
         Granularity::Tensor => {
-            let scale = rule.scale(maximum(cpu, x, rule), format);
+            let scale = rule.scale(amax_for(cpu, x, rule), format);
             out.factors[0] = scale;
             cast_tensor(cpu, x, format, scale, out.codes, seen);
         }

@@ -1,10 +1,9 @@
 //! Cast and GEMM by themselves, for benchmarks and the conformance suite.
 
-use fp8flow_kernels::cast::{Quantized, cast_cols, cast_rows, cast_tensor};
+use fp8flow_kernels::cast::{Quantized, amax_for, cast_cols, cast_rows, cast_tensor};
 use fp8flow_kernels::scale::ScaleRule;
 use fp8flow_kernels::{ElementsMut, Epilogue, Operand, Store, gemm};
 
-use crate::scaled::operand::maximum;
 use crate::{DType, Error, Host, Kernels, Quantize, Result, ScaleAxis, ScaledGemm, TensorRef};
 
 /// The kernels of this SDK as [`Kernels`], on the host's threads.
@@ -51,7 +50,7 @@ impl Kernels for Primitives {
             }
             ScaleAxis::Tensor => {
                 expect_len("scales", scales.len(), 1)?;
-                scales[0] = rule.scale(maximum(&cpu, x, rule), format);
+                scales[0] = rule.scale(amax_for(&cpu, x, rule), format);
                 cast_tensor(&cpu, x, format, scales[0], codes, None);
             }
         }

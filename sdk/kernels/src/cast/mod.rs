@@ -234,3 +234,8 @@ pub fn amax_of(cpu: &Cpu<'_>, x: Matrix<'_>) -> f32 {
 pub fn amax_ignoring_nan(cpu: &Cpu<'_>, x: Matrix<'_>) -> f32 {
     by_type!(x, elements => tensor::amax(cpu, Nan::Ignored, elements), specification::amax_of(x, Nan::Ignored))
 }
+
+/// The absolute maximum that `rule` makes the scale of a whole tensor from.
+pub fn amax_for(cpu: &Cpu<'_>, x: Matrix<'_>, rule: ScaleRule) -> f32 {
+    by_type!(x, elements => tensor::amax(cpu, rule.nan(), elements), specification::amax_of(x, rule.nan()))
+}
