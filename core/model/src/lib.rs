@@ -31,7 +31,7 @@ pub use export::{ExportOptions, ExportType, ExportedFile, companion_files, expor
 pub use init::initialise;
 pub use layers::{OUTPUT_HEAD, linear_layers};
 pub use new_file::Written;
-pub use parameters::{ParameterKind, ParameterSpec, Parameters, parameter_specs};
+pub use parameters::{ParameterKind, ParameterSpec, Parameters, parameter_count, parameter_specs};
 pub use quantization::BlockScales;
 pub use safe_file::{SafeFile, StoredTensor};
 pub use safe_writer::{NamedTensor, TensorData, write_safetensors};

@@ -60,6 +60,11 @@ impl ParameterSpec {
     }
 }
 
+/// How many numbers the parameters of a model of `config` are.
+pub fn parameter_count(config: &ModelConfig) -> u64 {
+    parameter_specs(config).iter().map(|spec| spec.len() as u64).sum()
+}
+
 /// Every parameter of a configuration, in the order of its model: embedding, blocks, norm, head.
 ///
 /// Within a block: q, k, v, o, gate, up, down (each weight before its bias), then the two norms. The head is absent

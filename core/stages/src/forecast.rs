@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fp8flow_flow::{Plan, PlannedStage};
-use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, ParameterSpec, parameter_specs};
+use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, parameter_count};
 use fp8flow_tensor::Arena;
 use serde::Serialize;
 
@@ -94,7 +94,7 @@ impl Forecast {
 
 fn needs(engine: &Engine, plan: &Plan, stage: &PlannedStage) -> Option<Needs> {
     let config = model::planned_config(stage)?;
-    let parameters: u64 = parameter_specs(&config).iter().map(|spec| ParameterSpec::len(spec) as u64).sum();
+    let parameters = parameter_count(&config);
     let plain = Needs {
         stage: stage.name.clone(),
         parameters,
@@ -105,7 +105,7 @@ fn needs(engine: &Engine, plan: &Plan, stage: &PlannedStage) -> Option<Needs> {
         exact: true,
     };
     let Some(task) = train::Task::of(&stage.uses) else { return Some(plain) };
-    let gradients = train::gradients(&stage.params) as u64;
+    let settings = train::settings(&stage.params);
     let input = |edge: &str| {
         let (_, name) = stage.inputs.iter().find(|(key, _)| key == edge)?;
         plan.stage(name)
@@ -132,8 +132,8 @@ fn needs(engine: &Engine, plan: &Plan, stage: &PlannedStage) -> Option<Needs> {
         working(engine, section, &config, &layers, DecoderOptions { tokens, ..options })
     };
     Some(Needs {
-        states: (4 * (3 + gradients)).saturating_mul(parameters),
-        gradients: Some(gradients),
+        states: settings.state_bytes(parameters),
+        gradients: Some(settings.gradients() as u64),
         working: at(tokens, measure),
         tokens: Some(tokens as u64),
         exact,

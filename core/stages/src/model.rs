@@ -49,7 +49,7 @@ pub(crate) fn gb(bytes: u64) -> String {
 }
 
 /// Parameters as people say them: `27.8 M`.
-pub(crate) fn count(n: usize) -> String {
+pub(crate) fn count(n: u64) -> String {
     let n = n as f64;
     match n {
         n if n >= 1e9 => format!("{:.2} B", n / 1e9),
@@ -61,11 +61,9 @@ pub(crate) fn count(n: usize) -> String {
 
 /// One line on a model.
 pub(crate) fn line(config: &ModelConfig) -> String {
-    let parameters: usize =
-        fp8flow_model::parameter_specs(config).iter().map(fp8flow_model::ParameterSpec::len).sum();
     format!(
         "llama, {} parameters: {} blocks, hidden {}, MLP {}, {} heads, {} key-value heads, vocabulary {}, {}context {}",
-        count(parameters),
+        count(fp8flow_model::parameter_count(config)),
         config.blocks,
         config.hidden_size,
         config.intermediate_size,

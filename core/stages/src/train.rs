@@ -53,10 +53,9 @@ impl Task {
     }
 }
 
-/// Copies of the gradient that are held at once.
-pub(crate) fn gradients(params: &Params) -> usize {
-    let config = fields::settings(params, 0);
-    config.accumulation.buffers(config.micro_batches())
+/// What the keys of a training stage say, all but the number of steps.
+pub(crate) fn settings(params: &Params) -> TrainConfig {
+    fields::settings(params, 0)
 }
 
 pub(crate) struct Train {

@@ -61,6 +61,16 @@ impl TrainConfig {
         self.per_step.div_ceil(self.micro.max(1))
     }
 
+    /// Copies of the gradient that are held at once.
+    pub fn gradients(&self) -> usize {
+        self.accumulation.buffers(self.micro_batches())
+    }
+
+    /// Bytes of masters, two moments and the gradients of so many parameters: f32 all of them.
+    pub fn state_bytes(&self, parameters: u64) -> u64 {
+        parameters.saturating_mul(4 * (3 + self.gradients() as u64))
+    }
+
     /// Whether the casts of `step`, counted from 1, are watched. It costs time and changes no bit.
     fn watches(&self, step: u64) -> bool {
         step == 1 || step == self.steps || due(self.telemetry_every, step)

@@ -1,7 +1,7 @@
 //! The keys of a training stage, and what they say to the trainer.
 
 use fp8flow_flow::{Amount, Field, Params, PlanCx, StageError, above};
-use fp8flow_model::{ModelConfig, ParameterSpec, parameter_specs};
+use fp8flow_model::{ModelConfig, parameter_count};
 use fp8flow_train::telemetry::Shares;
 use fp8flow_train::{Accumulation, Decay, Decayed, OptimizerConfig, Schedule, TrainConfig, Warmup};
 use serde_json::json;
@@ -257,18 +257,14 @@ pub(super) fn summary(params: &Params, config: &ModelConfig) -> String {
         (Some(steps), _) => format!("{steps} steps"),
         (None, epochs) => format!("{} epochs", epochs.unwrap_or(1.0)),
     };
-    let specs = parameter_specs(config);
-    let parameters: usize = specs.iter().map(ParameterSpec::len).sum();
-    let gradients = train.accumulation.buffers(train.micro_batches());
-    // Masters, two moments and the gradients, f32.
-    let bytes = parameters * 4 * (3 + gradients);
+    let (parameters, gradients) = (parameter_count(config), train.gradients());
     format!(
         "{length} of {per_step} sequences ({} a micro-batch), lr {:e}, {} activations\n{} parameters: {:.2} GB for masters, moments and {gradients} gradient{}",
         train.micro,
         params.get::<f64>("optimizer.lr"),
         params.get::<&str>("precision"),
         model::count(parameters),
-        bytes as f64 / 1e9,
+        train.state_bytes(parameters) as f64 / 1e9,
         if gradients == 1 { "" } else { "s" },
     )
 }

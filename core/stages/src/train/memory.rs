@@ -2,7 +2,7 @@
 
 use fp8flow_flow::StageError;
 use fp8flow_host::machine::Memory;
-use fp8flow_model::{DecoderOptions, ModelConfig, ParameterSpec, parameter_specs};
+use fp8flow_model::{DecoderOptions, ModelConfig, parameter_count};
 use fp8flow_train::TrainConfig;
 
 use crate::forecast;
@@ -26,13 +26,9 @@ impl Needs {
         options: DecoderOptions,
         measure: impl Fn(usize) -> Option<u64>,
     ) -> Self {
-        let parameters: u64 =
-            parameter_specs(config).iter().map(|spec| ParameterSpec::len(spec) as u64).sum();
-        let gradients = train.accumulation.buffers(train.micro_batches());
-        let copies = 3 + gradients as u64;
         Self {
-            states: parameters.saturating_mul(4 * copies),
-            gradients,
+            states: train.state_bytes(parameter_count(config)),
+            gradients: train.gradients(),
             // A backend that does not tell will say why when it is used.
             working: forecast::at(options.tokens, measure).unwrap_or(0),
             options,

@@ -1,6 +1,6 @@
 //! What a training run came to, in a few lines: the proof of FP8, speed, memory, loss.
 
-use fp8flow_model::{Decoder, ModelConfig, ParameterSpec, parameter_specs};
+use fp8flow_model::{Decoder, ModelConfig, parameter_count};
 use fp8flow_sdk::{Decision, Precision};
 use fp8flow_train::proof::{self, Fp8Gemms, Passes};
 use fp8flow_train::telemetry::{Shares, Worst};
@@ -173,15 +173,13 @@ pub(crate) fn evaluation(found: &Evaluation) -> String {
 
 /// One line on the memory that is taken before the first step.
 pub(super) fn memory(decoder: &Decoder, config: &ModelConfig, train: &TrainConfig) -> String {
-    let parameters: usize = parameter_specs(config).iter().map(ParameterSpec::len).sum();
-    let gradients = train.accumulation.buffers(train.micro_batches());
-    let gb = |bytes: usize| crate::model::gb(bytes as u64);
+    let gb = crate::model::gb;
     format!(
         "memory: {} of masters, moments and gradients, {} of activations for {} tokens, {} in the backend",
-        gb(parameters * 4 * (3 + gradients)),
-        gb(decoder.bytes()),
+        gb(train.state_bytes(parameter_count(config))),
+        gb(decoder.bytes() as u64),
         decoder.capacity(),
-        gb(decoder.backend_bytes()),
+        gb(decoder.backend_bytes() as u64),
     )
 }
 
