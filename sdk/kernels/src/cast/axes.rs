@@ -1,50 +1,30 @@
 //! Casts with one scale a row, a column, or both.
 
 use super::tally::{CastStats, Tally};
-use super::{Quantized, TASK, slice};
+use super::{Cast, Quantized, TASK, slice};
+use crate::Element;
 use crate::buffer::Buffer;
 use crate::parallel::for_each;
-use crate::scale::ScaleRule;
-use crate::{Cpu, Element, Fp8, Matrix};
 
-/// What all tasks of a cast have in common; there are elements.
-pub(super) struct Cast<'a, A> {
-    cpu: &'a Cpu<'a>,
-    x: &'a [A],
-    cols: usize,
-    format: Fp8,
-    rule: ScaleRule,
+impl<A: Element> Cast<'_, A> {
     /// Elements of a task, whole rows of them.
-    block: usize,
-}
-
-impl<'a, A: Element> Cast<'a, A> {
-    pub(super) fn new(
-        cpu: &'a Cpu<'a>,
-        x: &'a [A],
-        matrix: Matrix<'_>,
-        format: Fp8,
-        rule: ScaleRule,
-    ) -> Self {
-        let cols = matrix.cols;
-        Self { cpu, x, cols, format, rule, block: (TASK / cols).max(1) * cols }
-    }
-
-    fn scale(&self, maximum: u32) -> f32 {
-        self.rule.scale(f32::from_bits(maximum), self.format)
+    fn block(&self) -> usize {
+        let cols = self.shape[1];
+        (TASK / cols).max(1) * cols
     }
 
     /// By row; raises `maxima`, one for each column and block, where they are asked for.
     pub(super) fn rows(&self, out: Quantized<'_>, maxima: Option<&mut [u32]>, stats: Option<&mut CastStats>) {
         let Quantized { codes, scales } = out;
+        let (block, cols) = (self.block(), self.shape[1]);
         let tally = Tally::new(stats.is_some());
-        let mut maxima = maxima.map(|maxima| maxima.chunks_exact_mut(self.cols));
-        let blocks = self.x.chunks(self.block).zip(codes.chunks_mut(self.block));
-        let blocks = blocks.zip(scales.chunks_mut(self.block / self.cols));
+        let mut maxima = maxima.map(|maxima| maxima.chunks_exact_mut(cols));
+        let blocks = self.x.chunks(block).zip(codes.chunks_mut(block));
+        let blocks = blocks.zip(scales.chunks_mut(block / cols));
         let blocks = blocks.map(|block| (block, maxima.as_mut().and_then(Iterator::next)));
         for_each(self.cpu.pool, blocks, |(((x, codes), scales), mut maxima)| {
             let mut counts = tally.start();
-            let rows = x.chunks_exact(self.cols).zip(codes.chunks_exact_mut(self.cols)).zip(scales);
+            let rows = x.chunks_exact(cols).zip(codes.chunks_exact_mut(cols)).zip(scales);
             for ((x, codes), scale) in rows {
                 *scale = self.scale(slice::maximum(self.cpu.isa, self.rule.nan(), x));
                 slice::encode(self.cpu.isa, self.format, x, *scale, codes, counts.as_mut());
@@ -58,11 +38,11 @@ impl<'a, A: Element> Cast<'a, A> {
     }
 
     pub(super) fn cols(&self, out: Quantized<'_>, stats: Option<&mut CastStats>) {
+        let cols = self.shape[1];
         self.with_maxima(|maxima| {
-            let blocks = self.x.chunks(self.block).zip(maxima.chunks_exact_mut(self.cols));
+            let blocks = self.x.chunks(self.block()).zip(maxima.chunks_exact_mut(cols));
             for_each(self.cpu.pool, blocks, |(x, maxima)| {
-                x.chunks_exact(self.cols)
-                    .for_each(|x| slice::raise(self.cpu.isa, self.rule.nan(), maxima, x));
+                x.chunks_exact(cols).for_each(|x| slice::raise(self.cpu.isa, self.rule.nan(), maxima, x));
             });
             self.cols_by_maxima(maxima, out, stats);
         });
@@ -82,23 +62,24 @@ impl<'a, A: Element> Cast<'a, A> {
 
     /// Lends `body` a zero for each column and block.
     fn with_maxima(&self, body: impl FnOnce(&mut [u32])) {
-        let blocks = self.x.len().div_ceil(self.block);
-        let mut buffer = Buffer::take(blocks * self.cols);
+        let blocks = self.x.len().div_ceil(self.block());
+        let mut buffer = Buffer::take(blocks * self.shape[1]);
         buffer.fill(0.0);
         body(bytemuck::cast_slice_mut(&mut buffer));
     }
 
     fn cols_by_maxima(&self, maxima: &[u32], out: Quantized<'_>, stats: Option<&mut CastStats>) {
         let Quantized { codes, scales } = out;
+        let (block, cols) = (self.block(), self.shape[1]);
         for (j, scale) in scales.iter_mut().enumerate() {
-            let maximum = maxima.iter().skip(j).step_by(self.cols).max();
+            let maximum = maxima.iter().skip(j).step_by(cols).max();
             *scale = self.scale(maximum.copied().unwrap_or(0));
         }
         let tally = Tally::new(stats.is_some());
-        let blocks = self.x.chunks(self.block).zip(codes.chunks_mut(self.block));
+        let blocks = self.x.chunks(block).zip(codes.chunks_mut(block));
         for_each(self.cpu.pool, blocks, |(x, codes)| {
             let mut counts = tally.start();
-            for (x, codes) in x.chunks_exact(self.cols).zip(codes.chunks_exact_mut(self.cols)) {
+            for (x, codes) in x.chunks_exact(cols).zip(codes.chunks_exact_mut(cols)) {
                 slice::encode_by_col(self.cpu.isa, self.format, x, scales, codes, counts.as_mut());
             }
             tally.add(counts);

@@ -7,26 +7,16 @@
 use std::ops::Range;
 
 use super::tally::{CastStats, Counts, Tally};
-use super::{Quantized, TASK, slice};
+use super::{Cast, Quantized, TASK, slice};
 use crate::buffer::Buffer;
 use crate::parallel::for_each;
-use crate::scale::ScaleRule;
-use crate::{Cpu, Element, Fp8, Matrix, Rectangle, Rectangles, grid};
+use crate::{Element, Rectangle, Rectangles, grid};
 
 /// Elements of a stripe at most: 1 MiB of bf16.
 const STRIPE: usize = 1 << 19;
 
 /// Columns of a tile at least, where there are as many: some cache lines of each row.
 const NARROWEST: usize = 256;
-
-/// What all tasks of a cast have in common; there are elements.
-pub(super) struct Cast<'a, A> {
-    cpu: &'a Cpu<'a>,
-    x: &'a [A],
-    shape: [usize; 2],
-    format: Fp8,
-    rule: ScaleRule,
-}
 
 /// One cast of a tile: the size of its blocks, its codes and its scales.
 struct Tile<'a> {
@@ -63,17 +53,7 @@ impl<'a> Maxima<'a> {
     }
 }
 
-impl<'a, A: Element> Cast<'a, A> {
-    pub(super) fn new(
-        cpu: &'a Cpu<'a>,
-        x: &'a [A],
-        matrix: Matrix<'_>,
-        format: Fp8,
-        rule: ScaleRule,
-    ) -> Self {
-        Self { cpu, x, shape: [matrix.rows, matrix.cols], format, rule }
-    }
-
+impl<A: Element> Cast<'_, A> {
     pub(super) fn blocks(&self, block: [usize; 2], out: Quantized<'_>, stats: Option<&mut CastStats>) {
         // No bigger than the matrix: the same blocks.
         let block = [block[0].min(self.shape[0]), block[1].min(self.shape[1])];
@@ -94,7 +74,7 @@ impl<'a, A: Element> Cast<'a, A> {
         tally.finish(self.x.len(), stats);
     }
 
-    pub(super) fn rows_and_cols(
+    pub(super) fn row_and_col_blocks(
         &self,
         length: usize,
         by_row: Quantized<'_>,
@@ -183,10 +163,6 @@ impl<'a, A: Element> Cast<'a, A> {
         for i in rows {
             self.encode(x(i), length, scales, tile.codes.row_mut(i), counts.as_deref_mut());
         }
-    }
-
-    fn scale(&self, maximum: u32) -> f32 {
-        self.rule.scale(f32::from_bits(maximum), self.format)
     }
 
     /// Codes of a row, or of a part of it, with a scale for each `length` elements.

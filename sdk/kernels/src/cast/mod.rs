@@ -47,6 +47,27 @@ impl Quantized<'_> {
     }
 }
 
+/// What all tasks of a cast have in common; there are elements.
+struct Cast<'a, A> {
+    cpu: &'a Cpu<'a>,
+    x: &'a [A],
+    /// Rows and columns.
+    shape: [usize; 2],
+    format: Fp8,
+    rule: ScaleRule,
+}
+
+impl<'a, A> Cast<'a, A> {
+    fn new(cpu: &'a Cpu<'a>, x: &'a [A], matrix: Matrix<'_>, format: Fp8, rule: ScaleRule) -> Self {
+        Self { cpu, x, shape: [matrix.rows, matrix.cols], format, rule }
+    }
+
+    /// The scale for a maximum given by its bits.
+    fn scale(&self, maximum: u32) -> f32 {
+        self.rule.scale(f32::from_bits(maximum), self.format)
+    }
+}
+
 /// `$fast` with the elements of a matrix as a slice of their type; `$plain` where there are none or they are codes.
 macro_rules! by_type {
     ($x:expr, $elements:ident => $fast:expr, $plain:expr) => {
@@ -73,7 +94,7 @@ pub fn cast_rows(
     out.check(x, x.rows);
     by_type!(
         x,
-        elements => axes::Cast::new(cpu, elements, x, format, rule).rows(out, None, stats),
+        elements => Cast::new(cpu, elements, x, format, rule).rows(out, None, stats),
         specification::cast_rows(x, format, rule, out, stats)
     );
 }
@@ -93,7 +114,7 @@ pub fn cast_cols(
     out.check(x, x.cols);
     by_type!(
         x,
-        elements => axes::Cast::new(cpu, elements, x, format, rule).cols(out, stats),
+        elements => Cast::new(cpu, elements, x, format, rule).cols(out, stats),
         specification::cast_cols(x, format, rule, out, stats)
     );
 }
@@ -115,7 +136,7 @@ pub fn cast_rows_and_cols(
     by_col.check(x, x.cols);
     by_type!(
         x,
-        elements => axes::Cast::new(cpu, elements, x, format, rule).rows_and_cols(by_row, by_col, stats),
+        elements => Cast::new(cpu, elements, x, format, rule).rows_and_cols(by_row, by_col, stats),
         {
             specification::cast_rows(x, format, rule, by_row, stats.as_deref_mut());
             specification::cast_cols(x, format, rule, by_col, stats);
@@ -141,7 +162,7 @@ pub fn cast_blocks(
     out.check_blocks(x, block);
     by_type!(
         x,
-        elements => blocks::Cast::new(cpu, elements, x, format, rule).blocks(block, out, stats),
+        elements => Cast::new(cpu, elements, x, format, rule).blocks(block, out, stats),
         specification::cast_blocks(x, format, rule, block, out, stats)
     );
 }
@@ -167,7 +188,7 @@ pub fn cast_row_and_col_blocks(
     by_type!(
         x,
         elements => {
-            blocks::Cast::new(cpu, elements, x, format, rule).rows_and_cols(length, by_row, by_col, stats);
+            Cast::new(cpu, elements, x, format, rule).row_and_col_blocks(length, by_row, by_col, stats);
         },
         {
             specification::cast_blocks(x, format, rule, [1, length], by_row, stats.as_deref_mut());
