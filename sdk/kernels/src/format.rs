@@ -58,6 +58,27 @@ impl Fp8 {
         }
     }
 
+    /// [`decode`](Self::decode) by arithmetic instead of a table, so that loops over it become vectors.
+    #[inline(always)]
+    pub(crate) const fn widen(self, code: u8) -> f32 {
+        let shift = 23 - self.mantissa_bits();
+        let sign = (code as u32 & 0x80) << 24;
+        let magnitude = code as u32 & 0x7f;
+        let rebias = ((127 - self.bias()) as u32) << 23;
+        // A subnormal is a normal number of the next exponent less that number's leading one.
+        let subnormal = magnitude >> self.mantissa_bits() == 0;
+        let one = rebias + (1 << 23);
+        let (exponent, leading) = if subnormal { (one, f32::from_bits(one)) } else { (rebias, 0.0) };
+        let number = (f32::from_bits((magnitude << shift) + exponent) - leading).to_bits();
+        let special = match self {
+            Self::E4m3 if magnitude == 0x7f => 0x7fc0_0000,
+            Self::E5m2 if magnitude > 0x7c => 0x7fc0_0000,
+            Self::E5m2 if magnitude == 0x7c => 0x7f80_0000,
+            _ => number,
+        };
+        f32::from_bits(sign | special)
+    }
+
     /// The code nearest to `x`, ties to even, saturating: beyond the largest finite number, infinities included,
     /// the result is the largest finite number with the sign of `x`. NaN gives `0x7f`.
     ///
@@ -145,6 +166,16 @@ mod tests {
                     found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(),
                     "{code:#x}: {found}, {expected} expected"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_widens_as_it_decodes() {
+        for format in FORMATS {
+            for code in 0..=255 {
+                let (found, expected) = (format.widen(code), format.decode(code));
+                assert_eq!(found.to_bits(), expected.to_bits(), "{format:?} {code:#x}");
             }
         }
     }

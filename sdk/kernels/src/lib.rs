@@ -24,6 +24,7 @@ pub mod parallel;
 pub mod philox;
 mod rectangle;
 pub mod scale;
+pub mod transpose;
 
 pub use buffer::Buffer;
 pub use element::Element;

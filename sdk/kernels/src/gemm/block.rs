@@ -1,12 +1,12 @@
 //! The way of a big product through the caches and to the threads (Goto and van de Geijn, "Anatomy of
 //! high-performance matrix multiplication", 2008).
 //!
-//! The output is cut into blocks, and a block's contraction into stretches of at most [`DEPTH`] steps. For each stretch
+//! The output is cut into blocks, and a block's contraction into stretches of at most [`depth`] steps. For each stretch
 //! the threads pack both operands, once for all of them, and then multiply: a task takes a rectangle of the block,
 //! keeps its rows of `a` in the second-level cache and the panel of `b` at hand in the first.
 //!
 //! Where a contraction has several stretches, the sums wait in f32 between them, so that each is one run over `k`
-//! whatever [`DEPTH`] is: no constant here shows in a result.
+//! whatever that depth is: no constant here shows in a result.
 
 use std::ops::Range;
 
@@ -16,17 +16,24 @@ use super::tile::{self, Job, Sums};
 use super::{Epilogue, Operand, Store, pack};
 use crate::buffer::Buffer;
 use crate::parallel::for_each;
+use crate::transpose::{Block, Strip};
 use crate::{Cpu, Element, Isa, Rectangle, Rectangles, Serial};
 
-/// Steps of a contraction between two waits: a panel of `b` of that length fits the first-level cache.
-const DEPTH: usize = 256;
+/// Steps of a contraction between two waits: few enough for a panel of `b` to stay in a near cache, and enough for the
+/// sums' way to memory and back to cost little beside them.
+const fn depth(isa: Isa) -> usize {
+    match isa {
+        Isa::Scalar | Isa::Avx2 => 256,
+        Isa::Avx512 => 512,
+    }
+}
 
-/// Rows and columns of a block at most: its packed operands and waiting sums take 16 MiB.
+/// Rows and columns of a block at most: its packed operands and waiting sums take 19 MiB.
 const BLOCK: [usize; 2] = [1536, 2048];
 
 /// Rows that a task packs or multiplies at a time: a multiple of the tiles' heights and widths, and few enough for a
 /// small second-level cache.
-const STRIP: usize = 192;
+pub(super) const STRIP: usize = 192;
 
 /// Multiply-adds below which a task costs more to hand out than it saves.
 const TASK: usize = 1 << 19;
@@ -48,7 +55,7 @@ pub(super) fn gemm<T: Element>(
     let cpu = &Cpu { pool: if small { &Serial } else { cpu.pool }, ..*cpu };
     let exact = cpu.isa == Isa::Scalar && products_are_exact(a, b);
     let finish = Finish { scale_a, scale_b, store };
-    let stretch = even(a.depth, DEPTH, 1);
+    let stretch = even(a.depth, depth(cpu.isa), 1);
     for cols in cuts(b.rows, even(b.rows, BLOCK[1], STRIP)) {
         for rows in cuts(a.rows, even(a.rows, BLOCK[0], STRIP)) {
             let size = task_size(cpu, rows.len(), cols.len(), stretch);
@@ -132,11 +139,15 @@ struct Pack<'a> {
 
 impl Job for Pack<'_> {
     #[inline(always)]
-    fn run<const MR: usize, const NR: usize>(self, _: impl Fn(&[f32], &[f32], &mut Sums<MR, NR>)) {
+    fn run<const MR: usize, const NR: usize>(
+        self,
+        _: impl Fn(&[f32], &[f32], &mut Sums<MR, NR>),
+        turn: impl Fn(&Strip, usize, usize, &mut Block),
+    ) {
         let Self { operand, side, first, steps, out } = self;
         match side {
-            Side::A => pack::panels::<MR>(operand, first, steps, out),
-            Side::B => pack::panels::<NR>(operand, first, steps, out),
+            Side::A => pack::panels::<MR>(operand, first, steps, turn, out),
+            Side::B => pack::panels::<NR>(operand, first, steps, turn, out),
         }
     }
 }
@@ -162,6 +173,7 @@ impl<T: Element> Job for Multiply<'_, T> {
     fn run<const MR: usize, const NR: usize>(
         mut self,
         accumulate: impl Fn(&[f32], &[f32], &mut Sums<MR, NR>),
+        _: impl Fn(&Strip, usize, usize, &mut Block),
     ) {
         let [rows, cols] = [self.out.rows(), self.out.cols()];
         let mut waiting = match &mut self.sums {

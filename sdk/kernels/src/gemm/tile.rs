@@ -12,6 +12,7 @@
 
 use super::step::{Emulated, Exact, Fused, Step};
 use crate::Isa;
+use crate::transpose::{self, Block, Strip};
 
 /// The sums of a tile.
 pub(super) type Sums<const MR: usize, const NR: usize> = [[f32; NR]; MR];
@@ -19,8 +20,12 @@ pub(super) type Sums<const MR: usize, const NR: usize> = [[f32; NR]; MR];
 /// Work that is compiled for each instruction set with its tile; `run` is to be inlined whole.
 pub(super) trait Job {
     /// `accumulate(a, b, sums)` does `sums[i][j] ← a[k][i] · b[k][j] + sums[i][j]` for each `k`, ascending; `a` holds
-    /// `MR` numbers a step, `b` holds `NR`.
-    fn run<const MR: usize, const NR: usize>(self, accumulate: impl Fn(&[f32], &[f32], &mut Sums<MR, NR>));
+    /// `MR` numbers a step, `b` holds `NR`. `turn` is [`transpose::plain`].
+    fn run<const MR: usize, const NR: usize>(
+        self,
+        accumulate: impl Fn(&[f32], &[f32], &mut Sums<MR, NR>),
+        turn: impl Fn(&Strip, usize, usize, &mut Block),
+    );
 }
 
 /// Rows and columns of the tile of `isa`.
@@ -36,16 +41,22 @@ pub(super) const fn size(isa: Isa) -> [usize; 2] {
 pub(super) fn run(isa: Isa, exact: bool, job: impl Job) {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn avx2(job: impl Job) {
-        job.run(|a, b, sums| accumulate_avx2(a, b, sums));
+        job.run(
+            |a, b, sums| accumulate_avx2(a, b, sums),
+            |x, first, rows, out| transpose::avx2(x, first, rows, out),
+        );
     }
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
     fn avx512(job: impl Job) {
-        job.run(|a, b, sums| accumulate_avx512(a, b, sums));
+        job.run(
+            |a, b, sums| accumulate_avx512(a, b, sums),
+            |x, first, rows, out| transpose::avx512(x, first, rows, out),
+        );
     }
     isa.require();
     match isa {
-        Isa::Scalar if exact => job.run(accumulate_exact),
-        Isa::Scalar => job.run(accumulate_emulated),
+        Isa::Scalar if exact => job.run(accumulate_exact, transpose::plain),
+        Isa::Scalar => job.run(accumulate_emulated, transpose::plain),
         // SAFETY: `require` has seen that this CPU has it.
         Isa::Avx2 => unsafe { avx2(job) },
         // SAFETY: as above.
