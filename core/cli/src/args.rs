@@ -1,8 +1,14 @@
 //! The arguments of the command line.
 
+mod bench;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args as Group, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+pub(crate) use bench::{BackendArgs, BenchCommand, BenchPrecision, BenchRecompute};
 
 /// Fine-tunes language models in FP8 from a TOML workflow.
 #[derive(Debug, Parser)]
@@ -12,6 +18,29 @@ pub(crate) struct Args {
     pub(crate) common: Common,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Args {
+    /// Reads a command line; an error says what is wrong with it.
+    pub(crate) fn read<T: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let args = Self::try_parse_from(words)?;
+        match args.objection() {
+            None => Ok(args),
+            Some(objection) => Err(Self::command().error(ErrorKind::ArgumentConflict, objection)),
+        }
+    }
+
+    /// What no attribute can say.
+    fn objection(&self) -> Option<String> {
+        let Command::Bench(bench) = &self.command else { return None };
+        let BackendArgs { backend, recipe } = bench.backend();
+        let recipe = recipe.as_ref().filter(|_| backend == "none")?;
+        Some(format!(
+            "the argument '--recipe {recipe}' cannot be used with '--backend none', which has no recipe"
+        ))
+    }
 }
 
 /// What every command takes.
@@ -47,6 +76,9 @@ pub(crate) enum Command {
     Plugin(PluginCommand),
     /// Whether this machine can run FP8, or a given workflow: processor, memory, disk, cards, plugins at work.
     Doctor(DoctorArgs),
+    /// Measure this machine, and what GEMMs, casts and training steps make of it.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print the JSON Schema of workflows, or their reference.
     Schema(SchemaArgs),
     /// Write a workflow to begin with.
@@ -164,8 +196,6 @@ pub(crate) enum Template {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -183,5 +213,23 @@ mod tests {
         let refused =
             Args::try_parse_from("fp8flow run w.toml --threads 0".split(' ')).expect_err("no thread");
         assert_eq!(refused.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_shape_is_whole_and_nothing_has_no_recipe() {
+        for line in [
+            "fp8flow bench gemm --m 8 --k 8",
+            "fp8flow bench gemm --n 8",
+            "fp8flow bench gemm --m 0 --k 8 --n 8",
+            "fp8flow bench cast --k 8",
+            "fp8flow bench cast --m 8 --k 8 --n 8",
+            "fp8flow bench train --sequence 1",
+            "fp8flow bench train --backend none --recipe rowwise",
+            "fp8flow bench",
+        ] {
+            let refused = Args::read(line.split(' ')).expect_err(line);
+            assert_eq!(refused.exit_code(), 2, "{line}");
+        }
+        Args::read("fp8flow bench gemm --m 8 --k 8 --n 8 --backend none".split(' ')).expect("it is whole");
     }
 }

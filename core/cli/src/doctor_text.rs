@@ -120,7 +120,7 @@ fn verdict(diagnosis: &Diagnosis, workflow: Option<&str>) -> String {
 
 /// `text` in lines of at most `width` columns, cut between words, but not between a number and its unit; a longer word has
 /// a line of its own.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let is_number = |word: &str| word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let mut lines = Vec::new();
     for paragraph in text.lines() {

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use fp8flow_bench::BenchError;
 use fp8flow_flow::{Class, Error, Findings};
 use fp8flow_host::HostError;
 use serde_json::json;
@@ -115,6 +116,12 @@ pub(crate) fn show_warnings(warnings: &Findings, screen: &Screen) {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Engine(error)
+    }
+}
+
+impl From<BenchError> for Failure {
+    fn from(error: BenchError) -> Self {
+        Self::new(error.class(), error)
     }
 }
 

@@ -13,11 +13,12 @@
 //! | 69 | a backend or device is missing; from `doctor`: something does not work, or is too small |
 //! | 70 | a bug of fp8flow or of a plugin |
 //! | 74 | a file cannot be read or written |
-//! | 75 | interrupted, state saved: run again to go on |
+//! | 75 | interrupted: a run's state is saved, run again to go on |
 //! | 130, 143 | a second signal: left at once |
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench_text;
 mod commands;
 mod doctor_text;
 mod engine;
@@ -32,7 +33,6 @@ use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use fp8flow_flow::Class;
 
 use crate::args::Args;
@@ -42,7 +42,7 @@ use crate::screen::Screen;
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // A plugin at work is tried in a child process, which is this program: then nothing else is done.
     fp8flow_stages::doctor::run_if_child();
-    let arguments = match Args::try_parse_from(arguments) {
+    let arguments = match Args::read(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             // A closed pipe is nobody's fault.
@@ -58,7 +58,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Runs the command that `arguments` (the program's name first) ask for, and returns its exit code.
 pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> u8 {
-    match Args::try_parse_from(arguments) {
+    match Args::read(arguments) {
         Ok(arguments) => {
             let screen = Screen::new(arguments.common.json);
             execute(arguments, &screen)

@@ -8,15 +8,15 @@ use signal_hook::iterator::Signals;
 
 use crate::screen::Screen;
 
-/// Sets `cancel` at the first SIGINT, SIGTERM or SIGUSR1. At the next SIGINT or SIGTERM the process ends with 128 and the
+/// Says `what` happens now, and sets `cancel`, at the first SIGINT, SIGTERM or SIGUSR1. At the next SIGINT or SIGTERM the process ends with 128 and the
 /// signal's number. Fails where the system gives no way to listen.
-pub(crate) fn listen(cancel: &Arc<AtomicBool>, screen: &Screen) -> std::io::Result<()> {
+pub(crate) fn listen(cancel: &Arc<AtomicBool>, screen: &Screen, what: &'static str) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
     let (cancel, screen) = (Arc::clone(cancel), screen.clone());
     let wait = move || {
         for signal in signals.forever() {
             if !cancel.swap(true, Ordering::Relaxed) {
-                screen.complain("stopping: the current step is finished and saved; once more leaves at once");
+                screen.complain(format!("stopping: {what}; once more leaves at once"));
             } else if signal != SIGUSR1 {
                 signal_hook::low_level::exit(128 + signal);
             }

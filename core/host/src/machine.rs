@@ -8,4 +8,4 @@ mod processor;
 pub use cuda::Cuda;
 pub use disk::Disk;
 pub use memory::Memory;
-pub use processor::Processor;
+pub use processor::{Processor, largest_cache};

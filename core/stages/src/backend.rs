@@ -11,7 +11,7 @@ use fp8flow_sdk::{Options, Recipe};
 use serde_json::{Map, Value, json};
 
 use crate::Engine;
-use crate::failure::backend_class;
+use crate::failure::host_class;
 use crate::layer_plan::{LayerPlan, RecipeChoice};
 use crate::recipe_set::RecipeSet;
 use crate::support;
@@ -175,14 +175,6 @@ fn fall_back(cx: &mut PlanCx<'_>, missing: &Unavailable) -> Planned {
         .line(format!("!! NO FP8 !!  {why}"))
 }
 
-/// What a user can do about an error of the host: get another plugin, or report a bug of this one.
-fn class(error: &HostError) -> Class {
-    match error {
-        HostError::Call(error) => backend_class(error),
-        _ => Class::Missing,
-    }
-}
-
 /// Whether the workflow names an FP8 backend, and it is there.
 pub(crate) fn is_fp8(section: &PlannedSection) -> bool {
     section.facts["fp8"] == true
@@ -272,5 +264,5 @@ pub(crate) fn recipe(
 }
 
 fn stage_error(error: HostError) -> StageError {
-    StageError::new(class(&error), error)
+    StageError::new(host_class(&error), error)
 }

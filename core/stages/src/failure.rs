@@ -4,17 +4,52 @@ use std::path::{Path, PathBuf};
 
 use fp8flow_data::DataError;
 use fp8flow_flow::{Class, StageError};
+use fp8flow_host::HostError;
 use fp8flow_model::{DecoderError, ModelError};
 use fp8flow_sdk::ErrorKind;
 use fp8flow_train::TrainError;
 
 /// The class of a backend's error: a panic is a bug, and so is a call out of order.
-pub(crate) fn backend_class(error: &fp8flow_sdk::Error) -> Class {
+pub fn backend_class(error: &fp8flow_sdk::Error) -> Class {
     match error.kind {
         ErrorKind::Panicked | ErrorKind::Protocol => Class::Bug,
         ErrorKind::Cancelled => Class::Interrupted,
         _ => Class::Failed,
     }
+}
+
+/// The class of an error of the host: get another plugin, or report a bug of this one.
+pub fn host_class(error: &HostError) -> Class {
+    match error {
+        HostError::Call(error) => backend_class(error),
+        _ => Class::Missing,
+    }
+}
+
+/// The class of a training error.
+pub fn train_class(error: &TrainError) -> Class {
+    match error {
+        TrainError::Data(error) => data_class(error),
+        TrainError::Model(error) => model_class(error),
+        TrainError::Io { .. } => Class::Io,
+        TrainError::Interrupted { .. } => Class::Interrupted,
+        TrainError::Decoder(DecoderError::Layer { source, .. } | DecoderError::Backend(source)) => {
+            backend_class(source)
+        }
+        _ => Class::Failed,
+    }
+}
+
+fn data_class(error: &DataError) -> Class {
+    match error {
+        DataError::Io { .. } => Class::Io,
+        DataError::Cancelled => Class::Interrupted,
+        _ => Class::Failed,
+    }
+}
+
+fn model_class(error: &ModelError) -> Class {
+    if matches!(error, ModelError::Io { .. }) { Class::Io } else { Class::Failed }
 }
 
 /// `path` as an artifact keeps it: good wherever a later process starts.
@@ -42,33 +77,18 @@ pub(crate) struct Failure(StageError);
 
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
-        let class = match &error {
-            DataError::Io { .. } => Class::Io,
-            DataError::Cancelled => Class::Interrupted,
-            _ => Class::Failed,
-        };
-        Self(StageError::new(class, error))
+        Self(StageError::new(data_class(&error), error))
     }
 }
 
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
-        let class = if matches!(error, ModelError::Io { .. }) { Class::Io } else { Class::Failed };
-        Self(StageError::new(class, error))
+        Self(StageError::new(model_class(&error), error))
     }
 }
 
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
-        match error {
-            TrainError::Data(error) => error.into(),
-            TrainError::Model(error) => error.into(),
-            TrainError::Io { .. } => Self(StageError::new(Class::Io, error)),
-            TrainError::Interrupted { .. } => Self(StageError::interrupted(error)),
-            TrainError::Decoder(
-                DecoderError::Layer { ref source, .. } | DecoderError::Backend(ref source),
-            ) => Self(StageError::new(backend_class(source), &error)),
-            error => Self(StageError::failed(error)),
-        }
+        Self(StageError::new(train_class(&error), error))
     }
 }

@@ -38,6 +38,7 @@ mod train;
 use fp8flow_flow::Registry;
 
 pub use engine::Engine;
+pub use failure::{backend_class, host_class, train_class};
 pub use gain::MinGain;
 pub use glob::Glob;
 pub use layer_plan::{FilterRule, LayerPlan, Menu, Offer, PlannedLayer, RecipeChoice};

@@ -27,6 +27,6 @@ pub use optimizer::{Decayed, OptimizerConfig};
 pub use schedule::{Decay, Schedule, Warmup};
 pub use telemetry::LayerTelemetry;
 pub use trainer::{
-    CHECKPOINTS, EVALUATIONS, Job, METRICS, TELEMETRY, TrainConfig, Trained, Watcher, check_fit,
-    largest_micro_batch, train,
+    CHECKPOINTS, EVALUATIONS, Job, METRICS, Rehearsed, TELEMETRY, TrainConfig, Trained, Watcher, check_fit,
+    largest_micro_batch, rehearse, train,
 };

@@ -165,6 +165,17 @@ pub fn check_fit(model: &ModelConfig, set: &TokenSet) -> Result<(), TrainError> 
     Ok(())
 }
 
+/// What a [`rehearse`]d run came to.
+#[derive(Debug)]
+pub struct Rehearsed {
+    /// What every FP8 layer counted.
+    pub counters: Vec<(String, Counters)>,
+    /// The passes that the counters were held against.
+    pub passes: Passes,
+    /// Every step's metrics.
+    pub metrics: Vec<StepMetrics>,
+}
+
 /// Trains until `config.steps` steps are done. `fresh` gives the weights of a run that starts.
 ///
 /// Once `stop` is set the step at hand is finished, the state saved, and [`TrainError::Interrupted`] returned.
@@ -175,27 +186,11 @@ pub fn train(
     watcher: &mut dyn Watcher,
 ) -> Result<Trained, TrainError> {
     let mut run = Run::begin(job, fresh, stop, watcher)?;
-    let TrainConfig { steps, checkpoint_every, evaluate_every, .. } = run.job.config;
-    while run.done < steps {
-        // Asked of the steps done, not of this process, so that an interruption loses no evaluation.
-        if run.done == 0 || due(evaluate_every, run.done) {
-            run.evaluate()?;
-        }
-        if run.stopped() {
-            run.save_once()?;
-            return Err(TrainError::Interrupted { step: run.done });
-        }
-        run.step()?;
-        if run.done == run.started_at + 1 {
-            run.prove()?;
-        }
-        if due(checkpoint_every, run.done) {
-            run.save_once()?;
-        }
-    }
-    run.prove()?;
+    run.steps()?;
     let checkpoint = run.save_once()?;
-    run.evaluate()?;
+    if run.done >= run.job.config.steps {
+        run.evaluate()?;
+    }
     if run.stopped() {
         return Err(TrainError::Interrupted { step: run.done });
     }
@@ -211,6 +206,21 @@ pub fn train(
         evaluations: run.evaluations.all,
         steps_here: run.done - run.started_at,
     })
+}
+
+/// The steps of [`train`] with their proof, and nothing kept at the end: for measuring what a step takes.
+///
+/// Once `stop` is set the step at hand is the last.
+pub fn rehearse(
+    job: Job<'_>,
+    fresh: impl FnOnce() -> Result<Parameters, TrainError>,
+    stop: &AtomicBool,
+    watcher: &mut dyn Watcher,
+) -> Result<Rehearsed, TrainError> {
+    let mut run = Run::begin(job, fresh, stop, watcher)?;
+    run.steps()?;
+    let counters = run.prove()?;
+    Ok(Rehearsed { counters, passes: run.passes(), metrics: run.metrics.all })
 }
 
 /// A run in progress.
@@ -292,6 +302,29 @@ impl<'a> Run<'a> {
 
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// All steps, with the evaluations and checkpoints between them and their proof; fewer where the run is stopped.
+    fn steps(&mut self) -> Result<(), TrainError> {
+        let TrainConfig { steps, checkpoint_every, evaluate_every, .. } = self.job.config;
+        while self.done < steps {
+            // Asked of the steps done, not of this process, so that an interruption loses no evaluation.
+            if self.done == 0 || due(evaluate_every, self.done) {
+                self.evaluate()?;
+            }
+            if self.stopped() {
+                return Ok(());
+            }
+            self.step()?;
+            if self.done == self.started_at + 1 {
+                self.prove()?;
+            }
+            if due(checkpoint_every, self.done) {
+                self.save_once()?;
+            }
+        }
+        self.prove()?;
+        Ok(())
     }
 
     /// One optimizer step.

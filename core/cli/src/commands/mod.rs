@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod bench;
 mod check;
 mod doctor;
 mod init;
@@ -25,6 +26,7 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
         Command::Plan(args) => plan::plan(&common, &args, screen),
         Command::Plugin(args) => plugin::plugin(&common, &args, screen),
         Command::Doctor(args) => doctor::doctor(&common, args, screen),
+        Command::Bench(command) => bench::bench(&common, &command, screen),
         Command::Schema(args) => schema::schema(&common, &args, screen),
         Command::Init(args) => init::init(&common, &args, screen),
     }

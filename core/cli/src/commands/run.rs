@@ -17,7 +17,8 @@ pub(super) fn run(common: &Common, args: RunArgs, screen: &Screen) -> Result<(),
     let registry = fp8flow_stages::registry(&machine.engine);
     let plan = planned(&args.workflow, args.runs.as_deref(), &registry)?;
     show_warnings(&plan.warnings, screen);
-    signals::listen(&machine.cancel, screen).map_err(|error| Failure::new(Class::Io, error))?;
+    let stopping = "the current step is finished and saved";
+    signals::listen(&machine.cancel, screen, stopping).map_err(|error| Failure::new(Class::Io, error))?;
     let options = RunOptions {
         runs: args.runs,
         fresh: args.fresh,

@@ -5,5 +5,6 @@
 
 mod bench;
 mod looking;
+mod measuring;
 mod running;
 mod stopping;

@@ -26,6 +26,11 @@ impl Memory {
         Some(Self { available: memory.available.min(addresses), ..memory })
     }
 
+    /// The most that this process has held at once so far; none where the system does not tell.
+    pub fn peak() -> Option<u64> {
+        peak_in(&std::fs::read_to_string("/proc/self/status").ok()?)
+    }
+
     fn from_text(meminfo: &str, limit: Option<u64>) -> Option<Self> {
         let bytes = |key: &str| {
             let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
@@ -36,6 +41,12 @@ impl Memory {
         let available = bytes("MemAvailable")?.min(limit.unwrap_or(u64::MAX));
         Some(Self { total, available, limit })
     }
+}
+
+/// The high-water mark in `/proc/self/status`, in bytes.
+fn peak_in(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// The files with the limits of the groups that `/proc/self/cgroup` names, and of those around them.
@@ -110,6 +121,16 @@ mod tests {
         assert_eq!(addresses_left(&limits("5000000"), status), Some(2_952_000));
         assert_eq!(addresses_left(&limits("5"), status), Some(0));
         assert_eq!(addresses_left("", ""), None);
+    }
+
+    #[test]
+    fn the_peak_is_the_high_water_mark() {
+        assert_eq!(
+            peak_in("Name:\tx\nVmPeak:\t 9000 kB\nVmHWM:\t    2000 kB\nVmRSS:\t 1000 kB\n"),
+            Some(2_048_000)
+        );
+        assert_eq!(peak_in("VmRSS:\t 1000 kB\n"), None);
+        assert!(Memory::peak().is_some_and(|peak| peak > 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use fp8flow_flow::Class;
 use fp8flow_host::{Found, HostError, Plugin, Search};
 use fp8flow_sdk::Host;
 
-use super::class;
+use crate::failure::host_class;
 
 /// What `plugin = "auto"` takes, best first: the order of the reference.
 const AUTO: [&str; 2] = ["torchao-rowwise", "transformer-engine-hybrid"];
@@ -65,7 +65,7 @@ pub(super) fn choose(
     let wanted = if name.contains('/') { path.to_string_lossy() } else { name.into() };
     let plugin = search.find(&wanted).and_then(|found| found.open(host)).map_err(|error| Unavailable {
         key: "plugin",
-        class: class(&error),
+        class: host_class(&error),
         message: error.to_string(),
         help: None,
     })?;
@@ -89,7 +89,7 @@ fn auto(search: &Search, host: &Host, recipe: Option<&str>, names: [&str; 2]) ->
                 Err(why) => why,
             },
             Err(HostError::NotFound { trace, .. }) => Why::NotInstalled(trace.to_string()),
-            Err(error) => Why::Refused(class(&error), error.to_string()),
+            Err(error) => Why::Refused(host_class(&error), error.to_string()),
         };
         passed.push(Passed { name: name.into(), why });
     }
@@ -124,7 +124,7 @@ fn try_out(found: &Found, host: &Host, recipe: Option<&str>) -> Result<Plugin, W
     if recipe.is_some_and(|recipe| !recipes.iter().any(|name| name == recipe)) {
         return Err(Why::NoSuchRecipe(recipes.join(", ")));
     }
-    found.open(host).map_err(|error| Why::Refused(class(&error), error.to_string()))
+    found.open(host).map_err(|error| Why::Refused(host_class(&error), error.to_string()))
 }
 
 /// Neither of the plugins that come with fp8flow can be used.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fp8flow_train::{CHECKPOINTS, EVALUATIONS, METRICS, StepMetrics, TrainConfig, TrainError, Trained};
 
-use crate::common::{Log, run, settings};
+use crate::common::{Log, rehearsal, run, settings};
 
 /// Name and bytes of every file of a folder.
 fn bytes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -19,7 +19,27 @@ fn bytes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// The metrics, but for the clock.
 fn lines(trained: &Trained) -> Vec<StepMetrics> {
-    trained.metrics.iter().map(|line| StepMetrics { tokens_per_s: 0.0, ..line.clone() }).collect()
+    without_clock(&trained.metrics)
+}
+
+fn without_clock(metrics: &[StepMetrics]) -> Vec<StepMetrics> {
+    metrics.iter().map(|line| StepMetrics { tokens_per_s: 0.0, ..line.clone() }).collect()
+}
+
+#[test]
+fn a_rehearsal_takes_the_same_steps_and_keeps_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = run(folder.path(), settings(4), &mut Log::default()).unwrap();
+    for stop_after in [None, Some(2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log { stop_after, ..Log::default() };
+        let settings = TrainConfig { checkpoint_every: 0, ..settings(4) };
+        let found = rehearsal(folder.path(), settings, &mut log).unwrap();
+        let steps = stop_after.unwrap_or(4);
+        assert_eq!(found.passes.trained, steps * 3);
+        assert_eq!(without_clock(&found.metrics), without_clock(&expected.metrics)[..steps as usize]);
+        assert_eq!(std::fs::read_dir(folder.path().join(CHECKPOINTS)).unwrap().count(), 0);
+    }
 }
 
 #[test]

@@ -9,8 +9,8 @@ use fp8flow_kernels::{Isa, Serial};
 use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, Parameters, initialise};
 use fp8flow_tensor::{Arena, CpuDevice, DType, Device};
 use fp8flow_train::{
-    Accumulation, Decay, Decayed, Evaluated, Job, LayerTelemetry, OptimizerConfig, RecipeState, Schedule,
-    StepMetrics, TrainConfig, TrainError, Trained, Watcher, train,
+    Accumulation, Decay, Decayed, Evaluated, Job, LayerTelemetry, OptimizerConfig, RecipeState, Rehearsed,
+    Schedule, StepMetrics, TrainConfig, TrainError, Trained, Watcher, rehearse, train,
 };
 
 pub(crate) const CONFIG: &str = r#"{
@@ -116,6 +116,29 @@ pub(crate) fn run_with(
     log: &mut Log,
     setup: Setup<'_>,
 ) -> Result<Trained, TrainError> {
+    start(folder, config, setup, |job, fresh| {
+        let stop = log.stop.clone();
+        train(job, fresh, &stop, log)
+    })
+}
+
+/// A run in high precision of which nothing is kept.
+pub(crate) fn rehearsal(folder: &Path, config: TrainConfig, log: &mut Log) -> Result<Rehearsed, TrainError> {
+    start(folder, config, Setup::default(), |job, fresh| {
+        let stop = log.stop.clone();
+        rehearse(job, fresh, &stop, log)
+    })
+}
+
+/// What gives the weights of a run that starts.
+type Fresh = Box<dyn FnOnce() -> Result<Parameters, TrainError>>;
+
+fn start<R>(
+    folder: &Path,
+    config: TrainConfig,
+    setup: Setup<'_>,
+    run: impl FnOnce(Job<'_>, Fresh) -> Result<R, TrainError>,
+) -> Result<R, TrainError> {
     let model = model();
     let options = DecoderOptions { dtype: DType::Bf16, recompute: setup.recompute, tokens: 64 };
     let decisions = setup.fp8.as_ref().map(crate::toy::decisions).unwrap_or_default();
@@ -132,6 +155,6 @@ pub(crate) fn run_with(
         held_out: &held_out,
         folder,
     };
-    let stop = log.stop.clone();
-    train(job, || Ok(setup.parameters.unwrap_or_else(|| initialise(&model, 3, &Serial))), &stop, log)
+    let parameters = setup.parameters;
+    run(job, Box::new(move || Ok(parameters.unwrap_or_else(|| initialise(&model, 3, &Serial)))))
 }
