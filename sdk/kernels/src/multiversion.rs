@@ -6,7 +6,7 @@
 /// Declares a function whose body is compiled three times and called through an [`Isa`](crate::Isa).
 ///
 /// The body may call `#[inline(always)]` functions; they are compiled for the instruction set with it. It may be
-/// generic over one type, `<T: Bound>`, and over sizes, `[const N, const M]`.
+/// generic over types, `<T: Bound>`, and over sizes, `[const N, const M]`.
 ///
 /// ```
 /// fp8flow_kernels::multiversion! {
@@ -24,27 +24,27 @@
 /// ```
 #[macro_export]
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$generic:ident : $bound:path>)? $([$(const $size:ident),+])? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),+>)? $([$(const $size:ident),+])? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(unsafe_code, clippy::too_many_arguments)]
-        $vis fn $name <$($generic: $bound,)? $($(const $size: usize),+)?> (isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name <$($($generic: $bound,)+)? $($(const $size: usize),+)?> (isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body <$($generic: $bound,)? $($(const $size: usize),+)?> ($($arg: $ty),*) $(-> $ret)? $body
+            fn body <$($($generic: $bound,)+)? $($(const $size: usize),+)?> ($($arg: $ty),*) $(-> $ret)? $body
             #[target_feature(enable = "avx2,fma,f16c")]
-            fn avx2 <$($generic: $bound,)? $($(const $size: usize),+)?> ($($arg: $ty),*) $(-> $ret)? {
-                body::<$($generic,)? $($($size),+)?>($($arg),*)
+            fn avx2 <$($($generic: $bound,)+)? $($(const $size: usize),+)?> ($($arg: $ty),*) $(-> $ret)? {
+                body::<$($($generic,)+)? $($($size),+)?>($($arg),*)
             }
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-            fn avx512 <$($generic: $bound,)? $($(const $size: usize),+)?> ($($arg: $ty),*) $(-> $ret)? {
-                body::<$($generic,)? $($($size),+)?>($($arg),*)
+            fn avx512 <$($($generic: $bound,)+)? $($(const $size: usize),+)?> ($($arg: $ty),*) $(-> $ret)? {
+                body::<$($($generic,)+)? $($($size),+)?>($($arg),*)
             }
             isa.require();
             match isa {
-                $crate::Isa::Scalar => body::<$($generic,)? $($($size),+)?>($($arg),*),
+                $crate::Isa::Scalar => body::<$($($generic,)+)? $($($size),+)?>($($arg),*),
                 // SAFETY: `require` has seen that this CPU has it.
-                $crate::Isa::Avx2 => unsafe { avx2::<$($generic,)? $($($size),+)?>($($arg),*) },
+                $crate::Isa::Avx2 => unsafe { avx2::<$($($generic,)+)? $($($size),+)?>($($arg),*) },
                 // SAFETY: as above.
-                $crate::Isa::Avx512 => unsafe { avx512::<$($generic,)? $($($size),+)?>($($arg),*) },
+                $crate::Isa::Avx512 => unsafe { avx512::<$($($generic,)+)? $($($size),+)?>($($arg),*) },
             }
         }
     };

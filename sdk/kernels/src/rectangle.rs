@@ -1,8 +1,12 @@
 //! A matrix cut into rectangles that threads write at the same time.
 #![allow(unsafe_code)]
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::marker::PhantomData;
 use std::ops::Range;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// A rectangle of a row-major matrix, to be written by one task.
 #[derive(Debug)]
@@ -42,6 +46,22 @@ impl<T> Rectangle<'_, T> {
         unsafe {
             let start = self.data.add((i - self.rows.start) * self.stride);
             std::slice::from_raw_parts_mut(start, self.cols.len())
+        }
+    }
+}
+
+impl<T> Rectangle<'_, T> {
+    /// Asks for the cache lines of `cols` of row `i` of the matrix, which are about to be written.
+    ///
+    /// # Panics
+    /// If it does not cover them.
+    #[inline(always)]
+    pub fn prefetch(&mut self, i: usize, cols: Range<usize>) {
+        let first = self.cols.start;
+        let part = &mut self.row_mut(i)[cols.start - first..cols.end - first];
+        for line in part.chunks(LINE / size_of::<T>()) {
+            // SAFETY: a hint; it reads and writes nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
         }
     }
 }

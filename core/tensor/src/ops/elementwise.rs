@@ -21,6 +21,14 @@ multiversion! {
     }
 }
 
+multiversion! {
+    fn convert_slice<A: Element, B: Element>(x: &[A], out: &mut [B]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = B::narrow(x.widen());
+        }
+    }
+}
+
 /// `x += y`.
 pub(crate) fn add<A: Element>(cpu: Cpu<'_>, x: &mut [A], y: &[A]) {
     let chunks = x.chunks_mut(ELEMENTS_PER_TASK).zip(y.chunks(ELEMENTS_PER_TASK));
@@ -30,11 +38,7 @@ pub(crate) fn add<A: Element>(cpu: Cpu<'_>, x: &mut [A], y: &[A]) {
 /// `out = x` in another type.
 pub(crate) fn convert<A: Element, B: Element>(cpu: Cpu<'_>, x: &[A], out: &mut [B]) {
     let chunks = out.chunks_mut(ELEMENTS_PER_TASK).zip(x.chunks(ELEMENTS_PER_TASK));
-    for_each(cpu.pool, chunks, |(out, x)| {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = B::narrow(x.widen());
-        }
-    });
+    for_each(cpu.pool, chunks, |(out, x)| convert_slice(cpu.isa, x, out));
 }
 
 /// `y[t] += bias`, the bias rounded to the type of `y` first.

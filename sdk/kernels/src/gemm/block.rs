@@ -195,6 +195,10 @@ impl<T: Element> Job for Multiply<'_, T> {
                         &mut fresh
                     }
                 };
+                if finish.is_some() {
+                    let cols = col..cols.end.min(col + NR);
+                    (row..rows.end.min(row + MR)).for_each(|row| self.out.prefetch(row, cols.clone()));
+                }
                 accumulate(a, b, tile);
                 if let Some((finish, columns)) = &finish {
                     finish.tile(tile, columns, row, col, &mut self.out);

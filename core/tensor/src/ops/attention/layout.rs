@@ -1,7 +1,8 @@
 //! Where the tiles of an attention lie: in the sequences of a micro-batch, in the heads of an activation, in a task's
 //! buffer.
 
-use fp8flow_kernels::{Element, Rectangle, Rectangles, multiversion};
+use fp8flow_kernels::transpose::transpose;
+use fp8flow_kernels::{Element, Isa, Rectangle, Rectangles, multiversion};
 
 use super::super::tile::WIDTH;
 
@@ -98,16 +99,17 @@ multiversion! {
     }
 }
 
-multiversion! {
-    /// The span's rows as columns, `[dim, TILE]`; what lies beyond is zero.
-    pub(super) fn load_columns<A: Element>(head: Head<'_, A>, span: Span, out: &mut [f32]) {
-        out.fill(0.0);
-        for i in 0..span.len {
-            for (out, x) in out.chunks_exact_mut(TILE).zip(head.row(span.token() + i)) {
-                out[i] = x.widen();
-            }
-        }
-    }
+/// The span's rows as columns, `[padded, TILE]`, by way of `rows`; what lies beyond is zero.
+pub(super) fn load_columns<A: Element>(
+    isa: Isa,
+    head: Head<'_, A>,
+    span: Span,
+    padded: usize,
+    rows: &mut [f32],
+    out: &mut [f32],
+) {
+    load_rows(isa, head, span, padded, rows);
+    transpose(isa, rows, padded, out);
 }
 
 /// Row length of a tile of head vectors.

@@ -35,12 +35,12 @@ pub(crate) fn forward<A: Element>(
     let mut sums = Buffer::take(tasks * TILE);
     let items = places.clone().zip(cut(out, heads * dim, dim, sequences)).zip(sums.chunks_exact_mut(TILE));
     for_each_of(cpu.pool, tasks, items, |(((queries, h), mut out), sum)| {
-        let mut buffer = Buffer::take(TILE * (dim + 3 * wide + TILE + 2));
+        let mut buffer = Buffer::take(TILE * (4 * wide + TILE + 2));
         let mut rest = Rest(&mut buffer);
-        let (qt, scores, mixed) = (rest.take(dim), rest.take(TILE), rest.take(wide));
+        let (qt, scores, mixed) = (rest.take(wide), rest.take(TILE), rest.take(wide));
         let (ks, vs) = (rest.take(wide), rest.take(wide));
         let (top, fade) = (rest.take(1), rest.take(1));
-        load_columns(isa, Head::new(q, heads, dim, h), queries, qt);
+        load_columns(isa, Head::new(q, heads, dim, h), queries, wide, ks, qt);
         mixed.fill(0.0);
         top.fill(f32::NEG_INFINITY);
         sum.fill(0.0);
@@ -118,15 +118,15 @@ pub(crate) fn backward<A: Element>(
     let tasks = query_tiles.clone().count();
     let items = query_tiles.zip(cut(dq, heads * dim, dim, sequences));
     for_each_of(cpu.pool, tasks, items, |((queries, h), mut out)| {
-        let mut buffer = Buffer::take(TILE * (2 * dim + 3 * wide + 2 * TILE));
+        let mut buffer = Buffer::take(TILE * (5 * wide + 2 * TILE));
         let mut rest = Rest(&mut buffer);
-        let (qt, dot, scores) = (rest.take(dim), rest.take(dim), rest.take(TILE));
+        let (qt, dot, scores) = (rest.take(wide), rest.take(wide), rest.take(TILE));
         let (dweights, dq) = (rest.take(TILE), rest.take(wide));
         let (ks, vs) = (rest.take(wide), rest.take(wide));
         let saved = saved(h);
         let (lse, delta) = saved.statistics(queries);
-        load_columns(isa, saved.q, queries, qt);
-        load_columns(isa, saved.dout, queries, dot);
+        load_columns(isa, saved.q, queries, wide, ks, qt);
+        load_columns(isa, saved.dout, queries, wide, ks, dot);
         dq.fill(0.0);
         for keys in queries.up_to() {
             load_rows(isa, Head::new(k, kv_heads, dim, h / group), keys, wide, ks);
@@ -143,13 +143,13 @@ pub(crate) fn backward<A: Element>(
     let tasks = key_tiles.clone().count();
     let outs = cut(dk, kv_heads * dim, dim, sequences).zip(cut(dv, kv_heads * dim, dim, sequences));
     for_each_of(cpu.pool, tasks, key_tiles.zip(outs), |((keys, kv), (mut dk_out, mut dv_out))| {
-        let mut buffer = Buffer::take(TILE * (2 * dim + 4 * wide + 2 * TILE));
+        let mut buffer = Buffer::take(TILE * (6 * wide + 2 * TILE));
         let mut rest = Rest(&mut buffer);
-        let (kt, vt, scores) = (rest.take(dim), rest.take(dim), rest.take(TILE));
+        let (kt, vt, scores) = (rest.take(wide), rest.take(wide), rest.take(TILE));
         let (dweights, dk, dv) = (rest.take(TILE), rest.take(wide), rest.take(wide));
         let (qs, dos) = (rest.take(wide), rest.take(wide));
-        load_columns(isa, Head::new(k, kv_heads, dim, kv), keys, kt);
-        load_columns(isa, Head::new(v, kv_heads, dim, kv), keys, vt);
+        load_columns(isa, Head::new(k, kv_heads, dim, kv), keys, wide, qs, kt);
+        load_columns(isa, Head::new(v, kv_heads, dim, kv), keys, wide, qs, vt);
         dk.fill(0.0);
         dv.fill(0.0);
         for h in kv * group..(kv + 1) * group {
