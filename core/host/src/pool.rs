@@ -163,9 +163,9 @@ impl Post {
         let mut round = 0_u32;
         while left & AT_WORK != 0 {
             if round < self.rounds {
-                spin_loop()
+                spin_loop();
             } else {
-                std::thread::yield_now()
+                std::thread::yield_now();
             }
             round = round.saturating_add(1);
             left = self.state.load(Ordering::Acquire);
@@ -214,7 +214,7 @@ impl Post {
             if state & DISMISSED != 0 {
                 return None;
             }
-            if self.is_new(state, last) {
+            if Self::is_new(state, last) {
                 let joined =
                     self.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed);
                 if joined.is_ok() {
@@ -226,7 +226,7 @@ impl Post {
             } else {
                 let mut asleep = self.asleep();
                 *asleep += 1;
-                while !self.is_new(self.state.load(Ordering::SeqCst), last) && !self.is_dismissed() {
+                while !Self::is_new(self.state.load(Ordering::SeqCst), last) && !self.is_dismissed() {
                     asleep = self.wake.wait(asleep).unwrap_or_else(PoisonError::into_inner);
                 }
                 *asleep -= 1;
@@ -235,7 +235,7 @@ impl Post {
         }
     }
 
-    fn is_new(&self, state: u64, last: u64) -> bool {
+    fn is_new(state: u64, last: u64) -> bool {
         state & OPEN != 0 && state / LOOP != last
     }
 
