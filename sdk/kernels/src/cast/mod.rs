@@ -11,20 +11,28 @@
 
 mod axes;
 mod blocks;
+mod f16c;
 mod slice;
+mod source;
 mod specification;
 mod tally;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod way;
 
+use self::source::Source;
 pub use self::tally::CastStats;
 use self::tensor::Top;
+use self::way::Way;
 use crate::scale::{Nan, ScaleRule};
 use crate::{Cpu, Elements, Fp8, Matrix, grid};
 
 /// Elements of a task: some ten microseconds of work.
 const TASK: usize = 1 << 15;
+
+/// Elements that are met twice while the first-level cache holds them.
+const PIECE: usize = 1 << 12;
 
 /// Scales and codes of one layout, to be written.
 #[derive(Debug)]
@@ -57,14 +65,33 @@ struct Cast<'a, A> {
     rule: ScaleRule,
 }
 
-impl<'a, A> Cast<'a, A> {
+impl<'a, A: Source> Cast<'a, A> {
     fn new(cpu: &'a Cpu<'a>, x: &'a [A], matrix: Matrix<'_>, format: Fp8, rule: ScaleRule) -> Self {
         Self { cpu, x, shape: [matrix.rows, matrix.cols], format, rule }
     }
 
-    /// The scale for a maximum given by its bits.
-    fn scale(&self, maximum: u32) -> f32 {
-        self.rule.scale(f32::from_bits(maximum), self.format)
+    /// How many tasks there should be where each costs something.
+    fn tasks(&self) -> usize {
+        let threads = self.cpu.pool.threads();
+        // A few for each thread, lest one waits long for another.
+        if threads == 1 { 1 } else { 4 * threads }
+    }
+
+    /// Lets `find` set `maxima` to those that the rule wants; says whether a NaN is among the elements. NaNs are rare:
+    /// they are looked for on top of the maxima, and passed over in a second search.
+    fn find(&self, maxima: &mut [A::Magnitude], mut find: impl FnMut(Nan, &mut [A::Magnitude])) -> bool {
+        find(Nan::Wins, maxima);
+        let nan = maxima.iter().fold(A::Magnitude::default(), |top, x| top.max(*x)) > A::INFINITY;
+        if nan && self.rule.nan() == Nan::Ignored {
+            find(Nan::Ignored, maxima);
+        }
+        nan
+    }
+
+    /// Sets the scales for maxima; says how their elements, among them a NaN or not, may be encoded.
+    fn scales(&self, maxima: &[A::Magnitude], nan: bool, scales: &mut [f32]) -> Way {
+        slice::scales::<A>(self.cpu.isa, self.rule, self.format, maxima, scales);
+        if nan { Way::Any } else { slice::way::<A>(self.cpu.isa, self.format, maxima, scales) }
     }
 }
 
