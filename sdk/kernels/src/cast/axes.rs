@@ -3,13 +3,10 @@
 use super::slice::{self, Columns};
 use super::source::Source;
 use super::tally::{CastStats, Tally};
-use super::{Cast, PIECE, Quantized, TASK};
+use super::{Cast, PIECE, Quantized, ROWS, TASK};
 use crate::buffer::Buffer;
 use crate::parallel::for_each;
 use crate::scale::Nan;
-
-/// Rows that are cast together, at most.
-const ROWS: usize = 64;
 
 impl<A: Source> Cast<'_, A> {
     /// Elements of a task, whole rows of them. Each has maxima of columns of its own, so a few for each thread.
@@ -34,18 +31,18 @@ impl<A: Source> Cast<'_, A> {
         let blocks = blocks.map(|block| (block, maxima.as_mut().and_then(Iterator::next)));
         for_each(self.cpu.pool, blocks, |(((x, codes), scales), mut maxima)| {
             let mut counts = tally.start();
-            let size = (PIECE / cols).clamp(1, ROWS) * cols;
+            // The maxima of columns are raised by four rows at once.
+            let least = if maxima.is_some() { 4 } else { 1 };
+            let size = (PIECE / cols).clamp(least, ROWS) * cols;
             let pieces = x.chunks(size).zip(codes.chunks_mut(size)).zip(scales.chunks_mut(size / cols));
             for ((x, codes), scales) in pieces {
-                let mut tops = [A::Magnitude::default(); ROWS];
-                let tops = &mut tops[..scales.len()];
-                let nan = self.find(tops, |nan, tops| match &mut maxima {
-                    Some(maxima) if nan == Nan::Wins => {
-                        for (top, x) in tops.iter_mut().zip(x.chunks_exact(cols)) {
-                            *top = slice::raise(self.cpu.isa, nan, maxima, x);
-                        }
-                    }
-                    _ => slice::maxima_of_pieces(self.cpu.isa, nan, x, cols, tops),
+                let tops = &mut [A::Magnitude::default(); ROWS][..scales.len()];
+                match &mut maxima {
+                    Some(maxima) => slice::raise(self.cpu.isa, Nan::Wins, maxima, x, cols, tops),
+                    None => slice::maxima_of_pieces(self.cpu.isa, Nan::Wins, x, cols, tops),
+                }
+                let nan = self.pass_over_nan(tops, |tops| {
+                    slice::maxima_of_pieces(self.cpu.isa, Nan::Ignored, x, cols, tops);
                 });
                 let way = self.scales(tops, nan, scales);
                 slice::encode(self.cpu.isa, self.format, way, x, cols, scales, codes, counts.as_mut());
@@ -57,7 +54,7 @@ impl<A: Source> Cast<'_, A> {
 
     pub(super) fn cols(&self, out: Quantized<'_>, stats: Option<&mut CastStats>) {
         self.with_maxima(|maxima| {
-            self.raise(Nan::Wins, maxima);
+            self.raise_blocks(Nan::Wins, maxima);
             self.cols_by_maxima(maxima, out, stats);
         });
     }
@@ -83,13 +80,12 @@ impl<A: Source> Cast<'_, A> {
         body(maxima);
     }
 
-    fn raise(&self, nan: Nan, maxima: &mut [A::Magnitude]) {
-        let cols = self.shape[1];
-        let blocks = self.x.chunks(self.block()).zip(maxima.chunks_exact_mut(cols));
-        for_each(self.cpu.pool, blocks, |(x, maxima)| {
-            for x in x.chunks_exact(cols) {
-                slice::raise(self.cpu.isa, nan, maxima, x);
-            }
+    /// Raises the maxima of each block's columns.
+    fn raise_blocks(&self, nan: Nan, maxima: &mut [A::Magnitude]) {
+        let [rows, cols] = self.shape;
+        let height = self.block() / cols;
+        for_each(self.cpu.pool, maxima.chunks_exact_mut(cols).enumerate(), |(i, maxima)| {
+            self.raise(nan, maxima, i * height..rows.min((i + 1) * height), 0..cols);
         });
     }
 
@@ -97,13 +93,9 @@ impl<A: Source> Cast<'_, A> {
     fn cols_by_maxima(&self, maxima: &mut [A::Magnitude], out: Quantized<'_>, stats: Option<&mut CastStats>) {
         let Quantized { codes, scales } = out;
         let (isa, format, block, cols) = (self.cpu.isa, self.format, self.block(), self.shape[1]);
-        let mut found = true;
-        let nan = self.find(maxima, |nan, maxima| {
-            // They come with the maxima of the first kind.
-            if !std::mem::take(&mut found) {
-                maxima.fill(A::Magnitude::default());
-                self.raise(nan, maxima);
-            }
+        let nan = self.pass_over_nan(maxima, |maxima| {
+            maxima.fill(A::Magnitude::default());
+            self.raise_blocks(Nan::Ignored, maxima);
         });
         let (all, others) = maxima.split_at_mut(cols);
         for others in others.chunks_exact(cols) {

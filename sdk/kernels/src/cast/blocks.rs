@@ -12,6 +12,7 @@ use super::tally::{CastStats, Counts, Tally};
 use super::{Cast, Quantized, TASK};
 use crate::buffer::Buffer;
 use crate::parallel::for_each;
+use crate::scale::Nan;
 use crate::{Rectangle, Rectangles, grid};
 
 /// Elements of a stripe at most: 1 MiB of bf16.
@@ -136,8 +137,10 @@ impl<A: Source> Cast<'_, A> {
         let x = &self.x[i * self.shape[1]..][tile.codes.cols()];
         let (length, scales) = (tile.block[1], tile.scales.row_mut(i));
         let maxima = &mut maxima[..scales.len()];
-        let nan =
-            self.find(maxima, |nan, maxima| slice::maxima_of_pieces(self.cpu.isa, nan, x, length, maxima));
+        slice::maxima_of_pieces(self.cpu.isa, Nan::Wins, x, length, maxima);
+        let nan = self.pass_over_nan(maxima, |maxima| {
+            slice::maxima_of_pieces(self.cpu.isa, Nan::Ignored, x, length, maxima);
+        });
         let way = self.scales(maxima, nan, scales);
         slice::encode(self.cpu.isa, self.format, way, x, length, scales, tile.codes.row_mut(i), counts);
     }
@@ -154,15 +157,18 @@ impl<A: Source> Cast<'_, A> {
         let Memory { columns, pieces, scales: ordered } = memory;
         let (rows, cols) = (tile.rows(down), tile.codes.cols());
         let x = |i: usize| &self.x[i * self.shape[1]..][cols.clone()];
-        let nan = self.find(columns, |nan, columns| {
-            let mut by_row = by_row.take();
-            columns.fill(A::Magnitude::default());
-            for i in rows.clone() {
-                if let Some(by_row) = &mut by_row {
-                    self.row(pieces, i, by_row, counts.as_deref_mut());
-                }
-                slice::raise(self.cpu.isa, nan, columns, x(i));
+        columns.fill(A::Magnitude::default());
+        // A few rows at a time: the first-level cache holds them for their own cast.
+        for first in rows.clone().step_by(4) {
+            let few = first..rows.end.min(first + 4);
+            self.raise(Nan::Wins, columns, few.clone(), cols.clone());
+            if let Some(by_row) = &mut by_row {
+                few.for_each(|i| self.row(pieces, i, by_row, counts.as_deref_mut()));
             }
+        }
+        let nan = self.pass_over_nan(columns, |columns| {
+            columns.fill(A::Magnitude::default());
+            self.raise(Nan::Ignored, columns, rows.clone(), cols.clone());
         });
         let (isa, format, length, scales) =
             (self.cpu.isa, self.format, tile.block[1], tile.scales.row_mut(down));

@@ -6,8 +6,9 @@
 //!
 //! `specification` says what each cast does. The functions here do the same in vectors and on threads: a task takes
 //! a block of rows, so that it reads and writes memory in order; by row it meets each element once in memory, by
-//! column twice, since a scale is known only after the last row. Codes and matrices of nothing are left to the
-//! specification.
+//! column twice, since a scale is known only after the last row. bf16 is encoded by way of half precision where that
+//! gives the same codes (`way`, `f16c`), everything else as `Fp8::encode` says. Codes and matrices of nothing are left
+//! to the specification.
 
 mod axes;
 mod blocks;
@@ -21,6 +22,8 @@ mod tensor;
 mod tests;
 mod way;
 
+use std::ops::Range;
+
 use self::source::Source;
 pub use self::tally::CastStats;
 use self::tensor::Top;
@@ -32,7 +35,10 @@ use crate::{Cpu, Elements, Fp8, Matrix, grid};
 const TASK: usize = 1 << 15;
 
 /// Elements that are met twice while the first-level cache holds them.
-const PIECE: usize = 1 << 12;
+const PIECE: usize = 1 << 13;
+
+/// Rows whose maxima are found together, at most.
+const ROWS: usize = 64;
 
 /// Scales and codes of one layout, to be written.
 #[derive(Debug)]
@@ -73,17 +79,25 @@ impl<'a, A: Source> Cast<'a, A> {
     /// How many tasks there should be where each costs something.
     fn tasks(&self) -> usize {
         let threads = self.cpu.pool.threads();
-        // A few for each thread, lest one waits long for another.
+        // A few for each thread, so that none waits long for another.
         if threads == 1 { 1 } else { 4 * threads }
     }
 
-    /// Lets `find` set `maxima` to those that the rule wants; says whether a NaN is among the elements. NaNs are rare:
-    /// they are looked for on top of the maxima, and passed over in a second search.
-    fn find(&self, maxima: &mut [A::Magnitude], mut find: impl FnMut(Nan, &mut [A::Magnitude])) -> bool {
-        find(Nan::Wins, maxima);
+    /// Raises maxima of columns to those of some rows of them.
+    fn raise(&self, nan: Nan, maxima: &mut [A::Magnitude], rows: Range<usize>, cols: Range<usize>) {
+        for first in rows.clone().step_by(ROWS) {
+            let tops = &mut [A::Magnitude::default(); ROWS][..ROWS.min(rows.end - first)];
+            let x = &self.x[first * self.shape[1] + cols.start..];
+            slice::raise(self.cpu.isa, nan, maxima, x, self.shape[1], tops);
+        }
+    }
+
+    /// Says whether a NaN is among elements with these maxima, NaN on top; if so, and the rule passes over NaNs, has
+    /// the maxima of the others found by `search`. NaNs are rare: this is faster than to look out for them.
+    fn pass_over_nan(&self, maxima: &mut [A::Magnitude], search: impl FnOnce(&mut [A::Magnitude])) -> bool {
         let nan = maxima.iter().fold(A::Magnitude::default(), |top, x| top.max(*x)) > A::INFINITY;
         if nan && self.rule.nan() == Nan::Ignored {
-            find(Nan::Ignored, maxima);
+            search(maxima);
         }
         nan
     }

@@ -49,20 +49,21 @@ impl Source for f32 {
 }
 
 impl Source for bf16 {
-    type Magnitude = u16;
+    // Baseline x86-64 has maxima of signed 16-bit numbers only.
+    type Magnitude = i16;
 
-    const INFINITY: u16 = Self::INFINITY.to_bits();
+    const INFINITY: i16 = Self::INFINITY.to_bits().cast_signed();
 
     const IS_BF16: bool = true;
 
     #[inline(always)]
-    fn magnitude(self) -> u16 {
-        self.to_bits() & 0x7fff
+    fn magnitude(self) -> i16 {
+        (self.to_bits() & 0x7fff).cast_signed()
     }
 
     #[inline(always)]
-    fn value(magnitude: u16) -> f32 {
-        Self::from_bits(magnitude).widen()
+    fn value(magnitude: i16) -> f32 {
+        Self::from_bits(magnitude.cast_unsigned()).widen()
     }
 
     #[inline(always)]

@@ -14,8 +14,8 @@
 
 use crate::Fp8;
 
-/// How to encode some elements, the slowest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How to encode some elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// Any elements, any scale.
     Any,

@@ -10,36 +10,61 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
-use super::{GROUP, NEAREST, SMALLEST_NORMAL, for_each_group, to_unit};
+use super::{GROUP, NEAREST, SMALLEST_NORMAL, fetch_ahead, for_each_group, to_unit};
 
+/// Codes of pieces of `length` elements with a scale each, which `alignment` aligns.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-pub(super) fn encode<const MANTISSA: u32, const EXACT: bool, const EACH: bool>(
+pub(super) fn encode<const MANTISSA: u32, const EXACT: bool>(
+    x: &[bf16],
+    length: usize,
+    scales: &[f32],
+    alignment: f32,
+    codes: &mut [u8],
+) {
+    for ((x, codes), scale) in x.chunks(length).zip(codes.chunks_mut(length)).zip(scales) {
+        let scales = [_mm512_set1_ps(scale * alignment); 4];
+        for_each_group(x, codes, |_, x, codes| {
+            fetch_ahead(x);
+            encode_group::<MANTISSA, EXACT>(x, scales, codes);
+        });
+    }
+}
+
+/// Codes of elements with a scale each, aligned and in order.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+pub(super) fn encode_by_col<const MANTISSA: u32, const EXACT: bool>(
     x: &[bf16],
     scales: &[f32],
     codes: &mut [u8],
 ) {
-    let only = _mm512_set1_ps(scales.first().copied().unwrap_or(0.0));
-    for_each_group(!EACH, x, codes, |place, x, codes| {
-        // SAFETY: the vectors lie in an array of 64 elements.
-        let x = [0, 32].map(|i| unsafe { _mm512_loadu_si512(x.as_ptr().add(i).cast()) });
-        let scales = if EACH {
-            let scales = &scales[place..][..GROUP];
-            // SAFETY: the vectors lie in a slice of 64 elements.
-            [0, 16, 32, 48].map(|i| unsafe { _mm512_loadu_ps(scales.as_ptr().add(i)) })
-        } else {
-            [only; 4]
-        };
-        let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
-        let even = x.map(|x| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x)));
-        let odd = x.map(|x| _mm512_castsi512_ps(_mm512_and_si512(x, upper)));
-        let even = upper_bytes::<MANTISSA, EXACT>(even, [scales[0], scales[1]]);
-        let odd = upper_bytes::<MANTISSA, EXACT>(odd, [scales[2], scales[3]]);
-        // The upper bytes of `odd`, the others from below.
-        let upper = _mm512_set1_epi16(0xff00_u16.cast_signed());
-        let merged = _mm512_ternarylogic_epi32::<0xca>(upper, odd, _mm512_srli_epi16::<8>(even));
-        // SAFETY: the vector lies in an array of 64 bytes.
-        unsafe { _mm512_storeu_si512(codes.as_mut_ptr().cast(), merged) };
+    let (scales, _) = scales.as_chunks::<GROUP>();
+    for_each_group(x, codes, |i, x, codes| {
+        let scales = scales[i].as_ptr();
+        // SAFETY: the vectors lie in an array of 64 floats.
+        let scales = [0, 16, 32, 48].map(|i| unsafe { _mm512_loadu_ps(scales.add(i)) });
+        encode_group::<MANTISSA, EXACT>(x, scales, codes);
     });
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+fn encode_group<const MANTISSA: u32, const EXACT: bool>(
+    x: &[bf16; GROUP],
+    scales: [__m512; 4],
+    codes: &mut [u8; GROUP],
+) {
+    // SAFETY: the vectors lie in an array of 64 elements.
+    let x = [0, 32].map(|i| unsafe { _mm512_loadu_si512(x.as_ptr().add(i).cast()) });
+    let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+    let even = x.map(|x| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x)));
+    let odd = x.map(|x| _mm512_castsi512_ps(_mm512_and_si512(x, upper)));
+    let even = upper_bytes::<MANTISSA, EXACT>(even, [scales[0], scales[1]]);
+    let odd = upper_bytes::<MANTISSA, EXACT>(odd, [scales[2], scales[3]]);
+    // The upper bytes of `odd`, the others from below.
+    let upper = _mm512_set1_epi16(0xff00_u16.cast_signed());
+    let merged = _mm512_ternarylogic_epi32::<0xca>(upper, odd, _mm512_srli_epi16::<8>(even));
+    // SAFETY: the vector lies in an array of 64 bytes.
+    unsafe { _mm512_storeu_si512(codes.as_mut_ptr().cast(), merged) };
 }
 
 /// Codes in the upper bytes of 16-bit lanes, with anything below.

@@ -31,11 +31,22 @@ const fn to_unit(mantissa: u32) -> i32 {
     ((23 - mantissa as i32) << 23) | 0x40_0000
 }
 
-/// Encodes elements with a scale each, or with the first for all.
-///
-/// # Safety
-/// The CPU has the instruction set it was chosen for.
-type Encode = unsafe fn(&[bf16], &[f32], &mut [u8]);
+/// The function of this name for an instruction set, format and way.
+macro_rules! choose {
+    ($name:ident, $isa:expr, $format:expr, $way:expr) => {
+        match ($isa, $format, $way) {
+            (Isa::Scalar, ..) | (.., Way::Any) => unreachable!("a way without vectors"),
+            (Isa::Avx2, Fp8::E4m3, Way::Rounded) => avx2::$name::<3, false>,
+            (Isa::Avx2, Fp8::E4m3, Way::Exact) => avx2::$name::<3, true>,
+            (Isa::Avx2, Fp8::E5m2, Way::Rounded) => avx2::$name::<2, false>,
+            (Isa::Avx2, Fp8::E5m2, Way::Exact) => avx2::$name::<2, true>,
+            (Isa::Avx512, Fp8::E4m3, Way::Rounded) => avx512::$name::<3, false>,
+            (Isa::Avx512, Fp8::E4m3, Way::Exact) => avx512::$name::<3, true>,
+            (Isa::Avx512, Fp8::E5m2, Way::Rounded) => avx512::$name::<2, false>,
+            (Isa::Avx512, Fp8::E5m2, Way::Exact) => avx512::$name::<2, true>,
+        }
+    };
+}
 
 /// Codes of pieces of `length` elements with a scale each.
 pub(super) fn encode(
@@ -47,16 +58,16 @@ pub(super) fn encode(
     scales: &[f32],
     codes: &mut [u8],
 ) {
-    let encode = choose::<false>(isa, format, way);
-    for ((x, codes), scale) in x.chunks(length).zip(codes.chunks_mut(length)).zip(scales) {
-        // SAFETY: `choose` has seen that this CPU has it.
-        unsafe { encode(x, &[scale * way.alignment(format)], codes) };
-    }
+    isa.require();
+    let encode: unsafe fn(&[bf16], usize, &[f32], f32, &mut [u8]) = choose!(encode, isa, format, way);
+    // SAFETY: `require` has seen that this CPU has the instruction set it was chosen for.
+    unsafe { encode(x, length, scales, way.alignment(format), codes) };
 }
 
 /// `codes[j] = encode(x[j] · scales[j])`, with scales from [`order`].
 pub(super) fn encode_by_col(isa: Isa, format: Fp8, way: Way, x: &[bf16], scales: &[f32], codes: &mut [u8]) {
-    let encode = choose::<true>(isa, format, way);
+    isa.require();
+    let encode: unsafe fn(&[bf16], &[f32], &mut [u8]) = choose!(encode_by_col, isa, format, way);
     // SAFETY: as above.
     unsafe { encode(x, scales, codes) };
 }
@@ -85,49 +96,29 @@ fn order_vectors<const LANES: usize>(scales: &[f32; GROUP], ordered: &mut [f32; 
     }
 }
 
-/// The function for elements with a scale each, if `EACH`.
-fn choose<const EACH: bool>(isa: Isa, format: Fp8, way: Way) -> Encode {
-    isa.require();
-    match (isa, format, way) {
-        (Isa::Scalar, ..) | (.., Way::Any) => unreachable!("a way without vectors"),
-        (Isa::Avx2, Fp8::E4m3, Way::Rounded) => avx2::encode::<3, false, EACH>,
-        (Isa::Avx2, Fp8::E4m3, Way::Exact) => avx2::encode::<3, true, EACH>,
-        (Isa::Avx2, Fp8::E5m2, Way::Rounded) => avx2::encode::<2, false, EACH>,
-        (Isa::Avx2, Fp8::E5m2, Way::Exact) => avx2::encode::<2, true, EACH>,
-        (Isa::Avx512, Fp8::E4m3, Way::Rounded) => avx512::encode::<3, false, EACH>,
-        (Isa::Avx512, Fp8::E4m3, Way::Exact) => avx512::encode::<3, true, EACH>,
-        (Isa::Avx512, Fp8::E5m2, Way::Rounded) => avx512::encode::<2, false, EACH>,
-        (Isa::Avx512, Fp8::E5m2, Way::Exact) => avx512::encode::<2, true, EACH>,
-    }
-}
-
-/// Gives each group of elements to `encode`, with the place of its first one; the last group is filled up with zeros.
-///
-/// `ahead` fetches the next piece of a tensor into the cache, whose maximum is found before it is encoded: memory rests
-/// as long as this one is worked on.
+/// Gives each group of elements to `encode`, with its number; the last one is filled up with zeros.
 #[inline(always)]
-fn for_each_group(
-    ahead: bool,
-    x: &[bf16],
-    codes: &mut [u8],
-    encode: impl Fn(usize, &[bf16; GROUP], &mut [u8; GROUP]),
-) {
+fn for_each_group(x: &[bf16], codes: &mut [u8], encode: impl Fn(usize, &[bf16; GROUP], &mut [u8; GROUP])) {
     let (groups, rest) = x.as_chunks();
     let (codes, rest_of_codes) = codes.as_chunks_mut();
     for (i, (x, codes)) in groups.iter().zip(codes).enumerate() {
-        if ahead {
-            for line in [0, 32] {
-                // SAFETY: a fetch reads nothing, wherever it points.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(PIECE + line).cast()) };
-            }
-        }
-        encode(i * GROUP, x, codes);
+        encode(i, x, codes);
     }
     if !rest.is_empty() {
         let (mut x, mut codes) = ([bf16::ZERO; GROUP], [0; GROUP]);
         x[..rest.len()].copy_from_slice(rest);
-        encode(groups.len() * GROUP, &x, &mut codes);
+        encode(groups.len(), &x, &mut codes);
         rest_of_codes.copy_from_slice(&codes[..rest.len()]);
+    }
+}
+
+/// Fetches what lies [`PIECE`] elements ahead into the cache. A piece of a tensor is searched for its maximum before it
+/// is encoded: meanwhile memory would rest.
+#[inline(always)]
+fn fetch_ahead(x: &[bf16; GROUP]) {
+    for line in [0, 32] {
+        // SAFETY: a fetch reads nothing, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(PIECE + line).cast()) };
     }
 }
 
@@ -140,13 +131,11 @@ mod tests {
 
     const FORMATS: [Fp8; 2] = [Fp8::E4m3, Fp8::E5m2];
 
-    /// 1 and some numbers up to 2: those whose products with bf16 lie in the middle between codes, or nearly so, and any.
+    /// 1 and some numbers up to 2: some whose products with bf16 lie in the middle between codes or next to it, and any.
     fn mantissas() -> Vec<f32> {
-        let philox = Philox::new(3, "mantissas");
-        let any = philox.words(0, 0).map(|word| f32::from_bits(0x3f80_0000 | word >> 9));
-        let special =
-            [1.5, 1.75, 1.0 + 1.0 / 128.0, 1.0_f32.next_up(), 2.0_f32.next_down(), 8.0 / 7.0, 4.0 / 3.0];
-        [&[1.0], &special[..], &any].concat()
+        let [any, ..] = Philox::new(3, "mantissas").words(0, 0);
+        let any = f32::from_bits(0x3f80_0000 | (any >> 9));
+        vec![1.0, 1.5, 1.0 + 1.0 / 128.0, 1.0_f32.next_up(), 2.0_f32.next_down(), 4.0 / 3.0, any]
     }
 
     /// Every number that may be cast with `scale`, so many that no vector is left over.
@@ -183,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_number_of_elements_and_their_place_in_memory_do_not_matter() {
-        let x: Vec<bf16> = (0..300_u16).map(|i| bf16::from_bits(0x3c00 + i * 3 | i << 15)).collect();
+        let x: Vec<bf16> = (0..300_u16).map(|i| bf16::from_bits((0x3c00 + i * 3) | (i << 15))).collect();
         let powers: Vec<f32> = (0..300).map(|i| 2.0_f32.powi(i % 11 - 6)).collect();
         let others: Vec<f32> = powers.iter().map(|scale| scale * 1.3).collect();
         for len in [0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200] {
