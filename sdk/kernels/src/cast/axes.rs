@@ -1,20 +1,27 @@
 //! Casts with one scale a row, a column, or both.
 
+use super::slice::{self, Columns};
+use super::source::Source;
 use super::tally::{CastStats, Tally};
-use super::{Cast, Quantized, TASK, slice};
-use crate::Element;
+use super::{Cast, PIECE, Quantized, ROWS, TASK};
 use crate::buffer::Buffer;
 use crate::parallel::for_each;
+use crate::scale::Nan;
 
-impl<A: Element> Cast<'_, A> {
-    /// Elements of a task, whole rows of them.
+impl<A: Source> Cast<'_, A> {
+    /// Elements of a task, whole rows of them. Each has maxima of columns of its own, so a few for each thread.
     fn block(&self) -> usize {
-        let cols = self.shape[1];
-        (TASK / cols).max(1) * cols
+        let [rows, cols] = self.shape;
+        rows.div_ceil(self.tasks()).max(TASK / cols).max(1) * cols
     }
 
-    /// By row; raises `maxima`, one for each column and block, where they are asked for.
-    pub(super) fn rows(&self, out: Quantized<'_>, maxima: Option<&mut [u32]>, stats: Option<&mut CastStats>) {
+    /// By row; raises `maxima`, of the columns of each block, NaN on top, where they are asked for.
+    pub(super) fn rows(
+        &self,
+        out: Quantized<'_>,
+        maxima: Option<&mut [A::Magnitude]>,
+        stats: Option<&mut CastStats>,
+    ) {
         let Quantized { codes, scales } = out;
         let (block, cols) = (self.block(), self.shape[1]);
         let tally = Tally::new(stats.is_some());
@@ -24,13 +31,21 @@ impl<A: Element> Cast<'_, A> {
         let blocks = blocks.map(|block| (block, maxima.as_mut().and_then(Iterator::next)));
         for_each(self.cpu.pool, blocks, |(((x, codes), scales), mut maxima)| {
             let mut counts = tally.start();
-            let rows = x.chunks_exact(cols).zip(codes.chunks_exact_mut(cols)).zip(scales);
-            for ((x, codes), scale) in rows {
-                *scale = self.scale(slice::maximum(self.cpu.isa, self.rule.nan(), x));
-                slice::encode(self.cpu.isa, self.format, x, *scale, codes, counts.as_mut());
-                if let Some(maxima) = &mut maxima {
-                    slice::raise(self.cpu.isa, self.rule.nan(), maxima, x);
+            // The maxima of columns are raised by four rows at once.
+            let least = if maxima.is_some() { 4 } else { 1 };
+            let size = (PIECE / cols).clamp(least, ROWS) * cols;
+            let pieces = x.chunks(size).zip(codes.chunks_mut(size)).zip(scales.chunks_mut(size / cols));
+            for ((x, codes), scales) in pieces {
+                let tops = &mut [A::Magnitude::default(); ROWS][..scales.len()];
+                match &mut maxima {
+                    Some(maxima) => slice::raise(self.cpu.isa, Nan::Wins, maxima, x, cols, tops),
+                    None => slice::maxima_of_pieces(self.cpu.isa, Nan::Wins, x, cols, tops),
                 }
+                let nan = self.pass_over_nan(tops, |tops| {
+                    slice::maxima_of_pieces(self.cpu.isa, Nan::Ignored, x, cols, tops);
+                });
+                let way = self.scales(tops, nan, scales);
+                slice::encode(self.cpu.isa, self.format, way, x, cols, scales, codes, counts.as_mut());
             }
             tally.add(counts);
         });
@@ -38,12 +53,8 @@ impl<A: Element> Cast<'_, A> {
     }
 
     pub(super) fn cols(&self, out: Quantized<'_>, stats: Option<&mut CastStats>) {
-        let cols = self.shape[1];
         self.with_maxima(|maxima| {
-            let blocks = self.x.chunks(self.block()).zip(maxima.chunks_exact_mut(cols));
-            for_each(self.cpu.pool, blocks, |(x, maxima)| {
-                x.chunks_exact(cols).for_each(|x| slice::raise(self.cpu.isa, self.rule.nan(), maxima, x));
-            });
+            self.raise_blocks(Nan::Wins, maxima);
             self.cols_by_maxima(maxima, out, stats);
         });
     }
@@ -61,26 +72,46 @@ impl<A: Element> Cast<'_, A> {
     }
 
     /// Lends `body` a zero for each column and block.
-    fn with_maxima(&self, body: impl FnOnce(&mut [u32])) {
-        let blocks = self.x.len().div_ceil(self.block());
-        let mut buffer = Buffer::take(blocks * self.shape[1]);
-        buffer.fill(0.0);
-        body(bytemuck::cast_slice_mut(&mut buffer));
+    fn with_maxima(&self, body: impl FnOnce(&mut [A::Magnitude])) {
+        let len = self.x.len().div_ceil(self.block()) * self.shape[1];
+        let mut buffer = Buffer::take(len);
+        let maxima = &mut bytemuck::cast_slice_mut(&mut buffer)[..len];
+        maxima.fill(A::Magnitude::default());
+        body(maxima);
     }
 
-    fn cols_by_maxima(&self, maxima: &[u32], out: Quantized<'_>, stats: Option<&mut CastStats>) {
+    /// Raises the maxima of each block's columns.
+    fn raise_blocks(&self, nan: Nan, maxima: &mut [A::Magnitude]) {
+        let [rows, cols] = self.shape;
+        let height = self.block() / cols;
+        for_each(self.cpu.pool, maxima.chunks_exact_mut(cols).enumerate(), |(i, maxima)| {
+            self.raise(nan, maxima, i * height..rows.min((i + 1) * height), 0..cols);
+        });
+    }
+
+    /// By column, from the maxima of each block's columns, NaN on top.
+    fn cols_by_maxima(&self, maxima: &mut [A::Magnitude], out: Quantized<'_>, stats: Option<&mut CastStats>) {
         let Quantized { codes, scales } = out;
-        let (block, cols) = (self.block(), self.shape[1]);
-        for (j, scale) in scales.iter_mut().enumerate() {
-            let maximum = maxima.iter().skip(j).step_by(cols).max();
-            *scale = self.scale(maximum.copied().unwrap_or(0));
+        let (isa, format, block, cols) = (self.cpu.isa, self.format, self.block(), self.shape[1]);
+        let nan = self.pass_over_nan(maxima, |maxima| {
+            maxima.fill(A::Magnitude::default());
+            self.raise_blocks(Nan::Ignored, maxima);
+        });
+        let (all, others) = maxima.split_at_mut(cols);
+        for others in others.chunks_exact(cols) {
+            for (top, other) in all.iter_mut().zip(others) {
+                *top = (*top).max(*other);
+            }
         }
+        let way = self.scales(all, nan, scales);
+        let mut memory = Buffer::take(Columns::memory(cols));
+        let columns = Columns::new(isa, format, way, scales, &mut memory);
         let tally = Tally::new(stats.is_some());
         let blocks = self.x.chunks(block).zip(codes.chunks_mut(block));
         for_each(self.cpu.pool, blocks, |(x, codes)| {
             let mut counts = tally.start();
             for (x, codes) in x.chunks_exact(cols).zip(codes.chunks_exact_mut(cols)) {
-                slice::encode_by_col(self.cpu.isa, self.format, x, scales, codes, counts.as_mut());
+                slice::encode_by_col(isa, format, &columns, x, codes, counts.as_mut());
             }
             tally.add(counts);
         });

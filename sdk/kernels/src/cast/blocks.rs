@@ -6,11 +6,14 @@
 
 use std::ops::Range;
 
+use super::slice::{self, Columns};
+use super::source::Source;
 use super::tally::{CastStats, Counts, Tally};
-use super::{Cast, Quantized, TASK, slice};
+use super::{Cast, Quantized, TASK};
 use crate::buffer::Buffer;
 use crate::parallel::for_each;
-use crate::{Element, Rectangle, Rectangles, grid};
+use crate::scale::Nan;
+use crate::{Rectangle, Rectangles, grid};
 
 /// Elements of a stripe at most: 1 MiB of bf16.
 const STRIPE: usize = 1 << 19;
@@ -33,40 +36,45 @@ impl Tile<'_> {
     }
 }
 
-/// Bits of absolute maxima: memory of a task.
-struct Maxima<'a> {
-    /// Of the columns of a tile.
-    columns: &'a mut [u32],
-    /// Of the pieces of a row, as many as columns at most.
-    pieces: &'a mut [u32],
+/// Memory of a task.
+struct Memory<'a, M> {
+    /// Maxima of the columns of a tile.
+    columns: &'a mut [M],
+    /// Maxima of blocks, and of the pieces of a row: as many as columns at most.
+    pieces: &'a mut [M],
+    /// For [`Columns`].
+    scales: &'a mut [f32],
 }
 
-impl<'a> Maxima<'a> {
-    fn memory(tile: &Tile<'_>) -> Buffer {
-        Buffer::take(2 * tile.codes.cols().len())
+impl<'a, M: bytemuck::Pod> Memory<'a, M> {
+    /// What [`Memory::new`] divides up.
+    fn take(tile: &Tile<'_>) -> Buffer {
+        let cols = tile.codes.cols().len();
+        Buffer::take(2 * cols + Columns::memory(cols))
     }
 
-    fn new(memory: &'a mut [f32]) -> Self {
-        let half = memory.len() / 2;
-        let (columns, pieces) = bytemuck::cast_slice_mut(memory).split_at_mut(half);
-        Self { columns, pieces }
+    fn new(tile: &Tile<'_>, buffer: &'a mut [f32]) -> Self {
+        let cols = tile.codes.cols().len();
+        let (maxima, scales) = buffer.split_at_mut(2 * cols);
+        let (columns, rest) = bytemuck::cast_slice_mut(maxima).split_at_mut(cols);
+        Self { columns, pieces: &mut rest[..cols], scales }
     }
 }
 
-impl<A: Element> Cast<'_, A> {
+impl<A: Source> Cast<'_, A> {
     pub(super) fn blocks(&self, block: [usize; 2], out: Quantized<'_>, stats: Option<&mut CastStats>) {
         // No bigger than the matrix: the same blocks.
         let block = [block[0].min(self.shape[0]), block[1].min(self.shape[1])];
         let tally = Tally::new(stats.is_some());
         for_each(self.cpu.pool, self.tiles(block, self.tile_size(block), out), |mut tile| {
             let mut counts = tally.start();
-            let mut memory = Maxima::memory(&tile);
-            let mut maxima = Maxima::new(&mut memory);
+            let mut buffer = Memory::<A::Magnitude>::take(&tile);
+            let mut memory = Memory::new(&tile, &mut buffer);
             for down in tile.scales.rows() {
                 if block[0] == 1 {
-                    self.row(&mut maxima, down, &mut tile, counts.as_mut());
+                    self.row(memory.pieces, down, &mut tile, counts.as_mut());
                 } else {
-                    self.stripe(&mut maxima, down, &mut tile, None, counts.as_mut());
+                    self.stripe(&mut memory, down, &mut tile, None, counts.as_mut());
                 }
             }
             tally.add(counts);
@@ -88,10 +96,10 @@ impl<A: Element> Cast<'_, A> {
         let by_col = self.tiles([length[0], 1], size, by_col);
         for_each(self.cpu.pool, by_row.zip(by_col), |(mut by_row, mut by_col)| {
             let mut counts = tally.start();
-            let mut memory = Maxima::memory(&by_col);
-            let mut maxima = Maxima::new(&mut memory);
+            let mut buffer = Memory::<A::Magnitude>::take(&by_col);
+            let mut memory = Memory::new(&by_col, &mut buffer);
             for down in by_col.scales.rows() {
-                self.stripe(&mut maxima, down, &mut by_col, Some(&mut by_row), counts.as_mut());
+                self.stripe(&mut memory, down, &mut by_col, Some(&mut by_row), counts.as_mut());
             }
             tally.add(counts);
         });
@@ -101,10 +109,8 @@ impl<A: Element> Cast<'_, A> {
     /// Rows and columns of a tile, whole blocks of them.
     fn tile_size(&self, block: [usize; 2]) -> [usize; 2] {
         let [rows, cols] = self.shape;
-        let threads = self.cpu.pool.threads();
-        // A few tiles for each thread, beside each other where they cannot lie one below the other.
-        let tiles = if threads == 1 { 1 } else { 4 * threads };
-        let beside = tiles.div_ceil(rows.div_ceil(block[0]));
+        // Tiles lie beside each other where there cannot be enough one below the other.
+        let beside = self.tasks().div_ceil(rows.div_ceil(block[0]));
         let width = cols.div_ceil(beside).min(STRIPE / block[0]).max(NARROWEST).min(cols);
         let width = width.next_multiple_of(block[1]);
         let stripes = if width < cols { 1 } else { (TASK / (block[0] * cols)).max(1) };
@@ -127,50 +133,62 @@ impl<A: Element> Cast<'_, A> {
     }
 
     /// Casts row `i` of a tile whose blocks are pieces of rows.
-    fn row(&self, maxima: &mut Maxima<'_>, i: usize, tile: &mut Tile<'_>, counts: Option<&mut Counts>) {
+    fn row(&self, maxima: &mut [A::Magnitude], i: usize, tile: &mut Tile<'_>, counts: Option<&mut Counts>) {
         let x = &self.x[i * self.shape[1]..][tile.codes.cols()];
         let (length, scales) = (tile.block[1], tile.scales.row_mut(i));
-        let pieces = &mut maxima.pieces[..scales.len()];
-        slice::maxima_of_pieces(self.cpu.isa, self.rule.nan(), x, length, pieces);
-        for (scale, maximum) in scales.iter_mut().zip(pieces) {
-            *scale = self.scale(*maximum);
-        }
-        self.encode(x, length, scales, tile.codes.row_mut(i), counts);
+        let maxima = &mut maxima[..scales.len()];
+        slice::maxima_of_pieces(self.cpu.isa, Nan::Wins, x, length, maxima);
+        let nan = self.pass_over_nan(maxima, |maxima| {
+            slice::maxima_of_pieces(self.cpu.isa, Nan::Ignored, x, length, maxima);
+        });
+        let way = self.scales(maxima, nan, scales);
+        slice::encode(self.cpu.isa, self.format, way, x, length, scales, tile.codes.row_mut(i), counts);
     }
 
     /// Casts the blocks of a tile that are `down`, in the grid of all; its rows `by_row` too, if asked.
     fn stripe(
         &self,
-        maxima: &mut Maxima<'_>,
+        memory: &mut Memory<'_, A::Magnitude>,
         down: usize,
         tile: &mut Tile<'_>,
         mut by_row: Option<&mut Tile<'_>>,
         mut counts: Option<&mut Counts>,
     ) {
+        let Memory { columns, pieces, scales: ordered } = memory;
         let (rows, cols) = (tile.rows(down), tile.codes.cols());
         let x = |i: usize| &self.x[i * self.shape[1]..][cols.clone()];
-        maxima.columns.fill(0);
-        for i in rows.clone() {
+        columns.fill(A::Magnitude::default());
+        // A few rows at a time: the first-level cache holds them for their own cast.
+        for first in rows.clone().step_by(4) {
+            let few = first..rows.end.min(first + 4);
+            self.raise(Nan::Wins, columns, few.clone(), cols.clone());
             if let Some(by_row) = &mut by_row {
-                self.row(maxima, i, by_row, counts.as_deref_mut());
+                few.for_each(|i| self.row(pieces, i, by_row, counts.as_deref_mut()));
             }
-            slice::raise(self.cpu.isa, self.rule.nan(), maxima.columns, x(i));
         }
-        let (length, scales) = (tile.block[1], tile.scales.row_mut(down));
-        for (scale, maxima) in scales.iter_mut().zip(maxima.columns.chunks(length)) {
-            *scale = self.scale(maxima.iter().fold(0, |top, x| *x.max(&top)));
-        }
-        for i in rows {
-            self.encode(x(i), length, scales, tile.codes.row_mut(i), counts.as_deref_mut());
-        }
-    }
-
-    /// Codes of a row, or of a part of it, with a scale for each `length` elements.
-    fn encode(&self, x: &[A], length: usize, scales: &[f32], codes: &mut [u8], counts: Option<&mut Counts>) {
+        let nan = self.pass_over_nan(columns, |columns| {
+            columns.fill(A::Magnitude::default());
+            self.raise(Nan::Ignored, columns, rows.clone(), cols.clone());
+        });
+        let (isa, format, length, scales) =
+            (self.cpu.isa, self.format, tile.block[1], tile.scales.row_mut(down));
         if length == 1 {
-            slice::encode_by_col(self.cpu.isa, self.format, x, scales, codes, counts);
+            let way = self.scales(columns, nan, scales);
+            let columns = Columns::new(isa, format, way, scales, ordered);
+            for i in rows {
+                let codes = tile.codes.row_mut(i);
+                slice::encode_by_col(isa, format, &columns, x(i), codes, counts.as_deref_mut());
+            }
         } else {
-            slice::encode_by_piece(self.cpu.isa, self.format, x, length, scales, codes, counts);
+            let pieces = &mut pieces[..scales.len()];
+            for (top, columns) in pieces.iter_mut().zip(columns.chunks(length)) {
+                *top = columns.iter().fold(A::Magnitude::default(), |top, x| top.max(*x));
+            }
+            let way = self.scales(pieces, nan, scales);
+            for i in rows {
+                let codes = tile.codes.row_mut(i);
+                slice::encode(isa, format, way, x(i), length, scales, codes, counts.as_deref_mut());
+            }
         }
     }
 }

@@ -6,25 +6,39 @@
 //!
 //! `specification` says what each cast does. The functions here do the same in vectors and on threads: a task takes
 //! a block of rows, so that it reads and writes memory in order; by row it meets each element once in memory, by
-//! column twice, since a scale is known only after the last row. Codes and matrices of nothing are left to the
-//! specification.
+//! column twice, since a scale is known only after the last row. bf16 is encoded by way of half precision where that
+//! gives the same codes (`way`, `f16c`), everything else as `Fp8::encode` says. Codes and matrices of nothing are left
+//! to the specification.
 
 mod axes;
 mod blocks;
+mod f16c;
 mod slice;
+mod source;
 mod specification;
 mod tally;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod way;
 
+use std::ops::Range;
+
+use self::source::Source;
 pub use self::tally::CastStats;
 use self::tensor::Top;
+use self::way::Way;
 use crate::scale::{Nan, ScaleRule};
 use crate::{Cpu, Elements, Fp8, Matrix, grid};
 
 /// Elements of a task: some ten microseconds of work.
 const TASK: usize = 1 << 15;
+
+/// Elements that are met twice while the first-level cache holds them.
+const PIECE: usize = 1 << 13;
+
+/// Rows whose maxima are found together, at most.
+const ROWS: usize = 64;
 
 /// Scales and codes of one layout, to be written.
 #[derive(Debug)]
@@ -57,14 +71,41 @@ struct Cast<'a, A> {
     rule: ScaleRule,
 }
 
-impl<'a, A> Cast<'a, A> {
+impl<'a, A: Source> Cast<'a, A> {
     fn new(cpu: &'a Cpu<'a>, x: &'a [A], matrix: Matrix<'_>, format: Fp8, rule: ScaleRule) -> Self {
         Self { cpu, x, shape: [matrix.rows, matrix.cols], format, rule }
     }
 
-    /// The scale for a maximum given by its bits.
-    fn scale(&self, maximum: u32) -> f32 {
-        self.rule.scale(f32::from_bits(maximum), self.format)
+    /// How many tasks there should be where each costs something.
+    fn tasks(&self) -> usize {
+        let threads = self.cpu.pool.threads();
+        // A few for each thread, so that none waits long for another.
+        if threads == 1 { 1 } else { 4 * threads }
+    }
+
+    /// Raises maxima of columns to those of some rows of them.
+    fn raise(&self, nan: Nan, maxima: &mut [A::Magnitude], rows: Range<usize>, cols: Range<usize>) {
+        for first in rows.clone().step_by(ROWS) {
+            let tops = &mut [A::Magnitude::default(); ROWS][..ROWS.min(rows.end - first)];
+            let x = &self.x[first * self.shape[1] + cols.start..];
+            slice::raise(self.cpu.isa, nan, maxima, x, self.shape[1], tops);
+        }
+    }
+
+    /// Says whether a NaN is among elements with these maxima, NaN on top; if so, and the rule passes over NaNs, has
+    /// the maxima of the others found by `search`. NaNs are rare: this is faster than to look out for them.
+    fn pass_over_nan(&self, maxima: &mut [A::Magnitude], search: impl FnOnce(&mut [A::Magnitude])) -> bool {
+        let nan = maxima.iter().fold(A::Magnitude::default(), |top, x| top.max(*x)) > A::INFINITY;
+        if nan && self.rule.nan() == Nan::Ignored {
+            search(maxima);
+        }
+        nan
+    }
+
+    /// Sets the scales for maxima; says how their elements, among them a NaN or not, may be encoded.
+    fn scales(&self, maxima: &[A::Magnitude], nan: bool, scales: &mut [f32]) -> Way {
+        slice::scales::<A>(self.cpu.isa, self.rule, self.format, maxima, scales);
+        if nan { Way::Any } else { slice::way::<A>(self.cpu.isa, self.format, maxima, scales) }
     }
 }
 

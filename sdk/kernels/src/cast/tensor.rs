@@ -2,22 +2,20 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::source::Source;
 use super::tally::{CastStats, Tally};
-use super::{TASK, slice};
+use super::{PIECE, TASK, slice};
 use crate::parallel::for_each;
 use crate::scale::Nan;
-use crate::{Cpu, Element, Fp8};
-
-/// Elements that are met twice while the first-level cache holds them.
-const PIECE: usize = 1 << 12;
+use crate::{Cpu, Fp8};
 
 /// The absolute maximum of all tasks, as bits: of numbers that are not NaN they have the order of the values.
 #[derive(Default)]
 pub(super) struct Top(AtomicU32);
 
 impl Top {
-    fn raise(&self, maximum: u32) {
-        self.0.fetch_max(maximum, Ordering::Relaxed);
+    fn raise(&self, maximum: f32) {
+        self.0.fetch_max(maximum.to_bits(), Ordering::Relaxed);
     }
 
     pub(super) fn amax(self) -> f32 {
@@ -26,7 +24,7 @@ impl Top {
 }
 
 /// Casts; raises `top`, passing over NaNs, where it is asked for.
-pub(super) fn cast<A: Element>(
+pub(super) fn cast<A: Source>(
     cpu: &Cpu<'_>,
     x: &[A],
     format: Fp8,
@@ -39,18 +37,20 @@ pub(super) fn cast<A: Element>(
     for_each(cpu.pool, x.chunks(TASK).zip(codes.chunks_mut(TASK)), |(x, codes)| {
         let mut counts = tally.start();
         for (x, codes) in x.chunks(PIECE).zip(codes.chunks_mut(PIECE)) {
-            if let Some(top) = top {
-                top.raise(slice::maximum(cpu.isa, Nan::Ignored, x));
-            }
-            slice::encode(cpu.isa, format, x, scale, codes, counts.as_mut());
+            let maximum = slice::maximum(cpu.isa, Nan::Wins, x);
+            let way = slice::way::<A>(cpu.isa, format, &[maximum], &[scale]);
+            slice::encode(cpu.isa, format, way, x, PIECE, &[scale], codes, counts.as_mut());
+            let Some(top) = top else { continue };
+            let nan = maximum > A::INFINITY;
+            top.raise(A::value(if nan { slice::maximum(cpu.isa, Nan::Ignored, x) } else { maximum }));
         }
         tally.add(counts);
     });
     tally.finish(x.len(), stats);
 }
 
-pub(super) fn amax<A: Element>(cpu: &Cpu<'_>, nan: Nan, x: &[A]) -> f32 {
+pub(super) fn amax<A: Source>(cpu: &Cpu<'_>, nan: Nan, x: &[A]) -> f32 {
     let top = Top::default();
-    for_each(cpu.pool, x.chunks(TASK), |x| top.raise(slice::maximum(cpu.isa, nan, x)));
+    for_each(cpu.pool, x.chunks(TASK), |x| top.raise(A::value(slice::maximum(cpu.isa, nan, x))));
     top.amax()
 }

@@ -182,22 +182,29 @@ fn assert_block_casts_equal_specification(x: Matrix<'_>, format: Fp8, rule: Scal
     );
 }
 
+/// A matrix of f32 and one of bf16.
+fn with_both_types(rows: usize, cols: usize, wild: bool, mut body: impl FnMut(Matrix<'_>)) {
+    let numbers = numbers(rows, cols, wild);
+    let halves: Vec<bf16> = numbers.iter().map(|&x| bf16::from_f32(x)).collect();
+    for elements in [Elements::F32(&numbers), Elements::Bf16(&halves)] {
+        body(Matrix::new(elements, rows, cols));
+    }
+}
+
 #[test]
 fn every_shape_gives_the_codes_scales_and_counts_of_the_specification() {
     for rows in [0, 1, 2, 15, 16, 17, 63, 64, 65] {
         for cols in [0, 1, 2, 15, 16, 17, 63, 64, 65, 130] {
-            let numbers = numbers(rows, cols, false);
-            let x = Matrix::new(Elements::F32(&numbers), rows, cols);
             let (format, rule) = (FORMATS[rows % 2], ScaleRule::ALL[(rows + cols) % 4]);
-            assert_casts_equal_specification(x, format, rule, &[1]);
+            with_both_types(rows, cols, false, |x| assert_casts_equal_specification(x, format, rule, &[1]));
         }
     }
     for rows in [0, 1, 2, 127, 128, 129] {
         for cols in [0, 1, 31, 127, 128, 129, 300] {
-            let numbers = numbers(rows, cols, false);
-            let x = Matrix::new(Elements::F32(&numbers), rows, cols);
             let (format, rule) = (FORMATS[rows % 2], ScaleRule::ALL[(rows + cols) % 4]);
-            assert_block_casts_equal_specification(x, format, rule, &[1]);
+            with_both_types(rows, cols, false, |x| {
+                assert_block_casts_equal_specification(x, format, rule, &[1]);
+            });
         }
     }
 }
@@ -222,11 +229,15 @@ fn every_type_format_and_rule_gives_the_bits_of_the_specification_for_any_values
 #[test]
 fn several_blocks_of_rows_give_the_bits_of_the_specification_for_any_number_of_threads() {
     for (rows, cols) in [(300, 700), (3, 40_000), (70_000, 3)] {
-        let numbers = numbers(rows, cols, false);
-        let x = Matrix::new(Elements::F32(&numbers), rows, cols);
-        assert_casts_equal_specification(x, Fp8::E4m3, ScaleRule::PowerOfTwo, &[1, 2, 3]);
-        assert_block_casts_equal_specification(x, Fp8::E4m3, ScaleRule::FinitePowerOfTwo, &[1, 2, 3]);
+        with_both_types(rows, cols, false, |x| {
+            assert_casts_equal_specification(x, Fp8::E4m3, ScaleRule::PowerOfTwo, &[1, 2, 3]);
+            assert_block_casts_equal_specification(x, Fp8::E4m3, ScaleRule::FinitePowerOfTwo, &[1, 2, 3]);
+        });
     }
+    with_both_types(300, 700, true, |x| {
+        assert_casts_equal_specification(x, Fp8::E4m3, ScaleRule::FiniteLinear, &[1, 3]);
+        assert_block_casts_equal_specification(x, Fp8::E5m2, ScaleRule::FiniteLinear, &[1, 3]);
+    });
 }
 
 #[test]
