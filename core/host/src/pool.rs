@@ -298,6 +298,39 @@ mod tests {
     }
 
     #[test]
+    fn loops_find_their_threads_awake_or_asleep() {
+        // More threads than processors sleep at once; as many stay awake for less than the longest pause here.
+        for threads in [2, 3, 8] {
+            let pool = Pool::new(threads).unwrap();
+            let count = AtomicUsize::new(0);
+            for round in 0..2_000_u32 {
+                if round.is_multiple_of(100) {
+                    std::thread::sleep(std::time::Duration::from_micros(u64::from(round)));
+                }
+                pool.run(5, &|_| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            assert_eq!(count.into_inner(), 10_000);
+        }
+    }
+
+    #[test]
+    fn the_threads_of_a_pool_end_with_it() {
+        let pool = Pool::new(3).unwrap();
+        let post = Arc::downgrade(&pool.crew.as_ref().expect("threads").post);
+        pool.run(3, &|_| {});
+        drop(pool);
+        for _ in 0..1_000 {
+            if post.strong_count() == 0 {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("threads still serve");
+    }
+
+    #[test]
     fn nothing_asked_for_is_what_the_machine_offers() {
         assert!(Pool::new(0).unwrap().threads() >= 1);
     }
