@@ -19,21 +19,23 @@ use crate::parallel::for_each;
 use crate::transpose::{Block, Strip};
 use crate::{Cpu, Element, Isa, Rectangle, Rectangles, Serial};
 
-/// Steps of a contraction between two waits: few enough for a panel of `b` to stay in a near cache, and enough for the
-/// sums' way to memory and back to cost little beside them.
+/// Steps of a contraction between two waits: few enough for a panel of `b` and the rows of `a` that a task keeps to stay
+/// in the near caches, and enough for the sums' way to memory and back to cost little beside them.
 const fn depth(isa: Isa) -> usize {
     match isa {
         Isa::Scalar | Isa::Avx2 => 256,
-        Isa::Avx512 => 512,
+        Isa::Avx512 => 1024,
     }
 }
 
-/// Rows and columns of a block at most: its packed operands and waiting sums take 19 MiB.
-const BLOCK: [usize; 2] = [1536, 2048];
+/// Rows and columns of a block at most: its packed operands and waiting sums take 33 MiB.
+const BLOCK: [usize; 2] = [2048, 2048];
 
-/// Rows that a task packs or multiplies at a time: a multiple of the tiles' heights and widths, and few enough for a
-/// small second-level cache.
+/// Rows that are packed at a time: a multiple of the tiles' heights and widths.
 pub(super) const STRIP: usize = 192;
+
+/// Rows that a task multiplies at most: their packed numbers stay in a small second-level cache.
+const HEIGHT: usize = 96;
 
 /// Multiply-adds below which a task costs more to hand out than it saves.
 const TASK: usize = 1 << 19;
@@ -113,7 +115,7 @@ fn cuts(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
 /// Height and width of the rectangle that a task multiplies, in whole tiles.
 fn task_size(cpu: &Cpu<'_>, rows: usize, cols: usize, depth: usize) -> [usize; 2] {
     let [mr, nr] = tile::size(cpu.isa);
-    let height = even(rows, STRIP, mr);
+    let height = even(rows, HEIGHT, mr);
     let threads = cpu.pool.threads();
     // A few tasks for each thread, so that none waits long for the last.
     let tasks = if threads == 1 { 1 } else { (4 * threads).min(rows * cols * depth / TASK).max(1) };
@@ -231,10 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn a_task_takes_whole_tiles_and_a_strip_of_rows_at_most() {
+    fn a_task_takes_whole_tiles_and_few_rows() {
         for (rows, cols) in [(1, 1), (17, 4000), (1000, 33), (1536, 2048)] {
             let [height, width] = task_size(&Cpu::new(Isa::Scalar, &Serial), rows, cols, 100);
-            assert!(height.is_multiple_of(2) && height <= STRIP, "{height}");
+            assert!(height.is_multiple_of(2) && height <= HEIGHT, "{height}");
             assert!(width.is_multiple_of(16) && width >= cols, "{width}");
         }
     }
