@@ -53,7 +53,11 @@ fn measured(blocks: usize, dtype: DType, recompute: bool, fp8: bool) -> [usize; 
 fn growth(dtype: DType, recompute: bool, fp8: bool) -> [usize; 2] {
     let [two, three, nine] = [2, 3, 9].map(|blocks| measured(blocks, dtype, recompute, fp8));
     let growth = [three[0] - two[0], three[1] - two[1]];
-    assert_eq!([nine[0] - two[0], nine[1] - two[1]], growth.map(|bytes| 7 * bytes), "the same for every block");
+    assert_eq!(
+        [nine[0] - two[0], nine[1] - two[1]],
+        growth.map(|bytes| 7 * bytes),
+        "the same for every block"
+    );
     growth
 }
 

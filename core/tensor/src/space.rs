@@ -49,6 +49,9 @@ mod tests {
             1024 * 2 * 2 * 512
         );
         let linears = vec![[14336, 4096]];
-        assert!(bytes(cpu, &Workload { linears, ..work(DType::Bf16, 4096) }) > bytes(cpu, &work(DType::Bf16, 4096)));
+        assert!(
+            bytes(cpu, &Workload { linears, ..work(DType::Bf16, 4096) })
+                > bytes(cpu, &work(DType::Bf16, 4096))
+        );
     }
 }

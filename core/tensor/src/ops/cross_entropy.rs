@@ -131,8 +131,7 @@ pub(crate) fn run<A: Element>(
         });
         let elements = A::elements(bytemuck::cast_slice(&space.logits));
         let (row_stride, depth_stride) = (words::<A>() * vocabulary, 1);
-        let dlogits =
-            Operand { elements, rows: n, depth: vocabulary, row_stride, depth_stride, grid: None };
+        let dlogits = Operand { elements, rows: n, depth: vocabulary, row_stride, depth_stride, grid: None };
         space.dgathered.resize(n * width, A::default());
         let columns_of_head = Operand::transposed(head.matrix());
         let dgathered = A::elements_mut(&mut space.dgathered);

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fp8flow_kernels::Cpu;
-use fp8flow_tensor::{AdamW, AttentionShape, CpuDevice, CrossEntropy, Device, RopeTable, Rotation, Tensor, Workload};
+use fp8flow_tensor::{
+    AdamW, AttentionShape, CpuDevice, CrossEntropy, Device, RopeTable, Rotation, Tensor, Workload,
+};
 
 use crate::common::cpu;
 

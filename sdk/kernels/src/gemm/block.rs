@@ -89,12 +89,12 @@ pub(super) fn gemm<T: Element>(
                 });
 
                 let (packed_a, packed_b) = packed.split_at(strips[0] * strip);
-                let mut waiting = (stretch < a.depth).then_some(&mut *sums);
-                let rectangles =
-                    Rectangles::new(out, b.rows, rows.clone(), cols.clone(), size).map(|out| {
-                        let floats = tiles(cpu.isa, &out);
-                        (out, waiting.as_mut().map(|rest| front(rest, floats)))
-                    });
+                let mut rest = &mut *sums;
+                let rectangles = Rectangles::new(out, b.rows, rows.clone(), cols.clone(), size).map(|out| {
+                    let own = || rest.split_off_mut(..tiles(cpu.isa, &out)).expect("room for all tiles");
+                    let waiting = (stretch < a.depth).then(own);
+                    (out, waiting)
+                });
                 for_each(cpu.pool, rectangles, |(out, sums)| {
                     let job = Multiply {
                         a: &packed_a[(out.rows().start - rows.start) * steps.len()..],
@@ -126,11 +126,6 @@ fn cuts(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
 fn tiles<T>(isa: Isa, rectangle: &Rectangle<'_, T>) -> usize {
     let [mr, nr] = tile::size(isa);
     rectangle.rows().len().next_multiple_of(mr) * rectangle.cols().len().next_multiple_of(nr)
-}
-
-/// Takes the first floats of what is left.
-fn front<'a>(rest: &mut &'a mut [f32], floats: usize) -> &'a mut [f32] {
-    rest.split_off_mut(..floats).expect("room for the sums of every tile")
 }
 
 /// Height and width of the rectangle that a task multiplies, in whole tiles.
