@@ -17,7 +17,7 @@ use fp8flow_kernels::philox::Philox;
 use fp8flow_model::{
     Decoder, DecoderOptions, Fp8Layers, ModelConfig, initialise, linear_layers, parameter_count,
 };
-use fp8flow_stages::{FilterRule, LayerPlan, Menu, Offer};
+use fp8flow_stages::{FilterRule, LayerPlan, Menu, Offer, TrainingMemory};
 use fp8flow_tensor::{Arena, DType};
 use fp8flow_testkit::challenge::challenge;
 use fp8flow_train::{
@@ -65,15 +65,14 @@ pub fn train(
     if let Some(fp8) = fp8 {
         prove(fp8)?;
     }
-    let states = settings.state_bytes(parameter_count(&config));
-    let working = decoder(&config, what, &plan, fp8, &mut Arena::measure())?;
-    let planned = states + (working.bytes() + working.backend_bytes()) as u64;
-    room::check(planned)?;
+    let examples = what.examples();
+    let measured = decoder(&config, what, &plan, fp8, &mut Arena::measure())?;
+    let planned = TrainingMemory::of(&settings, &measured, &*bench.engine.device).with_examples(&[&examples]);
+    room::check(planned.peak())?;
     let decoder = decoder(&config, what, &plan, fp8, &mut Arena::allocate())?;
     let fp8_layers = plan.fp8().count();
 
     let folder = tempfile::tempdir().map_err(BenchError::Folder)?;
-    let examples = what.examples();
     let stop = AtomicBool::new(false);
     let mut watch = Watch { peak, peaks: Vec::new(), cancel, stop: &stop, last: what.steps as u64 + 1 };
     let device = &*bench.engine.device;
@@ -113,7 +112,7 @@ pub fn train(
         tokens_per_s,
         step_ms: 1e3 * (what.batch * what.sequence) as f64 / tokens_per_s,
         peak_gb: Memory::peak().map(|bytes| bytes as f64 / 1e9),
-        planned_gb: planned as f64 / 1e9,
+        planned_gb: planned.peak() as f64 / 1e9,
         flops_per_token,
         peak_share: share(gflops, median(watch.peaks)),
         loss: measured.last().map_or(0.0, |step| step.loss),

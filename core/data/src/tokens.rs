@@ -65,6 +65,11 @@ impl TokenSet {
         self.len() == 0
     }
 
+    /// Bytes of tokens, labels and offsets.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.ids) + size_of_val(&*self.labels) + size_of_val(&*self.offsets)
+    }
+
     /// Tokens of all examples.
     pub fn tokens(&self) -> usize {
         self.ids.len()

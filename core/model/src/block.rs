@@ -37,13 +37,18 @@ impl<'a> Surroundings<'a> {
         sequences: &'a [u32],
         telemetry: bool,
     ) -> Self {
-        let shape = AttentionShape {
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
-            scale: 1.0 / (config.head_dim as f32).sqrt(),
-        };
-        Self { device, parameters, rope, shape, eps: config.rms_norm_eps, sequences, telemetry }
+        let (shape, eps) = (attention(config), config.rms_norm_eps);
+        Self { device, parameters, rope, shape, eps, sequences, telemetry }
+    }
+}
+
+/// The attention of every block.
+pub(crate) fn attention(config: &ModelConfig) -> AttentionShape {
+    AttentionShape {
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim: config.head_dim,
+        scale: 1.0 / (config.head_dim as f32).sqrt(),
     }
 }
 

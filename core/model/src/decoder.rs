@@ -1,9 +1,9 @@
 //! A decoder: embedding, blocks, norm and output head in a straight line, forward and backward over planned memory.
 
 use fp8flow_sdk::{Counters, Decision, Event, LayerFacts, Pass, Precision, Recipe, StateDict};
-use fp8flow_tensor::{Arena, CrossEntropy, DType, Device, RopeTable, Tensor};
+use fp8flow_tensor::{Arena, CrossEntropy, DType, Device, RopeTable, Tensor, Workload};
 
-use crate::block::{Block, KeptBlock, Surroundings, Workspace};
+use crate::block::{Block, KeptBlock, Surroundings, Workspace, attention};
 use crate::layers::OUTPUT_HEAD;
 use crate::linear::{LinearGroup, LoanSize};
 use crate::parameters::position;
@@ -96,7 +96,7 @@ impl Decoder {
         let specs = parameter_specs(config);
         let index = |name: &str| position(&specs, name).ok_or_else(|| DecoderError::NoParameter(name.into()));
         let DecoderOptions { dtype, tokens, recompute } = options;
-        let before = arena.bytes();
+        let (before, allocates) = (arena.bytes(), arena.allocates());
         let mut facts = linear_layers(config, Some(tokens));
         let mut wanted = Vec::new();
         for layer in &mut facts {
@@ -133,9 +133,10 @@ impl Decoder {
         let kept = slots.map(|blocks| Block::kept(blocks, config, dtype, tokens, arena)).collect();
         let mut tensor = |dtype, rows, cols| arena.tensor(dtype, rows, cols);
         let h = config.hidden_size;
+        let positions = tokens.min(config.max_positions);
         let head = if config.tied { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let mut decoder = Self {
-            rope: config.rope_table(tokens.min(config.max_positions)),
+            rope: config.rope_table(if allocates { positions } else { 0 }),
             embedding: index("model.embed_tokens.weight")?,
             final_norm: index("model.norm.weight")?,
             head: index(head)?,
@@ -156,7 +157,7 @@ impl Decoder {
             evaluations: 0,
             telemetry: false,
         };
-        decoder.bytes = arena.bytes() - before;
+        decoder.bytes = arena.bytes() - before + RopeTable::bytes(positions, config.head_dim);
         Ok(decoder)
     }
 
@@ -180,7 +181,7 @@ impl Decoder {
         self.options.tokens
     }
 
-    /// Bytes of activations, of weights in the activations' type and of what is lent to backends.
+    /// Bytes of activations and tables, of weights in the activations' type and of what is lent to backends.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -188,6 +189,19 @@ impl Decoder {
     /// Bytes that backends say they hold themselves, such as cast weights.
     pub fn backend_bytes(&self) -> usize {
         self.own
+    }
+
+    /// What it asks of a device with the largest micro-batch.
+    pub fn workload(&self) -> Workload {
+        let config = &self.config;
+        Workload {
+            dtype: self.options.dtype,
+            tokens: self.options.tokens,
+            hidden: config.hidden_size,
+            vocabulary: config.vocab_size,
+            attention: attention(config),
+            linears: self.blocks.iter().flat_map(Block::groups).flat_map(LinearGroup::high).collect(),
+        }
     }
 
     /// The recipe of the FP8 layers.

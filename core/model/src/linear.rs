@@ -20,6 +20,8 @@ struct Layer {
     bias: Option<usize>,
     /// Which cast of the input it shares: a number for each distinct [`LayerFacts::group`].
     share: usize,
+    /// Outputs and inputs.
+    shape: [usize; 2],
     arithmetic: Arithmetic,
 }
 
@@ -100,7 +102,8 @@ impl LinearGroup {
                         .then(|| arena.tensor(dtype, facts.out_features, facts.in_features)),
                 },
             };
-            layers.push(Layer { name: facts.name.clone(), weight, bias: index("bias"), share, arithmetic });
+            let (name, shape) = (facts.name.clone(), [facts.out_features, facts.in_features]);
+            layers.push(Layer { name, weight, bias: index("bias"), share, shape, arithmetic });
         }
         Ok(Self { layers })
     }
@@ -149,6 +152,12 @@ impl LinearGroup {
             shared: self.largest(tokens, |memory| memory.shared_forward),
             scratch: self.memories(tokens).map(scratch).max().unwrap_or(0),
         }
+    }
+
+    /// Outputs and inputs of the layers in high precision.
+    pub(crate) fn high(&self) -> impl Iterator<Item = [usize; 2]> {
+        let high = |layer: &&Layer| matches!(layer.arithmetic, Arithmetic::High { .. });
+        self.layers.iter().filter(high).map(|layer| layer.shape)
     }
 
     /// Memory that the backend holds for itself.

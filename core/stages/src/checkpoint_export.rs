@@ -87,6 +87,7 @@ impl StageKind for CheckpointExport {
         let dir: PathBuf = params.get("dir");
         let (config, weights) = model::open(cx.input("model")).or_fail()?;
         let parameters = weights.load(self.0.device.cpu().pool).or_fail()?;
+        drop(weights);
         let tokenizer: Option<PathBuf> = params.get("tokenizer");
         let options = ExportOptions {
             dtype: match params.get("dtype") {

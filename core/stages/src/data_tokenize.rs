@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use fp8flow_data::{Encoder, HeldOut, Loss, Template, TokenSet, Tokenized, Tokenizer, Tokenizing, tokenize};
-use fp8flow_flow::{Amount, Artifact, Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_flow::{
+    Amount, Artifact, Field, Outcome, PlanCx, Planned, PlannedStage, StageCx, StageError, StageKind,
+};
 use fp8flow_model::ModelConfig;
 use serde_json::json;
 
@@ -139,6 +141,13 @@ fn encoder<'a>(tokenizer: &'a Tokenizer, template: &str) -> Result<Encoder<'a>, 
 pub(crate) fn open(artifact: &Artifact) -> Result<(TokenSet, TokenSet), StageError> {
     let set = |name: &str| TokenSet::open(&artifact.dir.join(name)).or_fail();
     Ok((set(TRAIN)?, set(HELD_OUT)?))
+}
+
+/// Tokens of the tokenizer that a training stage on the tokens of `stage` will keep, to show answers.
+pub(crate) fn shown_with(stage: &PlannedStage) -> u64 {
+    let shows = !matches!(stage.params.get("held_out"), Amount::Count(0));
+    let tokens = stage.fact("vocabulary").and_then(serde_json::Value::as_u64);
+    tokens.filter(|_| shows).unwrap_or(0)
 }
 
 /// Digests of the examples: what a training run on them depends on.

@@ -68,6 +68,7 @@ impl StageKind for Eval {
         check_fit(&config, &set).or_fail()?;
         let device = &*self.0.device;
         let parameters = weights.load(device.cpu().pool).or_fail()?;
+        drop(weights);
         let plan = match cx.optional_input("layers") {
             Some(layers) => layers_filter::read(&layers.dir, &config)?,
             None => LayerPlan::default(),

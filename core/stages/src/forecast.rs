@@ -2,38 +2,40 @@
 
 use std::path::{Path, PathBuf};
 
-use fp8flow_flow::{Plan, PlannedStage};
+use fp8flow_flow::{Params, Plan, PlanCx, PlannedSection, PlannedStage};
 use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig, parameter_count};
 use fp8flow_tensor::Arena;
-use serde::Serialize;
+use fp8flow_train::TrainConfig;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{self, MODEL};
-use crate::{Engine, LayerPlan, backend, train};
+use crate::{Engine, LayerPlan, TrainingMemory, backend, data_tokenize, train};
 
 /// Bytes of a parameter in a checkpoint: the f32 master and two moments.
 const CHECKPOINT: u64 = 12;
-/// Tokens up to which memory is measured; beyond, it grows by the same amount with each.
-const MEASURED: usize = 4096;
+/// Tokens that no micro-batch can have: positions are counted in 32 bits.
+const TOO_MANY: usize = 1 << 32;
+/// The fact of a training stage that holds its [`Needs`].
+pub(crate) const FACT: &str = "memory";
 
 /// What a workflow will take.
 pub(crate) struct Forecast {
     /// Stage by stage, of those that hold a model.
-    needs: Vec<Needs>,
+    needs: Vec<(String, Needs)>,
 }
 
 /// The memory of a stage.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Needs {
-    /// Its name.
-    pub(crate) stage: String,
     /// Parameters of its model.
     pub(crate) parameters: u64,
-    /// Masters and, in training, moments and gradients, in bytes.
-    pub(crate) states: u64,
+    /// The most it holds at once, in bytes.
+    pub(crate) peak: u64,
+    /// The same in parts.
+    #[serde(flatten)]
+    pub(crate) memory: TrainingMemory,
     /// Copies of the gradient; none where nothing is trained.
     pub(crate) gradients: Option<u64>,
-    /// Activations and what the backend keeps, in bytes.
-    pub(crate) working: Option<u64>,
     /// Tokens of a micro-batch.
     pub(crate) tokens: Option<u64>,
     /// Whether it has that many tokens, rather than at most.
@@ -52,22 +54,23 @@ pub(crate) struct Output {
 }
 
 impl Forecast {
-    /// The forecast of `plan` on `engine`.
-    pub(crate) fn of(engine: &Engine, plan: &Plan) -> Self {
+    /// The forecast of `plan`.
+    pub(crate) fn of(plan: &Plan) -> Self {
         let models = plan.stages.iter().filter(|stage| stage.produces == MODEL);
-        Self { needs: models.filter_map(|stage| needs(engine, plan, stage)).collect() }
+        let needs = models.filter_map(|stage| Some((stage.name.clone(), Needs::of(stage)?)));
+        Self { needs: needs.collect() }
     }
 
-    /// The stage that takes most.
-    pub(crate) fn largest(&self) -> Option<&Needs> {
-        self.needs.iter().max_by_key(|needs| needs.states.saturating_add(needs.working.unwrap_or(0)))
+    /// The stage that takes most, by its name.
+    pub(crate) fn largest(&self) -> Option<&(String, Needs)> {
+        self.needs.iter().max_by_key(|(_, needs)| needs.peak)
     }
 
     /// What is written, with the folder of runs at `runs`.
     pub(crate) fn outputs(&self, plan: &Plan, runs: &Path) -> Vec<Output> {
         let mut outputs = Vec::new();
-        for needs in &self.needs {
-            let Some(stage) = plan.stage(&needs.stage) else { continue };
+        for (name, needs) in &self.needs {
+            let Some(stage) = plan.stage(name) else { continue };
             let mut push = |what: &str, folder: &Path, bytes| {
                 outputs.push(Output { what: what.into(), folder: folder.to_owned(), bytes });
             };
@@ -92,107 +95,78 @@ impl Forecast {
     }
 }
 
-fn needs(engine: &Engine, plan: &Plan, stage: &PlannedStage) -> Option<Needs> {
-    let config = model::planned_config(stage)?;
-    let parameters = parameter_count(&config);
-    let plain = Needs {
-        stage: stage.name.clone(),
-        parameters,
-        states: 4 * parameters,
-        gradients: None,
-        working: None,
-        tokens: None,
-        exact: true,
-    };
-    let Some(task) = train::Task::of(&stage.uses) else { return Some(plain) };
-    let settings = train::settings(&stage.params);
-    let input = |edge: &str| {
-        let (_, name) = stage.inputs.iter().find(|(key, _)| key == edge)?;
-        plan.stage(name)
-    };
-    let context = config.max_positions;
-    let (length, exact) = match task {
-        train::Task::PreTrain => (stage.params.get::<Option<usize>>("block").unwrap_or(context), true),
-        train::Task::FineTune => {
-            let cutoff = input("tokens").and_then(|stage| stage.params.get::<Option<usize>>("cutoff"));
-            (cutoff.unwrap_or(context), false)
-        }
-    };
-    let tokens = stage.params.get::<usize>("batch.micro").saturating_mul(length.min(context));
-    let layers = input("layers").and_then(|stage| stage.fact("layers"));
-    let layers = layers.and_then(|layers| serde_json::from_value::<LayerPlan>(layers.clone()).ok());
-    let options = DecoderOptions {
-        dtype: model::precision(&stage.params),
-        recompute: stage.params.get::<&str>("recompute") == "block",
-        tokens: 0,
-    };
-    let measure = |tokens| {
-        let section = plan.section(backend::SECTION)?;
-        let layers = layers.clone().unwrap_or_default();
-        working(engine, section, &config, &layers, DecoderOptions { tokens, ..options })
-    };
-    Some(Needs {
-        states: settings.state_bytes(parameters),
-        gradients: Some(settings.gradients() as u64),
-        working: at(tokens, measure),
-        tokens: Some(tokens as u64),
-        exact,
-        ..plain
-    })
-}
-
-/// What `measure` would find for `tokens`. Every region grows by the same amount with each token, so that a few show it
-/// without taking memory for the tables of a long context.
-pub(crate) fn at(tokens: usize, measure: impl Fn(usize) -> Option<u64>) -> Option<u64> {
-    if tokens <= MEASURED {
-        return measure(tokens);
+impl Needs {
+    /// Those of a stage that was planned: what it has said itself, or its weights.
+    fn of(stage: &PlannedStage) -> Option<Self> {
+        let said = stage.fact(FACT).and_then(|needs| serde_json::from_value(needs.clone()).ok());
+        said.or_else(|| {
+            let parameters = parameter_count(&model::planned_config(stage)?);
+            let memory = TrainingMemory::of_states(4 * parameters);
+            Some(Self { parameters, peak: memory.peak(), memory, gradients: None, tokens: None, exact: true })
+        })
     }
-    let (half, whole) = (measure(MEASURED / 2)?, measure(MEASURED)?);
-    let growth = u128::from(whole.saturating_sub(half)) * (tokens - MEASURED) as u128;
-    let beyond = growth.div_ceil((MEASURED / 2) as u128);
-    Some(u64::try_from(u128::from(whole).saturating_add(beyond)).unwrap_or(u64::MAX))
+
+    /// Those of a training stage of `config` that is being planned.
+    pub(crate) fn of_training(
+        engine: &Engine,
+        task: train::Task,
+        cx: &PlanCx<'_>,
+        config: &ModelConfig,
+    ) -> Self {
+        let (params, context) = (cx.params(), config.max_positions);
+        let (length, exact) = match task {
+            train::Task::PreTrain => (params.get::<Option<usize>>("block").unwrap_or(context), true),
+            train::Task::FineTune => {
+                let tokens = cx.input("tokens");
+                let cutoff = tokens.and_then(|stage| stage.params.get::<Option<usize>>("cutoff"));
+                (cutoff.unwrap_or(context), false)
+            }
+        };
+        let tokens = params.get::<usize>("batch.micro").saturating_mul(length.min(context));
+        let layers = cx.input("layers").and_then(|stage| stage.fact("layers"));
+        let layers = layers.and_then(|layers| serde_json::from_value::<LayerPlan>(layers.clone()).ok());
+        let settings = train::settings(params);
+        let memory = cx.section(backend::SECTION).and_then(|section| {
+            let layers = layers.unwrap_or_default();
+            memory(engine, section, config, &layers, &settings, options(params, tokens))
+        });
+        let parameters = parameter_count(config);
+        let shown_with = cx.input("tokens").map_or(0, data_tokenize::shown_with);
+        // A backend that does not tell will say why when it is used.
+        let memory = memory.unwrap_or_else(|| TrainingMemory::of_states(settings.state_bytes(parameters)));
+        let memory = memory.with_tokenizer(shown_with);
+        Self {
+            parameters,
+            peak: memory.peak(),
+            memory,
+            gradients: Some(settings.gradients() as u64),
+            tokens: Some(tokens as u64),
+            exact,
+        }
+    }
 }
 
-/// Bytes of activations, and of what the backend keeps; none where the backend does not tell.
-pub(crate) fn working(
+/// How the decoder of a training stage runs on micro-batches of up to `tokens` tokens.
+pub(crate) fn options(params: &Params, tokens: usize) -> DecoderOptions {
+    let recompute = params.get::<&str>("recompute") == "block";
+    DecoderOptions { dtype: model::precision(params), recompute, tokens }
+}
+
+/// The memory of a training run; none where the backend does not tell. Takes none itself.
+pub(crate) fn memory(
     engine: &Engine,
-    section: &fp8flow_flow::PlannedSection,
+    section: &PlannedSection,
     config: &ModelConfig,
     layers: &LayerPlan,
+    train: &TrainConfig,
     options: DecoderOptions,
-) -> Option<u64> {
+) -> Option<TrainingMemory> {
+    if options.tokens >= TOO_MANY {
+        let states = TrainingMemory::of_states(train.state_bytes(parameter_count(config)));
+        return Some(TrainingMemory { activations: u64::MAX, ..states });
+    }
     let recipe = backend::recipe(engine, section, layers).ok()?;
     let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
     let decoder = Decoder::new(config, options, fp8, &mut Arena::measure()).ok()?;
-    Some((decoder.bytes() + decoder.backend_bytes()) as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use fp8flow_tensor::DType;
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn many_tokens_take_what_a_few_show() {
-        let json = json!({
-            "model_type": "llama", "vocab_size": 300, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 65536,
-        });
-        let config = ModelConfig::from_json(&json.to_string(), Path::new("config.json")).expect("a model");
-        for (dtype, recompute) in [(DType::Bf16, false), (DType::Bf16, true), (DType::F32, false)] {
-            let measure = |tokens| {
-                let options = DecoderOptions { dtype, recompute, tokens };
-                let decoder = Decoder::new(&config, options, None, &mut Arena::measure()).ok()?;
-                Some((decoder.bytes() + decoder.backend_bytes()) as u64)
-            };
-            for tokens in [1, MEASURED, MEASURED + 1, 10_000, 50_001] {
-                let (found, exact) = (at(tokens, measure).expect("bytes"), measure(tokens).expect("bytes"));
-                // Regions start at multiples of 64 bytes.
-                assert!(found.abs_diff(exact) * 1000 <= exact, "{tokens} tokens: {found}, {exact} expected");
-            }
-        }
-        assert_eq!(at(usize::MAX, |tokens| Some(tokens as u64 * 1_000_000)), Some(u64::MAX));
-    }
+    Some(TrainingMemory::of(train, &decoder, &*engine.device))
 }

@@ -34,6 +34,7 @@ mod model_load;
 mod recipe_set;
 pub mod support;
 mod train;
+mod training_memory;
 
 use fp8flow_flow::Registry;
 
@@ -42,6 +43,7 @@ pub use failure::{backend_class, host_class, train_class};
 pub use gain::MinGain;
 pub use glob::Glob;
 pub use layer_plan::{FilterRule, LayerPlan, Menu, Offer, PlannedLayer, RecipeChoice};
+pub use training_memory::TrainingMemory;
 
 /// Every section and stage of a workflow, on `engine`.
 pub fn registry(engine: &Engine) -> Registry {

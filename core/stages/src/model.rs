@@ -42,10 +42,13 @@ pub(crate) fn open_folder(folder: &Path, dequantize: bool) -> Result<(ModelConfi
     Ok((config, weights))
 }
 
-/// Bytes as people say them: `23.4 GB`.
+/// Bytes as people say them: `23.4 GB`, `0.71 GB`, `14.2 MB`.
 pub(crate) fn gb(bytes: u64) -> String {
-    let gb = bytes as f64 / 1e9;
-    if gb < 0.0995 { format!("{:.1} MB", bytes as f64 / 1e6) } else { format!("{gb:.1} GB") }
+    match bytes as f64 / 1e9 {
+        gb if gb < 0.0995 => format!("{:.1} MB", 1e3 * gb),
+        gb if gb < 9.995 => format!("{gb:.2} GB"),
+        gb => format!("{gb:.1} GB"),
+    }
 }
 
 /// Parameters as people say them: `27.8 M`.

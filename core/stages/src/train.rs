@@ -12,10 +12,10 @@ pub(crate) use watch::Watch;
 
 use std::path::{Path, PathBuf};
 
-use fp8flow_data::{Order, TokenSet};
+use fp8flow_data::{Order, TokenSet, Tokenizer};
 use fp8flow_flow::{Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind};
-use fp8flow_host::machine::Memory;
-use fp8flow_model::{Decoder, DecoderOptions, Fp8Layers, ModelConfig};
+use fp8flow_host::machine::{Memory, give_back_freed};
+use fp8flow_model::{Decoder, Fp8Layers, ModelConfig};
 use fp8flow_sdk::Decision;
 use fp8flow_tensor::Arena;
 use fp8flow_train::{
@@ -40,11 +40,6 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    /// What a kind of stage trains on, if it trains.
-    pub(crate) fn of(uses: &str) -> Option<Self> {
-        [Self::FineTune, Self::PreTrain].into_iter().find(|task| task.name() == uses)
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::FineTune => "train.sft",
@@ -100,7 +95,8 @@ impl StageKind for Train {
                 .help("Remove it, or name a plugin in [backend].");
         }
         let Some(stage) = cx.input("model") else { return Planned::default() };
-        let planned = Planned::new(json!({ "config": stage.fact("config"), "source": stage.fact("source") }));
+        let mut planned =
+            Planned::new(json!({ "config": stage.fact("config"), "source": stage.fact("source") }));
         let Some(config) = model::planned_config(stage) else { return planned };
         if self.task == Task::PreTrain
             && let Some(block) = cx.params().get::<Option<u64>>("block")
@@ -112,7 +108,9 @@ impl StageKind for Train {
                 format!("blocks of {block} tokens do not fit the model's context of {context}"),
             );
         }
-        planned.text(&fields::summary(cx.params(), &config))
+        let needs = forecast::Needs::of_training(&self.engine, self.task, cx, &config);
+        planned.facts[forecast::FACT] = json!(needs);
+        planned.text(&fields::summary(cx.params(), &config)).line(memory::line(&needs))
     }
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
@@ -142,24 +140,25 @@ impl StageKind for Train {
             cx.say(challenged.line());
         }
         let tokens = [&examples, &held_out].map(|set| largest_micro_batch(set, settings.micro));
-        let options = DecoderOptions {
-            dtype: model::precision(params),
-            recompute: params.get::<&str>("recompute") == "block",
-            tokens: tokens[0].max(tokens[1]),
-        };
-        let measure = |tokens| {
-            let options = DecoderOptions { tokens, ..options };
-            forecast::working(&self.engine, section, &config, &layers, options)
-        };
-        memory::Needs::new(&config, &settings, options, measure).check(Memory::look())?;
+        let options = forecast::options(params, tokens[0].max(tokens[1]));
+        // To show answers to held-out examples; it may take a good part of a small model's memory.
+        let shows = !held_out.is_empty();
+        let tokenizer = shows.then(|| data_tokenize::tokenizer(cx.input("tokens"))).flatten();
+        let shown_with = tokenizer.as_ref().map_or(0, Tokenizer::vocabulary) as u64;
+        let planned = forecast::memory(&self.engine, section, &config, &layers, &settings, options)
+            .map(|memory| memory.with_examples(&[&examples, &held_out]).with_tokenizer(shown_with));
+        if let Some(memory) = &planned {
+            memory::Needs::new(memory, &settings, options).check(Memory::look())?;
+        }
         let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
         let decoder = Decoder::new(&config, options, fp8, &mut Arena::allocate())
             .map_err(TrainError::from)
             .or_fail()?;
-        cx.say(report::memory(&decoder, &config, &settings));
+        if let Some(memory) = &planned {
+            cx.say(memory::plan(memory, options.tokens));
+        }
 
         let device = &*self.engine.device;
-        let tokenizer = data_tokenize::tokenizer(cx.input("tokens"));
         let limits = fields::limits(params);
         let mut watch = Watch::new(cx.reporter().clone(), settings.steps, tokenizer).warning_above(limits);
         link_into_run(cx.folder());
@@ -173,12 +172,16 @@ impl StageKind for Train {
             held_out: &held_out,
             folder: cx.folder(),
         };
-        let load = || Ok(weights.load(device.cpu().pool)?);
+        // The files are no longer mapped once they are read.
+        let load = move || Ok(weights.load(device.cpu().pool)?);
+        // What reading and tokenizing took is free by now, but still held.
+        give_back_freed();
         let trained = train(job, load, cx.cancel(), &mut watch).or_fail()?;
 
         let name = trained.checkpoint.file_name().unwrap_or_default().to_string_lossy();
         let folder = format!("{CHECKPOINTS}/{name}");
-        let report = report::Report::new(&trained, &decisions, &challenged, limits, fallback);
+        let planned = planned.map(|memory| memory.peak());
+        let report = report::Report::new(&trained, &decisions, &challenged, limits, fallback, planned);
         let info = json!({ "folder": folder, "metrics": METRICS, "report": report.json() });
         let mut outcome = Outcome::new(info).summary(report.summary());
         outcome.report = report.lines(&watch);

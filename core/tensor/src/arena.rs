@@ -28,6 +28,11 @@ impl Arena {
         Tensor::zeros(dtype, if self.take { rows } else { 0 }, cols)
     }
 
+    /// Whether it takes the memory, or only counts.
+    pub fn allocates(&self) -> bool {
+        self.take
+    }
+
     /// `len` zero bytes.
     pub fn region(&mut self, len: usize) -> Bytes {
         self.bytes += len;

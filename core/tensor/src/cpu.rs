@@ -6,7 +6,7 @@ use fp8flow_kernels::{Cpu, Elements, ElementsMut, Epilogue, Isa, Operand, Parall
 
 use crate::ops::cross_entropy::{self, Workspace};
 use crate::ops::{adamw, attention, elementwise, embedding, linear, reduce, rms_norm, rope, swiglu};
-use crate::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation, Tensor};
+use crate::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation, Tensor, Workload, space};
 
 /// The CPU. Any instruction set and any number of threads give the same bits.
 pub struct CpuDevice {
@@ -52,6 +52,10 @@ impl Device for CpuDevice {
 
     fn cpu(&self) -> Cpu<'_> {
         Cpu::new(self.isa, &*self.pool)
+    }
+
+    fn workspace(&self, work: &Workload) -> usize {
+        space::bytes(self.cpu(), work)
     }
 
     fn embedding(&self, ids: &[u32], table: &Tensor, out: &mut Tensor) {

@@ -2,7 +2,7 @@
 
 use fp8flow_kernels::{Cpu, math};
 
-use crate::Tensor;
+use crate::{DType, Tensor};
 
 /// Shape of an attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,6 +15,23 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Factor on the scores, usually `head_dim^-1/2`.
     pub scale: f32,
+}
+
+/// What a model asks of a device in one micro-batch, as far as it decides what the device works in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Type of the activations.
+    pub dtype: DType,
+    /// Tokens of a micro-batch, each with a target.
+    pub tokens: usize,
+    /// Elements of the residual stream.
+    pub hidden: usize,
+    /// Rows of the output head.
+    pub vocabulary: usize,
+    /// The attention.
+    pub attention: AttentionShape,
+    /// Outputs and inputs of the linear layers that the device multiplies itself.
+    pub linears: Vec<[usize; 2]>,
 }
 
 /// Which way [`Device::rope`] turns.
@@ -36,6 +53,11 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
+    /// Bytes of the table for `positions` positions and heads of `head_dim` elements.
+    pub fn bytes(positions: usize, head_dim: usize) -> usize {
+        2 * DType::F32.size() * positions * head_dim.div_ceil(2)
+    }
+
     /// The table for `positions` positions: `cos(p · inv_freq) · factor` and the sine alike, the angle rounded to f32
     /// first, as transformers computes it.
     pub fn new(inv_freq: &[f32], positions: usize, factor: f32) -> Self {
@@ -98,6 +120,9 @@ pub trait Device: Send + Sync {
 
     /// The CPU that host-side work (data, checkpoints) and CPU kernels run on.
     fn cpu(&self) -> Cpu<'_>;
+
+    /// Bytes that it holds beside tensors to train on micro-batches of `work`.
+    fn workspace(&self, work: &Workload) -> usize;
 
     /// `out[t] = table[ids[t]]`; `table: [V, H]` f32.
     fn embedding(&self, ids: &[u32], table: &Tensor, out: &mut Tensor);

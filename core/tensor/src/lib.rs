@@ -12,10 +12,11 @@ mod cpu;
 pub mod device;
 mod lanes;
 mod ops;
+mod space;
 pub mod tensor;
 
 pub use arena::Arena;
 pub use bytes::Bytes;
 pub use cpu::CpuDevice;
-pub use device::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation};
+pub use device::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation, Workload};
 pub use tensor::{DType, Tensor};

@@ -303,9 +303,9 @@ impl Checkpoint {
         decoder: &mut Decoder,
     ) -> Result<(), TrainError> {
         fill(&SafeFile::open(self.path.join(MODEL))?, "", parameters)?;
-        let optimizer = SafeFile::open(self.path.join(OPTIMIZER))?;
         for (moment, parameters) in ["m.", "v."].into_iter().zip(moments) {
-            fill(&optimizer, moment, parameters)?;
+            // Mapped for each anew, so that what was read of it is not held on to.
+            fill(&SafeFile::open(self.path.join(OPTIMIZER))?, moment, parameters)?;
         }
         if self.recipe {
             return RecipeState::read(&self.path.join(RECIPE))?.restore(decoder);

@@ -26,9 +26,10 @@ pub struct Memory {
     pub shared_forward: usize,
     /// Kept from forward to backward, for this layer alone.
     pub saved: usize,
-    /// Lent for the length of a forward call.
+    /// Lent for the length of a forward call. One region serves all layers, so what a GEMM works in
+    /// ([`fp8flow_kernels::gemm_space`]) is best asked for here.
     pub forward_scratch: usize,
-    /// Lent for the length of a backward call.
+    /// Lent for the length of a backward call; the same region.
     pub backward_scratch: usize,
     /// Held by the backend itself (weight caches); for the memory plan only.
     pub own: usize,

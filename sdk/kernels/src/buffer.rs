@@ -25,7 +25,9 @@ impl Buffer {
         let mut lines = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
         let needed = len.div_ceil(16);
         if lines.len() < needed {
-            lines.resize(needed, Line([0.0; 16]));
+            // Not grown in place: what is in it is no longer wanted, nor is room for more than was asked for.
+            drop(lines);
+            lines = vec![Line([0.0; 16]); needed];
         }
         Self { lines, len }
     }

@@ -5,7 +5,7 @@ use half::bf16;
 use crate::{Elements, ElementsMut};
 
 /// A floating-point element: widened exactly, rounded once, at the store.
-pub trait Element: Copy + Default + Send + Sync + 'static {
+pub trait Element: bytemuck::Pod + Default + Send + Sync {
     /// The same number in f32.
     fn widen(self) -> f32;
 

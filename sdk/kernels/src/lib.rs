@@ -29,7 +29,7 @@ pub mod transpose;
 pub use buffer::Buffer;
 pub use element::Element;
 pub use format::Fp8;
-pub use gemm::{Epilogue, Grid, Operand, Store, gemm};
+pub use gemm::{Epilogue, Grid, Operand, Store, gemm, gemm_in, gemm_space};
 pub use half::bf16;
 pub use isa::Isa;
 pub use matrix::{Elements, ElementsMut, Matrix, grid};

@@ -334,5 +334,5 @@ fn a_model_too_large_for_memory_and_disk_is_told_before_it_is_tried() {
     let cutoff = [&long[..], &["--set", "stages.tokens.cutoff=2000000000"]].concat();
     let (code, found) = machine.json(&cutoff, &[]);
     assert_eq!(code, 0, "{:#}", found.0);
-    found.expect("workflow", "memory", "warn", &["for 4000000000 tokens", "shorter `cutoff`"]);
+    found.expect("workflow", "memory", "warn", &["of 4000000000 tokens", "shorter `cutoff`"]);
 }

@@ -8,6 +8,7 @@ mod environment;
 mod incompatible;
 mod invalid;
 mod layers;
+mod memory;
 mod program;
 mod proof;
 mod reproducible;

@@ -58,7 +58,7 @@ pub(super) fn rows(question: &Question<'_>, plan: &Plan, memory: Option<Memory>,
     rows.extend(plan.warnings.json().iter().map(finding));
     rows.extend(plan.section(backend::SECTION).map(|section| backend_row(question, plan, section)));
     rows.extend(layers(plan));
-    let forecast = Forecast::of(question.engine, plan);
+    let forecast = Forecast::of(plan);
     rows.extend(memory_row(&forecast, memory));
     rows.extend(disks(&forecast.outputs(plan, runs)));
     rows
@@ -128,15 +128,13 @@ fn layers(plan: &Plan) -> Vec<Row> {
 
 /// What the largest stage takes, against what there is.
 fn memory_row(forecast: &Forecast, memory: Option<Memory>) -> Option<Row> {
-    let needs = forecast.largest()?;
-    let (certain, most) = (needs.states, needs.states.saturating_add(needs.working.unwrap_or(0)));
-    let working = match (needs.working, needs.tokens) {
-        (Some(working), Some(tokens)) => {
-            let at_most = if needs.exact { "" } else { "at most " };
-            format!(" and {at_most}{} of activations for {tokens} tokens", gb(working))
-        }
-        _ => String::new(),
-    };
+    let (stage, needs) = forecast.largest()?;
+    let (certain, most) = (needs.memory.states, needs.peak);
+    let at_most = if needs.exact { "" } else { "at most " };
+    let tokens = needs.tokens.map(|tokens| {
+        let working = gb(needs.memory.working());
+        format!(" and {at_most}{working} for micro-batches of {tokens} tokens")
+    });
     let available = memory.map_or(u64::MAX, |memory| memory.available);
     let there = memory.map_or_else(|| "the system does not tell".into(), |memory| gb(memory.available));
     let states = match needs.gradients {
@@ -144,9 +142,12 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>) -> Option<Row> {
         Some(1) => "masters, moments and gradient".into(),
         Some(n) => format!("masters, moments and {n} gradients"),
     };
-    let found = format!("{}: {} of {states}{working}; available: {there}", needs.stage, gb(certain));
-    let row =
-        |status| row("memory", status, found.clone()).facts(json!({ "needs": needs, "memory": memory }));
+    let (all, certain_part, tokens) = (gb(most), gb(certain), tokens.unwrap_or_default());
+    let found =
+        format!("{stage}: {at_most}{all}, of it {certain_part} of {states}{tokens}; available: {there}");
+    let mut facts = json!({ "needs": needs, "memory": memory });
+    facts["needs"]["stage"] = json!(stage);
+    let row = |status| row("memory", status, found.clone()).facts(facts.clone());
     let smaller = "Take a smaller `batch.micro`, a shorter `cutoff`, `recompute = \"block\"`, or `accumulate = \"sequential\"`.";
     Some(if certain > available || (needs.exact && most > available) {
         row(Status::Fail).advice(if certain > available {

@@ -1,14 +1,15 @@
 //! What a training run came to, in a few lines: the proof of FP8, speed, memory, loss.
 
-use fp8flow_model::{Decoder, ModelConfig, parameter_count};
+use fp8flow_host::machine::Memory;
 use fp8flow_sdk::{Decision, Precision};
 use fp8flow_train::proof::{self, Fp8Gemms, Passes};
 use fp8flow_train::telemetry::{Shares, Worst};
-use fp8flow_train::{Evaluated, Evaluation, StepMetrics, TrainConfig, Trained};
+use fp8flow_train::{Evaluated, Evaluation, StepMetrics, Trained};
 use serde_json::{Value, json};
 
 use super::evidence::Challenged;
 use super::watch::{Watch, percent};
+use crate::model::gb;
 
 pub(super) struct Report<'a> {
     gemms: Fp8Gemms,
@@ -25,6 +26,8 @@ pub(super) struct Report<'a> {
     metrics: &'a [StepMetrics],
     evaluations: &'a [Evaluated],
     tokens_per_s: f64,
+    /// The planned peak, in bytes.
+    memory: Option<u64>,
 }
 
 impl<'a> Report<'a> {
@@ -34,6 +37,7 @@ impl<'a> Report<'a> {
         challenged: &'a [Challenged],
         limits: Shares,
         fallback: Option<&'a str>,
+        memory: Option<u64>,
     ) -> Self {
         let here = &trained.metrics[trained.metrics.len() - trained.steps_here as usize..];
         let mut speeds: Vec<f64> = here.iter().map(|line| line.tokens_per_s).collect();
@@ -50,6 +54,7 @@ impl<'a> Report<'a> {
             planned: decisions.iter().filter(|(_, d)| d.precision == Precision::Fp8).count(),
             metrics: &trained.metrics,
             evaluations: &trained.evaluations,
+            memory,
             tokens_per_s: speeds.get(speeds.len() / 2).copied().unwrap_or(0.0),
         }
     }
@@ -126,8 +131,9 @@ impl<'a> Report<'a> {
         let (first, last) = self.losses();
         lines.push(format!("loss: {first:.4} at the first step, {last:.4} at the last"));
         lines.push(format!("speed: {:.0} tokens/s (median step)", self.tokens_per_s));
-        if let Some(peak) = peak_memory() {
-            lines.push(format!("memory: {:.2} GB at the peak", peak as f64 / 1e9));
+        if let Some(peak) = Memory::peak() {
+            let planned = self.memory.map(|planned| format!(", {} planned", gb(planned)));
+            lines.push(format!("memory: {} at the peak{}", gb(peak), planned.unwrap_or_default()));
         }
         let edges =
             [self.evaluations.first(), self.evaluations.last().filter(|_| self.evaluations.len() > 1)];
@@ -169,23 +175,4 @@ pub(crate) fn evaluation(found: &Evaluation) -> String {
         found.exact,
         found.examples
     )
-}
-
-/// One line on the memory that is taken before the first step.
-pub(super) fn memory(decoder: &Decoder, config: &ModelConfig, train: &TrainConfig) -> String {
-    let gb = crate::model::gb;
-    format!(
-        "memory: {} of masters, moments and gradients, {} of activations for {} tokens, {} in the backend",
-        gb(train.state_bytes(parameter_count(config))),
-        gb(decoder.bytes() as u64),
-        decoder.capacity(),
-        gb(decoder.backend_bytes() as u64),
-    )
-}
-
-/// The most memory this process has had, in bytes, where the system says so.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }

@@ -2,7 +2,8 @@
 //! memory, and tokens without a target cost nothing.
 //!
 //! For each chunk: gather the rows with a target, `logits = x·Wᵀ` in f32, `loss = lse − logit[target]`, then
-//! `dlogits = (softmax − onehot) · factor` in the activations' type, `dx = dlogits·W`, `dW += dlogitsᵀ·x`.
+//! `dlogits = (softmax − onehot) · factor` in the activations' type, `dx = dlogits·W`, `dW += dlogitsᵀ·x`. The logits are
+//! not read again, so their gradients are written over them.
 
 use fp8flow_kernels::parallel::for_each;
 use fp8flow_kernels::{
@@ -10,7 +11,7 @@ use fp8flow_kernels::{
 };
 
 use crate::lanes::lane_sum;
-use crate::{CrossEntropy, Tensor};
+use crate::{CrossEntropy, DType, Tensor};
 
 /// Logits that may stand in memory at once; part of the numerics revision.
 const CHUNK_LOGITS: usize = 1 << 22;
@@ -35,20 +36,44 @@ multiversion! {
 }
 
 multiversion! {
-    fn gradient<A: Element>(logits: &[f32], lse: f32, factor: f32, out: &mut [A]) {
-        for (out, x) in out.iter_mut().zip(logits) {
-            *out = A::narrow(math::exp(*x - lse) * factor);
+    /// Writes `softmax · factor` over a row of logits, from its start.
+    fn gradient<A: Element>(logits: &mut [f32], lse: f32, factor: f32) {
+        const PIECE: usize = 64;
+        let (n, words) = (logits.len(), words::<A>());
+        let row: &mut [A] = bytemuck::cast_slice_mut(logits);
+        for first in (0..n).step_by(PIECE) {
+            // What is written ends no later than what was read.
+            let (mut piece, len) = ([0.0_f32; PIECE], PIECE.min(n - first));
+            piece[..len].copy_from_slice(bytemuck::cast_slice(&row[first * words..][..len * words]));
+            for (out, x) in row[first..][..len].iter_mut().zip(&piece) {
+                *out = A::narrow(math::exp(*x - lse) * factor);
+            }
         }
     }
+}
+
+/// Elements of `A` in the place of a logit.
+const fn words<A>() -> usize {
+    size_of::<f32>() / size_of::<A>()
 }
 
 /// Buffers of a chunk, kept from call to call.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace<A> {
+    /// Logits, then their gradients.
     logits: Vec<f32>,
     gathered: Vec<A>,
-    dlogits: Vec<A>,
     dgathered: Vec<A>,
+}
+
+/// Tokens of the largest chunk of `tokens`.
+pub(crate) fn chunk(tokens: usize, vocabulary: usize) -> usize {
+    tokens.min(chunk_tokens(vocabulary))
+}
+
+/// Bytes of a [`Workspace`] of `dtype`.
+pub(crate) fn bytes(tokens: usize, vocabulary: usize, width: usize, dtype: DType) -> usize {
+    chunk(tokens, vocabulary) * (vocabulary * size_of::<f32>() + 2 * width * dtype.size())
 }
 
 /// Where gradients go: `dx`, `dhead` and the factor on the loss.
@@ -96,23 +121,32 @@ pub(crate) fn run<A: Element>(
             }
         }
         let Some((dx, dhead, factor)) = &mut gradients else { continue };
-        space.dlogits.resize(n * vocabulary, A::default());
         let factor = *factor;
-        let rows = space.logits.chunks_exact(vocabulary).zip(space.dlogits.chunks_exact_mut(vocabulary));
-        for_each(cpu.pool, rows.zip(chunk).zip(&losses), |(((row, out), &t), &(lse, ..))| {
-            gradient(cpu.isa, row, lse, factor, out);
+        let rows = space.logits.chunks_exact_mut(vocabulary).zip(chunk).zip(&losses);
+        for_each(cpu.pool, rows, |((row, &t), &(lse, ..))| {
             let target = targets[t] as usize;
-            out[target] = A::narrow((math::exp(row[target] - lse) - 1.0) * factor);
+            let at_target = A::narrow((math::exp(row[target] - lse) - 1.0) * factor);
+            gradient::<A>(cpu.isa, row, lse, factor);
+            bytemuck::cast_slice_mut(row)[target] = at_target;
         });
-        let dlogits = Matrix::new(A::elements(&space.dlogits), n, vocabulary);
+        let elements = A::elements(bytemuck::cast_slice(&space.logits));
+        let (row_stride, depth_stride) = (words::<A>() * vocabulary, 1);
+        let dlogits = Operand { elements, rows: n, depth: vocabulary, row_stride, depth_stride, grid: None };
         space.dgathered.resize(n * width, A::default());
         let columns_of_head = Operand::transposed(head.matrix());
         let dgathered = A::elements_mut(&mut space.dgathered);
-        gemm(&cpu, &Operand::rows(dlogits), one, &columns_of_head, one, Store::Overwrite, dgathered);
+        gemm(&cpu, &dlogits, one, &columns_of_head, one, Store::Overwrite, dgathered);
         for (row, &t) in space.dgathered.chunks_exact(width).zip(chunk) {
             dx[t * width..][..width].copy_from_slice(row);
         }
-        let (dlogits, gathered) = (Operand::transposed(dlogits), Operand::transposed(gathered));
+        let dlogits = Operand {
+            rows: vocabulary,
+            depth: n,
+            row_stride: depth_stride,
+            depth_stride: row_stride,
+            ..dlogits
+        };
+        let gathered = Operand::transposed(gathered);
         gemm(&cpu, &dlogits, one, &gathered, one, Store::Accumulate, dhead.elements_mut());
     }
     result

@@ -56,6 +56,11 @@ pub(crate) fn forward<A: Element>(
     });
 }
 
+/// Floats that [`backward`] works in.
+pub(crate) fn floats(tokens: usize, h: usize) -> usize {
+    tokens.div_ceil(TOKEN_BLOCK) * h
+}
+
 pub(crate) fn backward<A: Element>(
     cpu: Cpu<'_>,
     dy: &[A],
@@ -67,7 +72,7 @@ pub(crate) fn backward<A: Element>(
 ) {
     let h = weight.len();
     let block = TOKEN_BLOCK * h;
-    let mut partial = Buffer::take(rstd.len().div_ceil(TOKEN_BLOCK) * h);
+    let mut partial = Buffer::take(floats(rstd.len(), h));
     let blocks = dy.chunks(block).zip(x.chunks(block)).zip(rstd.chunks(TOKEN_BLOCK));
     let blocks = blocks.zip(dx.chunks_mut(block)).zip(partial.chunks_exact_mut(h));
     for_each(cpu.pool, blocks, |((((dy, x), rstd), dx), dweight)| {

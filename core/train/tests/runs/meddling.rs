@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fp8flow_kernels::Cpu;
-use fp8flow_tensor::{AdamW, AttentionShape, CpuDevice, CrossEntropy, Device, RopeTable, Rotation, Tensor};
+use fp8flow_tensor::{
+    AdamW, AttentionShape, CpuDevice, CrossEntropy, Device, RopeTable, Rotation, Tensor, Workload,
+};
 
 use crate::common::cpu;
 
@@ -45,6 +47,7 @@ impl Device for Meddling {
     as_the_cpu! {
         fn name(&self) -> String;
         fn cpu(&self) -> Cpu<'_>;
+        fn workspace(&self, work: &Workload) -> usize;
         fn embedding(&self, ids: &[u32], table: &Tensor, out: &mut Tensor);
         fn embedding_backward(&self, ids: &[u32], dout: &Tensor, dtable: &mut Tensor);
         fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32, y: &mut Tensor, rstd: &mut Tensor);

@@ -4,11 +4,12 @@
 //! | --- | --- |
 //! | `group.forward` | `x` as fprop reads it, for all layers of the group |
 //! | `group.saved` | `x` as wgrad reads it; where one cast serves both, a training forward reads it here too |
-//! | backward scratch | `dy` as dgrad reads it, then `dy` as wgrad reads it, if that is another cast |
+//! | backward scratch | `dy` as dgrad reads it, then `dy` as wgrad reads it, if that is another cast; what GEMM works in |
+//! | forward scratch | what GEMM works in |
 
-use fp8flow_kernels::{ElementsMut, Epilogue, Matrix, Operand, Store, gemm};
+use fp8flow_kernels::{ElementsMut, Epilogue, Matrix, Operand, Store, gemm_in, gemm_space};
 
-use crate::region::{Carve, Read};
+use crate::region::{Carve, Read, piece};
 use crate::scaled::cast::{Cast, Gemms, Granularity, Source};
 use crate::scaled::operand::{self, Encoded, EncodedMut, Role, Tally};
 use crate::scaled::scales::Scales;
@@ -65,9 +66,10 @@ impl Linear for ScaledLinear {
             shared_saved: self.gemms.wgrad.map_or(0, |wgrad| bytes(wgrad.x, k)),
             shared_forward: bytes(self.gemms.fprop.x, k),
             saved: 0,
-            forward_scratch: 0,
+            forward_scratch: piece::<f32>(self.forward_space(tokens)),
             backward_scratch: bytes(self.gemms.dgrad.dy, n)
-                + self.gemms.dy_again().map_or(0, |cast| bytes(cast, n)),
+                + self.gemms.dy_again().map_or(0, |cast| bytes(cast, n))
+                + piece::<f32>(self.backward_space(tokens)),
             own: self.weights.bytes(),
             keep_input: self.gemms.wgrad.is_none(),
         }
@@ -79,7 +81,7 @@ impl Linear for ScaledLinear {
     }
 
     fn forward(&mut self, call: Forward<'_>) -> Result<()> {
-        let Forward { pass, x, weight, mut y, group, telemetry, .. } = call;
+        let Forward { pass, x, weight, mut y, group, scratch, telemetry, .. } = call;
         let input = activations("x", &x.tensor, self.in_features)?;
         let weight = self.master(weight)?;
         let tokens = input.rows;
@@ -98,7 +100,8 @@ impl Linear for ScaledLinear {
 
         let (x, undo_x) = x.by_rows();
         let (w, undo_w) = self.weights.fprop().by_rows();
-        gemm(&cpu, &x, undo_x, &w, undo_w, Store::Overwrite, y.elements_mut()?);
+        let space = Carve::new("forward scratch", scratch).floats(self.forward_space(tokens))?;
+        gemm_in(space, &cpu, &x, undo_x, &w, undo_w, Store::Overwrite, y.elements_mut()?);
         self.counters.fprop += 1;
         Ok(())
     }
@@ -129,6 +132,7 @@ impl Linear for ScaledLinear {
         let mut for_dgrad = EncodedMut::carve(&mut scratch, self.gemms.dgrad.dy, tokens, n)?;
         let again = self.gemms.dy_again();
         let mut for_wgrad = again.map(|cast| EncodedMut::carve(&mut scratch, cast, tokens, n)).transpose()?;
+        let space = scratch.floats(self.backward_space(tokens))?;
         let needed = dx.is_some() || self.gemms.dy_serves_both();
         let wanted = [Some(&mut for_dgrad).filter(|_| needed), for_wgrad.as_mut()];
         let seen = self.cast(Role::Gradient, Pass::Train, gradient, wanted, telemetry)?;
@@ -143,19 +147,19 @@ impl Linear for ScaledLinear {
                 .count(&mut self.counters, Role::Weight);
             let (dy, undo_dy) = for_dgrad.by_rows();
             let (w, undo_w) = self.weights.dgrad().by_cols();
-            gemm(&cpu, &dy, undo_dy, &w, undo_w, store(call.accumulate_dx), dx.elements_mut()?);
+            gemm_in(space, &cpu, &dy, undo_dy, &w, undo_w, store(call.accumulate_dx), dx.elements_mut()?);
             self.counters.dgrad += 1;
         }
         match input {
             WgradInput::Fp8(x) => {
                 let (dy, undo_dy) = for_wgrad.by_cols();
                 let (x, undo_x) = x.by_cols();
-                gemm(&cpu, &dy, undo_dy, &x, undo_x, store_dw, dw);
+                gemm_in(space, &cpu, &dy, undo_dy, &x, undo_x, store_dw, dw);
                 self.counters.wgrad += 1;
             }
             WgradInput::High(x) => {
                 let (dy, x) = (Operand::transposed(gradient), Operand::transposed(x));
-                gemm(&cpu, &dy, Epilogue::One, &x, Epilogue::One, store_dw, dw);
+                gemm_in(space, &cpu, &dy, Epilogue::One, &x, Epilogue::One, store_dw, dw);
                 self.counters.high_precision += 1;
             }
         }
@@ -175,6 +179,17 @@ enum WgradInput<'a> {
 }
 
 impl ScaledLinear {
+    /// Floats that the GEMM of a forward call works in.
+    fn forward_space(&self, tokens: usize) -> usize {
+        gemm_space(self.host.cpu().isa, [tokens, self.out_features, self.in_features])
+    }
+
+    /// Floats that the GEMMs of a backward call work in, one after the other.
+    fn backward_space(&self, tokens: usize) -> usize {
+        let (n, k, isa) = (self.out_features, self.in_features, self.host.cpu().isa);
+        gemm_space(isa, [tokens, k, n]).max(gemm_space(isa, [n, k, tokens]))
+    }
+
     /// The f32 master as a matrix.
     fn master<'a>(&self, weight: TensorRef<'a>) -> Result<Matrix<'a>> {
         let expected = (DType::F32, [self.out_features, self.in_features]);

@@ -14,7 +14,6 @@ use super::step::products_are_exact;
 use super::store::Finish;
 use super::tile::{self, Job, Sums};
 use super::{Epilogue, Operand, Store, pack};
-use crate::buffer::Buffer;
 use crate::parallel::for_each;
 use crate::transpose::{Block, Strip};
 use crate::{Cpu, Element, Isa, Rectangle, Rectangles, Serial};
@@ -30,6 +29,18 @@ const fn depth(isa: Isa) -> usize {
 
 /// Rows and columns of a block at most: its packed operands and waiting sums take 33 MiB.
 const BLOCK: [usize; 2] = [2048, 2048];
+
+/// Floats for the packed operands and waiting sums of an `m × n` output contracted over `k`: no fewer for more rows,
+/// columns or steps, whatever the number of threads.
+pub(super) fn space(isa: Isa, [m, n, k]: [usize; 3]) -> usize {
+    if m == 0 || n == 0 {
+        return 0;
+    }
+    let side = |len: usize, most: usize| len.min(most).next_multiple_of(STRIP);
+    let (rows, cols) = (side(m, BLOCK[0]), side(n, BLOCK[1]));
+    let stretch = k.min(depth(isa));
+    (rows + cols) * stretch + if stretch < k { rows * cols } else { 0 }
+}
 
 /// Rows that are packed at a time: a multiple of the tiles' heights and widths.
 pub(super) const STRIP: usize = 192;
@@ -49,6 +60,7 @@ pub(super) fn gemm<T: Element>(
     scale_b: Epilogue<'_>,
     store: Store,
     out: &mut [T],
+    space: &mut [f32],
 ) {
     if out.is_empty() {
         return;
@@ -61,11 +73,8 @@ pub(super) fn gemm<T: Element>(
     for cols in cuts(b.rows, even(b.rows, BLOCK[1], STRIP)) {
         for rows in cuts(a.rows, even(a.rows, BLOCK[0], STRIP)) {
             let size = task_size(cpu, rows.len(), cols.len(), stretch);
-            let tasks = rows.len().div_ceil(size[0]) * cols.len().div_ceil(size[1]);
             let strips = [rows.len().div_ceil(STRIP), cols.len().div_ceil(STRIP)];
-            let waiting = if stretch < a.depth { tasks * size[0] * size[1] } else { 0 };
-            let mut sums = Buffer::take(waiting);
-            let mut packed = Buffer::take((strips[0] + strips[1]) * STRIP * stretch);
+            let (packed, sums) = space.split_at_mut((strips[0] + strips[1]) * STRIP * stretch);
 
             for steps in cuts(a.depth, stretch) {
                 let strip = STRIP * steps.len();
@@ -82,9 +91,12 @@ pub(super) fn gemm<T: Element>(
                 });
 
                 let (packed_a, packed_b) = packed.split_at(strips[0] * strip);
-                let mut waiting = (waiting > 0).then(|| sums.chunks_exact_mut(size[0] * size[1]));
-                let rectangles = Rectangles::new(out, b.rows, rows.clone(), cols.clone(), size)
-                    .map(|out| (out, waiting.as_mut().and_then(Iterator::next)));
+                let mut rest = &mut *sums;
+                let rectangles = Rectangles::new(out, b.rows, rows.clone(), cols.clone(), size).map(|out| {
+                    let own = || rest.split_off_mut(..tiles(cpu.isa, &out)).expect("room for all tiles");
+                    let waiting = (stretch < a.depth).then(own);
+                    (out, waiting)
+                });
                 for_each(cpu.pool, rectangles, |(out, sums)| {
                     let job = Multiply {
                         a: &packed_a[(out.rows().start - rows.start) * steps.len()..],
@@ -110,6 +122,12 @@ fn even(n: usize, most: usize, unit: usize) -> usize {
 /// `0..n` in pieces of `size`.
 fn cuts(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n).step_by(size).map(move |start| start..n.min(start + size))
+}
+
+/// Floats in the tiles that cover a rectangle.
+fn tiles<T>(isa: Isa, rectangle: &Rectangle<'_, T>) -> usize {
+    let [mr, nr] = tile::size(isa);
+    rectangle.rows().len().next_multiple_of(mr) * rectangle.cols().len().next_multiple_of(nr)
 }
 
 /// Height and width of the rectangle that a task multiplies, in whole tiles.
@@ -221,6 +239,27 @@ mod tests {
         assert_eq!(even(257, 256, 1), 129);
         assert_eq!(even(1000, 256, 96), 288);
         assert_eq!(cuts(5, 2).collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
+    }
+
+    #[test]
+    fn more_rows_columns_or_steps_take_no_less_space() {
+        for isa in Isa::ALL {
+            let lens = [0, 1, 191, 192, 193, 256, 257, 512, 513, 1536, 1537, 2048, 2049, 5000];
+            for pair in lens.windows(2) {
+                for other in lens {
+                    for other_too in lens {
+                        let [less, more] = [pair[0], pair[1]].map(|len| {
+                            [[len, other, other_too], [other, len, other_too], [other, other_too, len]]
+                                .map(|shape| space(isa, shape))
+                        });
+                        assert!(less.iter().zip(more).all(|(less, more)| *less <= more), "{isa:?} {pair:?}");
+                    }
+                }
+            }
+        }
+        // 1344 rows and 768 columns in whole strips, 512 steps at a time.
+        assert_eq!(space(Isa::Avx512, [1300, 700, 512]), (1344 + 768) * 512);
+        assert_eq!(space(Isa::Avx512, [1300, 700, 513]), (1344 + 768) * 512 + 1344 * 768);
     }
 
     #[test]

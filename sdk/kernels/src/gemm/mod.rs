@@ -23,7 +23,8 @@ mod tests;
 mod tile;
 
 pub use self::grid::Grid;
-use crate::{Cpu, Element, Elements, ElementsMut, Matrix};
+use crate::buffer::Buffer;
+use crate::{Cpu, Element, Elements, ElementsMut, Isa, Matrix};
 
 /// One side of a contraction: `rows × depth` elements, element `(i, k)` at `i · row_stride + k · depth_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +131,32 @@ pub fn gemm(
     store: Store,
     out: ElementsMut<'_>,
 ) {
+    let mut space = Buffer::take(gemm_space(cpu.isa, [a.rows, b.rows, a.depth]));
+    gemm_in(&mut space, cpu, a, scale_a, b, scale_b, store, out);
+}
+
+/// Floats that [`gemm`] works in for an output of `m × n` and a contraction over `k`. No fewer for more of any of them,
+/// and the same for any number of threads.
+pub fn gemm_space(isa: Isa, [m, n, k]: [usize; 3]) -> usize {
+    block::space(isa, [m, n, k])
+}
+
+/// [`gemm`] in memory of the caller's, with any values in it: [`gemm_space`] floats, best aligned to 64 bytes.
+///
+/// # Panics
+/// As [`gemm`], and if there are fewer.
+pub fn gemm_in(
+    space: &mut [f32],
+    cpu: &Cpu<'_>,
+    a: &Operand<'_>,
+    scale_a: Epilogue<'_>,
+    b: &Operand<'_>,
+    scale_b: Epilogue<'_>,
+    store: Store,
+    out: ElementsMut<'_>,
+) {
+    let needed = gemm_space(cpu.isa, [a.rows, b.rows, a.depth]);
+    assert!(space.len() >= needed, "{} floats to work in, where it takes {needed}", space.len());
     assert_eq!(a.depth, b.depth, "contraction lengths differ");
     assert_eq!(Some(out.len()), a.rows.checked_mul(b.rows), "output length");
     a.check("a");
@@ -139,8 +166,8 @@ pub fn gemm(
     match out {
         // Nothing to add up, so nothing to block.
         _ if a.depth == 0 => specification(a, scale_a, b, scale_b, store, out),
-        ElementsMut::F32(out) => block::gemm(cpu, a, scale_a, b, scale_b, store, out),
-        ElementsMut::Bf16(out) => block::gemm(cpu, a, scale_a, b, scale_b, store, out),
+        ElementsMut::F32(out) => block::gemm(cpu, a, scale_a, b, scale_b, store, out, space),
+        ElementsMut::Bf16(out) => block::gemm(cpu, a, scale_a, b, scale_b, store, out, space),
     }
 }
 

@@ -18,6 +18,17 @@ use self::layout::{Head, Rest, Span, TILE, cut, load_columns, load_rows, padded,
 use self::scores::{differentiate, differentiate_by_query, dot, mix, products, scale_rows, weigh};
 use crate::AttentionShape;
 
+/// Floats that forward and backward work in beside those of their tasks: sums by head and tile, sums by head and token.
+/// As if no tile were less than half full, which those of very short sequences are.
+pub(crate) fn floats(shape: AttentionShape, tokens: usize) -> usize {
+    2 * shape.heads * tokens.next_multiple_of(TILE)
+}
+
+/// Floats that a task works in, at most.
+pub(crate) fn task_floats(shape: AttentionShape) -> usize {
+    TILE * (6 * padded(shape.head_dim) + 2 * TILE)
+}
+
 pub(crate) fn forward<A: Element>(
     cpu: Cpu<'_>,
     shape: AttentionShape,
