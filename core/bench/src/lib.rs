@@ -8,7 +8,8 @@
 //! * [`limits`]: the FMA peak and the bandwidth of a copy, on all threads at once;
 //! * [`sample`]: repeats and their median, and the limit as it was around them;
 //! * [`fp8`]: a plugin's recipe, and how it casts the operands of its GEMMs;
-//! * [`model`]: the model of the training benchmark, and the FLOPs of a token.
+//! * [`model`]: the model of the training benchmark, and the FLOPs of a token;
+//! * `parts`: the parts of a training step, each beside its floor.
 
 pub mod cast;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod limits;
 pub mod line;
 pub mod model;
 mod numbers;
+mod parts;
 mod room;
 pub mod sample;
 mod together;

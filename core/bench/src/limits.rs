@@ -104,6 +104,11 @@ impl<'a> Copy<'a> {
         let bytes = caches.clamp(FROM[0], FROM[1]).min(room);
         Self { cpu, parts: (0..threads).map(|_| Part::new(bytes / threads)).collect() }
     }
+
+    /// Bytes of its buffers.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| (part.from.len() + part.to.len()) as u64).sum()
+    }
 }
 
 impl Part {

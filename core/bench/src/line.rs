@@ -41,6 +41,8 @@ pub enum Line {
     LeftOut(LeftOutLine),
     /// A training step.
     Train(Box<TrainLine>),
+    /// A part of a training step.
+    Part(PartLine),
 }
 
 /// What the machine can do at most, before anything was measured.
@@ -157,6 +159,48 @@ pub struct TrainLine {
     pub peak_share: f64,
     /// Loss of the last step.
     pub loss: f64,
+}
+
+/// A part of a training step; what is not known of it is none.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartLine {
+    /// `part`.
+    pub what: &'static str,
+    /// Which; `other` for what no part accounts for, `step` for the sum of all.
+    pub part: &'static str,
+    /// Calls a step.
+    pub calls: Option<u64>,
+    /// Milliseconds of a step, by the median over the steps.
+    #[serde(serialize_with = "number")]
+    pub ms: f64,
+    /// The same as a share of `step`.
+    #[serde(serialize_with = "number")]
+    pub share: f64,
+    /// Floating-point operations a step, in 10⁹.
+    #[serde(serialize_with = "maybe_number")]
+    pub gflop: Option<f64>,
+    /// Least traffic a step, in 10⁹ bytes: every operand read once, every result written once.
+    #[serde(serialize_with = "maybe_number")]
+    pub gbytes: Option<f64>,
+    /// The least milliseconds it could take here, if what it touches comes from memory; of `step`, those of its
+    /// parts, each as far as the part took that long.
+    #[serde(serialize_with = "maybe_number")]
+    pub floor_ms: Option<f64>,
+    /// What sets that floor.
+    pub bound: Option<Bound>,
+    /// `floor_ms / ms`.
+    #[serde(serialize_with = "maybe_number")]
+    pub of_floor: Option<f64>,
+}
+
+/// What a part is held up by at the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// Its operations at the FMA peak.
+    Compute,
+    /// Its traffic at the bandwidth of a copy.
+    Memory,
 }
 
 /// The five digits that a measurement has at most.

@@ -6,6 +6,8 @@
 //!
 //! FP8 is proven as in a run: the recipe is challenged, and what every layer has counted is held against the plan. The
 //! FMA peak is sampled after every step.
+//!
+//! With [`TrainBench::parts`] the same steps are taken apart: see `parts`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +20,7 @@ use fp8flow_model::{
     Decoder, DecoderOptions, Fp8Layers, ModelConfig, initialise, linear_layers, parameter_count,
 };
 use fp8flow_stages::{FilterRule, LayerPlan, Menu, Offer, TrainingMemory};
-use fp8flow_tensor::{Arena, DType};
+use fp8flow_tensor::{Arena, DType, Device};
 use fp8flow_testkit::challenge::challenge;
 use fp8flow_train::{
     Accumulation, Decay, Decayed, Evaluated, Job, LayerTelemetry, OptimizerConfig, Schedule, StepMetrics,
@@ -29,6 +31,7 @@ use crate::fp8::Fp8;
 use crate::limits::{FmaPeak, Limit as _};
 use crate::line::{Line, TrainLine};
 use crate::model::{VOCABULARY, flops_per_token, model};
+use crate::parts::Parts;
 use crate::sample::{beside, median, share};
 use crate::{Bench, BenchError, room};
 
@@ -47,6 +50,8 @@ pub struct TrainBench {
     pub dtype: DType,
     /// Whether a block's activations are computed again for backward.
     pub recompute: bool,
+    /// Whether the parts of a step are timed too.
+    pub parts: bool,
 }
 
 /// Measures training steps; `cancel` ends it early.
@@ -59,6 +64,10 @@ pub fn train(
 ) -> Result<(), BenchError> {
     let mut peak = FmaPeak::new(bench.cpu());
     bench.limit(&mut peak, show);
+    let mut parts = what.parts.then(|| Parts::new(bench.cpu()));
+    if let Some(parts) = &mut parts {
+        bench.limit(parts.copy(), show);
+    }
     let config = model(what.blocks, what.sequence)?;
     let settings = what.settings();
     let plan = layers(&config, what, fp8)?;
@@ -66,16 +75,19 @@ pub fn train(
         prove(fp8)?;
     }
     let examples = what.examples();
-    let measured = decoder(&config, what, &plan, fp8, &mut Arena::measure())?;
+    let measured = decoder(&config, what, &plan, fp8, None, &mut Arena::measure())?;
     let planned = TrainingMemory::of(&settings, &measured, &*bench.engine.device).with_examples(&[&examples]);
     room::check(planned.peak())?;
-    let decoder = decoder(&config, what, &plan, fp8, &mut Arena::allocate())?;
+    let decoder = decoder(&config, what, &plan, fp8, parts.as_ref(), &mut Arena::allocate())?;
     let fp8_layers = plan.fp8().count();
 
     let folder = tempfile::tempdir().map_err(BenchError::Folder)?;
     let stop = AtomicBool::new(false);
-    let mut watch = Watch { peak, peaks: Vec::new(), cancel, stop: &stop, last: what.steps as u64 + 1 };
-    let device = &*bench.engine.device;
+    let untimed = &*bench.engine.device;
+    let timed = parts.as_ref().map(|parts| parts.device(untimed));
+    let device: &dyn Device = timed.as_ref().map_or(untimed, |timed| timed);
+    let last = what.steps as u64 + 1;
+    let mut watch = Watch { peak, peaks: Vec::new(), parts, cancel, stop: &stop, last };
     let job = Job {
         config: settings,
         device,
@@ -94,6 +106,8 @@ pub fn train(
     let tokens_per_s = median(measured.iter().map(|step| step.tokens_per_s).collect());
     let flops_per_token = flops_per_token(&config, what.sequence);
     let gflops = tokens_per_s * flops_per_token as f64 / 1e9;
+    let peak_gflops = median(watch.peaks);
+    let extra = watch.parts.as_ref().map_or(0, Parts::bytes);
     let Cpu { isa, pool } = bench.cpu();
     show(Line::Train(Box::new(TrainLine {
         what: "train",
@@ -111,12 +125,15 @@ pub fn train(
         parameters: parameter_count(&config),
         tokens_per_s,
         step_ms: 1e3 * (what.batch * what.sequence) as f64 / tokens_per_s,
-        peak_gb: Memory::peak().map(|bytes| bytes as f64 / 1e9),
+        peak_gb: Memory::peak().map(|bytes| bytes.saturating_sub(extra) as f64 / 1e9),
         planned_gb: planned.peak() as f64 / 1e9,
         flops_per_token,
-        peak_share: share(gflops, median(watch.peaks)),
+        peak_share: share(gflops, peak_gflops),
         loss: measured.last().map_or(0.0, |step| step.loss),
     })));
+    if let Some(parts) = &watch.parts {
+        parts.lines(peak_gflops).into_iter().for_each(|part| show(Line::Part(part)));
+    }
     Ok(())
 }
 
@@ -189,18 +206,24 @@ fn decoder(
     what: &TrainBench,
     plan: &LayerPlan,
     fp8: Option<&Fp8>,
+    parts: Option<&Parts<'_>>,
     arena: &mut Arena,
 ) -> Result<Decoder, BenchError> {
     let fp8 = fp8.filter(|_| plan.fp8().next().is_some());
     let recipe = fp8.map(Fp8::configured).transpose()?;
+    let recipe = match parts {
+        Some(parts) => recipe.map(|recipe| parts.recipe(recipe)),
+        None => recipe,
+    };
     let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: plan.decided() });
     Ok(Decoder::new(config, what.options(), fp8, arena).map_err(TrainError::from)?)
 }
 
-/// Samples the FMA peak after every step, and ends the run where it is measured or was cancelled.
+/// Samples the limits after every step, and ends the run where it is measured or was cancelled.
 struct Watch<'a> {
     peak: FmaPeak<'a>,
     peaks: Vec<f64>,
+    parts: Option<Parts<'a>>,
     cancel: &'a AtomicBool,
     stop: &'a AtomicBool,
     last: u64,
@@ -209,6 +232,9 @@ struct Watch<'a> {
 impl Watcher for Watch<'_> {
     fn step(&mut self, metrics: &StepMetrics) {
         let seconds = metrics.tokens as f64 / metrics.tokens_per_s;
+        if let Some(parts) = &mut self.parts {
+            parts.step(seconds);
+        }
         self.peaks.push(self.peak.sample(beside(seconds)).0);
         if metrics.step == self.last || self.cancel.load(Ordering::Relaxed) {
             self.stop.store(true, Ordering::Relaxed);

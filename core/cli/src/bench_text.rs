@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use fp8flow_bench::Line;
-use fp8flow_bench::line::{CaseLine, LeftOutLine, LimitLine, Rate, Shape, TrainLine, Unit};
+use fp8flow_bench::line::{Bound, CaseLine, LeftOutLine, LimitLine, PartLine, Rate, Shape, TrainLine, Unit};
 use fp8flow_host::machine::Processor;
 
 use crate::args::BenchCommand;
@@ -24,6 +24,8 @@ pub(crate) struct Table {
     of: &'static str,
     limits: Vec<LimitLine>,
     begun: bool,
+    /// Whether a part of a step was shown.
+    parts: bool,
 }
 
 impl Table {
@@ -32,7 +34,7 @@ impl Table {
             BenchCommand::Cast(_) => "of copy",
             BenchCommand::Gemm(_) | BenchCommand::Train(_) => "of FMA peak",
         };
-        Self { of, limits: Vec::new(), begun: false }
+        Self { of, limits: Vec::new(), begun: false, parts: false }
     }
 
     /// What there is to print now that `line` is known, without a newline at its end; limits wait for the first case.
@@ -45,6 +47,10 @@ impl Table {
             Line::Case(case) => self.case(case),
             Line::LeftOut(case) => left_out(case),
             Line::Train(train) => self.train(train),
+            Line::Part(line) => {
+                let heading = if std::mem::replace(&mut self.parts, true) { "" } else { &parts_heading() };
+                return Some(heading.to_owned() + &part(line));
+            }
         };
         let heading = if std::mem::replace(&mut self.begun, true) { String::new() } else { self.heading() };
         Some(heading + &row)
@@ -105,6 +111,34 @@ fn left_out(case: &LeftOutLine) -> String {
     let mut out = format!("{:<20}{:<20}{:>16}", case.what, shape(case.shape), "left out");
     further(&mut out, &case.left_out);
     out
+}
+
+fn parts_heading() -> String {
+    format!(
+        "\n{BOLD}{:<20}{:>6}{:>10}{:>8}{:>10}{:>9}{:>11}  {:<8}{:>9}{RESET}\n",
+        "part", "calls", "ms", "share", "GFLOP", "GB", "floor, ms", "bound", "of floor"
+    )
+}
+
+/// A part of a step; what is not known of it is left empty.
+fn part(line: &PartLine) -> String {
+    let PartLine { part, calls, ms, share, gflop, gbytes, floor_ms, bound, of_floor, .. } = line;
+    let number =
+        |number: &Option<f64>, digits: usize| number.map_or(String::new(), |n| format!("{n:.digits$}"));
+    let calls = calls.map_or(String::new(), |calls| calls.to_string());
+    let bound = bound.map_or("", |bound| match bound {
+        Bound::Compute => "compute",
+        Bound::Memory => "memory",
+    });
+    let row = format!(
+        "{part:<20}{calls:>6}{ms:>10.2}{:>8}{:>10}{:>9}{:>11}  {bound:<8}{:>9}",
+        percent(*share),
+        number(gflop, 3),
+        number(gbytes, 4),
+        number(floor_ms, 2),
+        of_floor.map_or(String::new(), percent),
+    );
+    row.trim_end().to_owned()
 }
 
 /// Lines under a row.

@@ -95,6 +95,9 @@ pub(crate) struct BenchTrainArgs {
     /// What is computed again for backward instead of being kept.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) recompute: BenchRecompute,
+    /// What the parts of a step take, each beside the least that it could take here.
+    #[arg(long)]
+    pub(crate) parts: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

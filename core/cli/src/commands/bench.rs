@@ -63,6 +63,7 @@ pub(super) fn bench(common: &Common, command: &BenchCommand, screen: &Screen) ->
                     BenchPrecision::F32 => DType::F32,
                 },
                 recompute: args.recompute == BenchRecompute::Block,
+                parts: args.parts,
             };
             train(&bench, &what, fp8.as_ref(), &machine.cancel, &mut show)?;
         }

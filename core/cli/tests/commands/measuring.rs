@@ -100,6 +100,7 @@ fn casts_are_those_of_the_recipe() {
 }
 
 const TRAIN: &str = "bench train --layers 1 --batch 1 --sequence 16 --steps 1";
+const PARTS: &str = "bench train --layers 1 --batch 1 --sequence 16 --steps 1 --parts";
 
 #[test]
 fn a_training_step_is_one_object_and_leaves_nothing() {
@@ -148,6 +149,81 @@ fn a_training_step_is_one_object_and_leaves_nothing() {
     }
 }
 
+/// The multiplications with the weights of a block: q, k, v, o, gate, up, down.
+const WEIGHTS: u64 = 2 * 512 * 512 + 2 * 256 * 512 + 3 * 1408 * 512;
+
+#[test]
+fn the_parts_of_a_step_add_up_to_it_and_change_nothing() {
+    const EVERYWHERE: [&str; 16] = [
+        "attention_forward",
+        "attention_backward",
+        "cross_entropy",
+        "rms_norm_forward",
+        "rms_norm_backward",
+        "rope",
+        "swiglu_forward",
+        "swiglu_backward",
+        "residual",
+        "embedding_forward",
+        "embedding_backward",
+        "convert",
+        "gradient_norm",
+        "adamw",
+        "other",
+        "step",
+    ];
+    for (more, linear, forwards) in [
+        ("", "linear_fp8", 1),
+        ("--backend transformer-engine-hybrid --recipe delayed --recompute block", "linear_fp8", 2),
+        ("--backend none", "linear", 1),
+    ] {
+        let without = cases(&format!("{TRAIN} {more} --json"), &["fma_peak"]);
+        let mut lines = cases(&format!("{TRAIN} {more} --parts --json"), &BOTH);
+        let parts = lines.split_off(1);
+        assert_eq!(lines[0]["loss"], without[0]["loss"], "the same bits: {more}");
+
+        let [forward, backward] = ["forward", "backward"].map(|way| format!("{linear}_{way}"));
+        let mut expected = vec![forward.as_str(), backward.as_str()];
+        expected.extend(EVERYWHERE);
+        if linear == "linear_fp8" {
+            expected.insert(expected.len() - 2, "recipe");
+        }
+        let found: Vec<&str> = parts.iter().filter_map(|part| part["part"].as_str()).collect();
+        assert_eq!(found, expected, "{more}");
+
+        let sum = |key: &str| parts.iter().filter_map(|part| part[key].as_f64()).sum::<f64>();
+        let step = &parts[parts.len() - 1];
+        for key in ["ms", "share", "gflop", "gbytes"] {
+            let (all, whole) = (sum(key), step[key].as_f64().expect("a number"));
+            assert!((all - 2.0 * whole).abs() < 2e-4 * all, "{key}: {all} with the step, {whole} of it");
+        }
+        for part in &parts {
+            assert_eq!(part["what"], "part");
+            let ms = part["ms"].as_f64();
+            assert!(ms.is_some_and(|ms| ms.is_finite() && ms >= 0.0), "{part}");
+            let bound = part["bound"].as_str();
+            match part["part"].as_str() {
+                Some("recipe" | "other") => assert!(part["floor_ms"].is_null() && bound.is_none(), "{part}"),
+                Some("step") => expect_positive(part, &["floor_ms", "of_floor"]),
+                _ => {
+                    expect_positive(part, &["calls", "ms", "gbytes", "floor_ms", "of_floor"]);
+                    assert!(matches!(bound, Some("compute" | "memory")), "{part}");
+                }
+            }
+        }
+        // Sixteen tokens; two FLOPs for a weight forward, four backward; seven layers.
+        for (part, flops, calls) in [(0, 2 * forwards, 7 * forwards), (1, 4, 7)] {
+            let gflop = parts[part]["gflop"].as_f64().expect("a number");
+            let expected = (flops * 16 * WEIGHTS) as f64 / 1e9;
+            assert!((gflop / expected - 1.0).abs() < 1e-4, "{gflop} of {expected}: {}", parts[part]);
+            assert_eq!(parts[part]["calls"], calls, "{}", parts[part]);
+        }
+        // Fifteen tokens have a target; each meets all 4096 rows of the head, three times.
+        let head = parts[4]["gflop"].as_f64().expect("a number");
+        assert!((head / (6.0 * 15.0 * 4096.0 * 512.0 / 1e9) - 1.0).abs() < 1e-4, "{}", parts[4]);
+    }
+}
+
 #[test]
 fn a_signal_ends_training_after_its_step_and_leaves_nothing() {
     let bench = Bench::empty();
@@ -182,12 +258,13 @@ fn people_get_a_line_on_the_machine_and_a_row_a_case_in_100_columns() {
         ),
         ("bench cast --m 16 --k 16 --reps 1", &["cast_row", "cast_col", "cast_row_col"]),
         (TRAIN, &["train"]),
+        (PARTS, &["train", "linear_fp8_forward", "rope", "other", "step"]),
     ] {
         let said = bench.fp8flow(line);
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{line}\n{}", said.out);
         let first = said.out.split("\n\n").next().expect("a first line");
         assert!(first.contains("thread") && first.contains("FMA peak "), "{}", said.out);
-        assert_eq!(first.contains("copy "), !line.contains("train"), "{}", said.out);
+        assert_eq!(first.contains("copy "), line != TRAIN, "{}", said.out);
         let found = said.out.lines().filter_map(|line| line.split_whitespace().next());
         let found: Vec<&str> = found.filter(|word| rows.contains(word)).collect();
         assert_eq!(found, rows, "{}", said.out);
