@@ -1,13 +1,13 @@
 //! What happens in a run, as it happens: one stream for the terminal, for `--json` and for `events.jsonl`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Class;
-use crate::journal::now;
+use crate::time::now;
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {

@@ -72,8 +72,3 @@ impl State {
         self.file.write_all(line.as_bytes())
     }
 }
-
-/// The time, for people: UTC, to the millisecond.
-pub(crate) fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
-}
