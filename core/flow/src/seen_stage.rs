@@ -95,6 +95,11 @@ impl Seen {
         Ok(planned(&self.folder)?.into_iter().map(|stage| stage.name).find(|name| !sealed(name)))
     }
 
+    /// The names of the stages, in their order.
+    pub fn stage_names(&self) -> Result<Vec<String>, Error> {
+        Ok(planned(&self.folder)?.into_iter().map(|stage| stage.name).collect())
+    }
+
     /// Every stage, by manifests and events.
     pub fn stages(&self) -> Result<Stages, Error> {
         let Told { mut stages, worked } = Told::read(self)?;
