@@ -173,7 +173,7 @@ impl StageKind for Train {
             held_out: &held_out,
             folder: cx.folder(),
         };
-        let load = || Ok(weights.load(device.cpu().pool)?);
+        let load = || Ok(weights.load_until(device.cpu().pool, cx.cancel())?);
         let trained = train(job, load, cx.cancel(), &mut watch).or_fail()?;
 
         let name = trained.checkpoint.file_name().unwrap_or_default().to_string_lossy();
@@ -258,12 +258,12 @@ fn identity(
 ) -> Result<String, StageError> {
     let recipe_state: Option<PathBuf> = cx.params().get("recipe_state");
     let about = json!({
-        "tokens": data_tokenize::digests(cx.input("tokens"))?,
+        "tokens": data_tokenize::digests(cx, cx.input("tokens"))?,
         "workflow": cx.plan().identity,
         "stage": cx.name(),
         "recipe": recipe.map(fp8flow_sdk::Recipe::describe),
         "decisions": decisions,
-        "recipe_state": recipe_state.as_deref().map(digest).transpose()?,
+        "recipe_state": recipe_state.as_deref().map(|path| digest(cx, path)).transpose()?,
     });
     Ok(fp8flow_flow::digest::of_json(&about))
 }
