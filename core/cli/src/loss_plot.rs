@@ -153,10 +153,13 @@ mod tests {
     #[test]
     fn every_run_has_a_line_with_its_name_and_evaluations_are_points() {
         let svg = svg(&[curve("quiet-fox", 400, true), curve("<b>&", 5000, false)]).expect("drawn");
-        assert_eq!(
-            svg.matches("<polyline").count() - svg.matches("fill=\"none\" opacity=\"0.28\"").count() > 1,
-            true
-        );
+        for colour in &COLOURS[..2] {
+            let RGBColor(r, g, b) = colour;
+            let stroke = format!("stroke=\"#{r:02X}{g:02X}{b:02X}\"");
+            // The curve, and its mark in the legend.
+            let lines = svg.lines().filter(|line| line.starts_with("<polyline") && line.contains(&stroke));
+            assert_eq!(lines.count(), 2, "{stroke}");
+        }
         for words in ["quiet-fox", "quiet-fox, held out", "&lt;b&gt;&amp;", "step", "loss"] {
             assert!(svg.contains(words), "{words}");
         }
