@@ -2,18 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use fp8flow_flow::{Record, Seen, every_run};
+use fp8flow_flow::{FoundRun, Seen, every_run};
 
 use crate::failure::Failure;
 
 /// How many runs are named where none was found.
 const NAMED: usize = 5;
 
-/// A folder with its record, or why that cannot be read.
-pub(crate) type Found = (PathBuf, Result<Record, fp8flow_flow::Error>);
-
 /// Every run in the folder `runs`, the newest last.
-pub(crate) fn all(runs: &Path) -> Result<Vec<Found>, Failure> {
+pub(crate) fn all(runs: &Path) -> Result<Vec<FoundRun>, Failure> {
     if !runs.is_dir() {
         return Err(Failure::usage(
             format!("there is no folder of runs at {}", runs.display()),

@@ -1,5 +1,6 @@
 //! A run in words.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use fp8flow_flow::{Seen, Standing};
@@ -33,7 +34,7 @@ pub(crate) fn go_on(run: &Seen) -> String {
                 None => None,
             };
             if let Some(value) = value {
-                command += &format!(" {option} {}", quoted(value));
+                let _ = write!(command, " {option} {}", quoted(value));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Columns that stand under each other.
 
+use std::fmt::Write as _;
+
 /// A cell: its text, and a colour for it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cell {
@@ -37,7 +39,8 @@ pub(crate) fn lines(rows: &[Vec<Cell>], indent: &str) -> Vec<String> {
             let pad = " ".repeat(column - width(cell));
             let reset = if cell.colour.is_empty() { "" } else { "\x1b[0m" };
             let text = format!("{}{}{reset}", cell.colour, cell.text);
-            line += &if cell.right { format!("{pad}{text}  ") } else { format!("{text}{pad}  ") };
+            let (left, right) = if cell.right { (pad, text) } else { (text, pad) };
+            let _ = write!(line, "{left}{right}  ");
         }
         line.trim_end().to_owned()
     };

@@ -86,7 +86,7 @@ pub use findings::{Findings, code};
 pub use params::{Amount, FromParam, Params};
 pub use plan::{Plan, PlannedSection, PlannedStage};
 pub use plan_context::{Issue, PlanCx};
-pub use record::{Record, Status, every_run, runs};
+pub use record::{FoundRun, Record, Status, every_run, runs};
 pub use registry::Registry;
 pub use run::{Finished, Run, RunOptions};
 pub use seen::{Seen, Standing};

@@ -89,8 +89,11 @@ impl Record {
     }
 }
 
+/// The folder of a run, and its record or what is wrong with that.
+pub type FoundRun = (PathBuf, Result<Record, Error>);
+
 /// Every folder of a run in `folder` with its record, oldest first; those whose record cannot be understood come last.
-pub fn every_run(folder: &Path) -> Result<Vec<(PathBuf, Result<Record, Error>)>, Error> {
+pub fn every_run(folder: &Path) -> Result<Vec<FoundRun>, Error> {
     let mut runs = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let entry = entry.map_err(Error::io("list", folder))?;

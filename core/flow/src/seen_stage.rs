@@ -179,7 +179,7 @@ impl Told {
                 self.set(stage, StageState::Done { seconds, summary });
             }
             Event::StageFailed { stage, class: Class::Interrupted, .. } => {
-                self.set(stage, StageState::Stopped)
+                self.set(stage, StageState::Stopped);
             }
             Event::StageFailed { stage, class, message } => {
                 self.set(stage, StageState::Failed { class, message });

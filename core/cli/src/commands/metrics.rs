@@ -68,7 +68,9 @@ fn show(curves: &[Curve], screen: &Screen) {
         rows.push(row);
     }
     screen.print("");
-    table::lines(&rows, "  ").iter().for_each(|line| screen.print(line));
+    for line in table::lines(&rows, "  ") {
+        screen.print(line);
+    }
     screen.print("");
     for (index, curve) in curves.iter().enumerate() {
         let of = if several { format!("{}: ", letter(index)) } else { String::new() };

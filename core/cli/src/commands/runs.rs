@@ -1,7 +1,5 @@
 //! `fp8flow runs`: the runs of a folder.
 
-use std::path::Path;
-
 use fp8flow_flow::{Seen, Standing};
 use serde_json::{Value, json};
 
@@ -24,7 +22,10 @@ pub(super) fn runs(command: &RunsCommand, screen: &Screen) -> Result<(), Failure
     }
     let go_on = |index: usize| unfinished(&seen, index).then(|| go_on(&seen[index].0));
     if screen.json() {
-        let rows = seen.iter().enumerate().map(|(index, (run, at))| row(run, at.as_deref(), go_on(index)));
+        let rows = seen
+            .iter()
+            .enumerate()
+            .map(|(index, (run, at))| row(run, at.as_deref(), go_on(index).as_deref()));
         let broken = unreadable.iter().map(|(path, error)| json!({ "folder": path, "error": error }));
         let object = json!({ "runs": rows.collect::<Vec<_>>(), "unreadable": broken.collect::<Vec<_>>() });
         screen.print(object.to_string());
@@ -71,8 +72,8 @@ fn unfinished(seen: &[(Seen, Option<String>)], index: usize) -> bool {
     !later && !matches!(run.standing, Standing::Finished | Standing::Running)
 }
 
-fn row(run: &Seen, at: Option<&str>, go_on: Option<String>) -> Value {
-    let folder = std::path::absolute(&run.folder).unwrap_or_else(|_| Path::new(&run.folder).to_owned());
+fn row(run: &Seen, at: Option<&str>, go_on: Option<&str>) -> Value {
+    let folder = std::path::absolute(&run.folder).unwrap_or_else(|_| run.folder.clone());
     json!({
         "id": run.record.id,
         "folder": folder,

@@ -1,7 +1,5 @@
 //! `fp8flow status`: where a run stands, stage by stage.
 
-use std::path::Path;
-
 use fp8flow_flow::{Seen, SeenStage, StageState, Standing};
 use fp8flow_train::metrics::tail;
 use fp8flow_train::{CHECKPOINTS, Checkpoints, METRICS, StepMetrics};
@@ -79,7 +77,9 @@ fn show(run: &Seen, worked: f64, stages: &[Shown], screen: &Screen) {
         minute(&record.started)
     ));
     let rows: Vec<Vec<Cell>> = stages.iter().map(row).collect();
-    table::lines(&rows, "  ").iter().for_each(|line| screen.print(line));
+    for line in table::lines(&rows, "  ") {
+        screen.print(line);
+    }
     for Shown { stage, checkpoints, .. } in stages.iter().filter(|shown| !shown.checkpoints.is_empty()) {
         let steps: Vec<String> = checkpoints.iter().map(|step| format!("step {step}")).collect();
         let place = folder.join(&stage.name).join(CHECKPOINTS);
@@ -133,7 +133,7 @@ fn progress(shown: &Shown) -> String {
 }
 
 fn object(run: &Seen, worked: f64, stages: &[Shown]) -> Value {
-    let folder = std::path::absolute(&run.folder).unwrap_or_else(|_| Path::new(&run.folder).to_owned());
+    let folder = std::path::absolute(&run.folder).unwrap_or_else(|_| run.folder.clone());
     let stages = stages.iter().map(|Shown { stage, last, left, checkpoints }| {
         let mut value = stage.json();
         value["last_step"] = json!(last);

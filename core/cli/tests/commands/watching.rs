@@ -152,7 +152,7 @@ fn a_run_at_work_is_followed_until_it_ends() {
     expect(&bench.fp8flow("logs"), &["[5/6] train"]);
 
     // Whoever follows may leave: by a signal, or by closing the pipe.
-    let mut first = |child: &mut Child| {
+    let first = |child: &mut Child| {
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         out.read_line(&mut line).expect("text");
