@@ -122,9 +122,10 @@ fn row(shown: &Shown) -> Vec<Cell> {
 
 fn progress(shown: &Shown) -> String {
     let Shown { stage, last, left, .. } = shown;
-    let Some(progress) = &stage.progress else { return String::new() };
-    let of = progress.total.map_or(String::new(), |total| format!(" of {total}"));
+    let total = stage.progress.as_ref().and_then(|progress| progress.total);
+    let of = total.map_or(String::new(), |total| format!(" of {total}"));
     let Some(StepMetrics { step, loss, tokens_per_s, .. }) = last else {
+        let Some(progress) = &stage.progress else { return String::new() };
         let comma = if progress.message.is_empty() { "" } else { ", " };
         return format!("{} {}{of}{comma}{}", progress.unit, progress.done, progress.message);
     };

@@ -9,7 +9,7 @@ use crate::bench::Bench;
 
 /// A run of many steps, stopped at its first progress in training by `signals` in quick order. Returns the exit code (or
 /// 128 and the signal's number for one that was not caught) and the events.
-pub(crate) fn stopped_by(bench: &Bench, signals: &[&str]) -> (i32, Vec<Value>) {
+fn stopped_by(bench: &Bench, signals: &[&str]) -> (i32, Vec<Value>) {
     let line = "run workflow.toml --json --set stages.train.steps=1000000";
     let mut child: Child =
         bench.command(line).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");

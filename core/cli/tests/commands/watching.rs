@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::bench::{Bench, Said};
-use crate::stopping::stopped_by;
 
 /// Every file below `folder` with its size and when it was written.
 fn state(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
@@ -42,6 +41,19 @@ fn end_of(child: &mut Child) -> i32 {
         }
         assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What `status` says as soon as it tells of steps.
+fn at_work(bench: &Bench) -> Said {
+    let began = Instant::now();
+    loop {
+        let status = bench.fp8flow("status");
+        if status.out.contains(" left\n") {
+            return status;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{}{}", status.out, status.err);
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -105,7 +117,12 @@ fn a_finished_run_is_looked_at_and_not_touched() {
 #[test]
 fn a_killed_run_is_told_from_one_at_work_and_says_how_it_goes_on() {
     let bench = Bench::small();
-    assert_eq!(stopped_by(&bench, &["KILL"]).0, 137);
+    let line = "run workflow.toml --json --set stages.train.steps=1000000";
+    let mut child =
+        bench.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    at_work(&bench);
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
     let (_, run) = bench.runs().pop().expect("a run");
     assert_eq!(run["status"], "running");
     let goes_on = "goes on with: fp8flow run workflow.toml --set stages.train.steps=1000000";
@@ -134,15 +151,7 @@ fn a_run_at_work_is_followed_until_it_ends() {
     let worker = format!("running (process {})", run.id());
 
     expect(&bench.fp8flow("runs list"), &["running", "train"]);
-    let began = Instant::now();
-    let status = loop {
-        // The steps that the events tell of come a second apart.
-        let status = bench.fp8flow("status");
-        if status.out.contains(" left") {
-            break status;
-        }
-        assert!(began.elapsed() < Duration::from_secs(20), "{}", status.out);
-    };
+    let status = at_work(&bench);
     expect(
         &status,
         &[&worker, "running  train", " of 1000000, loss ", " tokens/s, ", " left\n", "not yet  export"],
