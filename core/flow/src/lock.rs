@@ -12,7 +12,7 @@ use crate::Error;
 const FILE: &str = "LOCK";
 
 /// How often the lock is tried: whoever only looks may hold it for a moment.
-const TRIES: u32 = 4;
+const TRIES: u32 = 20;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(25);
 
