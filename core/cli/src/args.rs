@@ -1,12 +1,15 @@
 //! The arguments of the command line.
 
 mod bench;
+mod looking;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args as Group, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+pub(crate) use looking::{LogsArgs, MetricsArgs, RunsCommand, StatusArgs};
 
 pub(crate) use bench::{BackendArgs, BenchCommand, BenchPrecision, BenchRecompute};
 
@@ -67,6 +70,15 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Run a workflow, or go on with its newest unfinished run.
     Run(RunArgs),
+    /// The runs of a folder.
+    #[command(subcommand)]
+    Runs(RunsCommand),
+    /// Where a run stands, stage by stage.
+    Status(StatusArgs),
+    /// What happened in a run, or happens.
+    Logs(LogsArgs),
+    /// Loss, learning rate and speed of one run or of several, as a table or a plot.
+    Metrics(MetricsArgs),
     /// Say everything that is wrong with a workflow; start nothing.
     Check(WorkflowArgs),
     /// Show what a workflow would do: stages, values, FP8 or not for every layer; start nothing.

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use fp8flow_bench::BenchError;
 use fp8flow_flow::{Class, Error, Findings};
 use fp8flow_host::HostError;
+use fp8flow_train::TrainError;
 use serde_json::json;
 
 use crate::screen::Screen;
@@ -14,12 +15,17 @@ const YELLOW: &str = "\x1b[1;33m";
 const CYAN: &str = "\x1b[1;96m";
 const RESET: &str = "\x1b[0m";
 
+/// The exit code of a command line that is not understood, as `clap` has it.
+const USAGE: u8 = 2;
+
 /// Why a command has no result.
 pub(crate) enum Failure {
     /// The engine says why.
     Engine(Error),
     /// What was asked for is shown already, and it is a no.
     Said(Class),
+    /// The command line names what is not there.
+    Usage { message: String, help: String },
     /// Anything else.
     Other { class: Class, message: String, help: Option<String> },
 }
@@ -29,6 +35,10 @@ impl Failure {
         Self::Other { class, message: message.to_string(), help: None }
     }
 
+    pub(crate) fn usage(message: impl Display, help: impl Into<String>) -> Self {
+        Self::Usage { message: message.to_string(), help: help.into() }
+    }
+
     pub(crate) fn help(self, sentence: impl Into<String>) -> Self {
         match self {
             Self::Other { class, message, .. } => Self::Other { class, message, help: Some(sentence.into()) },
@@ -36,22 +46,24 @@ impl Failure {
         }
     }
 
-    fn class(&self) -> Class {
+    /// The class of an error, unless the command line is at fault.
+    fn class(&self) -> Option<Class> {
         match self {
-            Self::Engine(error) => error.class(),
-            Self::Said(class) | Self::Other { class, .. } => *class,
+            Self::Engine(error) => Some(error.class()),
+            Self::Said(class) | Self::Other { class, .. } => Some(*class),
+            Self::Usage { .. } => None,
         }
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
-        self.class().exit_code()
+        self.class().map_or(USAGE, Class::exit_code)
     }
 
     fn message(&self) -> String {
         match self {
             Self::Engine(error) => error.to_string(),
             Self::Said(_) => String::new(),
-            Self::Other { message, .. } => message.clone(),
+            Self::Usage { message, .. } | Self::Other { message, .. } => message.clone(),
         }
     }
 
@@ -59,6 +71,7 @@ impl Failure {
         match self {
             Self::Engine(error) => error.help(),
             Self::Said(_) => None,
+            Self::Usage { help, .. } => Some(help.clone()).filter(|help| !help.is_empty()),
             Self::Other { help, .. } => help.clone(),
         }
     }
@@ -75,7 +88,7 @@ impl Failure {
                 if findings.is_empty() { self.message() } else { "the workflow is not valid".into() };
             let object = json!({
                 "event": "error",
-                "class": self.class(),
+                "class": self.class().map_or_else(|| json!("usage"), |class| json!(class)),
                 "exit_code": self.exit_code(),
                 "message": message,
                 "help": self.sentence(),
@@ -87,7 +100,7 @@ impl Failure {
             return show_findings(findings, screen);
         }
         let (colour, word) =
-            if self.class() == Class::Interrupted { (YELLOW, "stopped") } else { (RED, "error") };
+            if self.class() == Some(Class::Interrupted) { (YELLOW, "stopped") } else { (RED, "error") };
         screen.complain(format!("{colour}{word}{RESET}: {}", self.message()));
         if let Self::Engine(Error::Stage { run, .. }) = self {
             screen.complain(format!("  run: {}", run.display()));
@@ -116,6 +129,12 @@ pub(crate) fn show_warnings(warnings: &Findings, screen: &Screen) {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Engine(error)
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        Self::new(fp8flow_stages::train_class(&error), error)
     }
 }
 

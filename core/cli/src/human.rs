@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fp8flow_flow::{Event, Observer};
+use fp8flow_flow::{Class, Event, Observer};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::screen::Screen;
@@ -18,6 +18,8 @@ const INDENT: &str = "      ";
 pub(crate) struct Human {
     screen: Screen,
     quiet: bool,
+    /// Whether this is told of a run of another process, maybe long ago: no bars, and all of it is what was asked for.
+    told: bool,
     state: Mutex<State>,
 }
 
@@ -30,7 +32,12 @@ struct State {
 
 impl Human {
     pub(crate) fn new(screen: Screen, quiet: bool) -> Self {
-        Self { screen, quiet, state: Mutex::new(State::default()) }
+        Self { screen, quiet, told: false, state: Mutex::new(State::default()) }
+    }
+
+    /// For the events of another process.
+    pub(crate) fn telling(screen: Screen, quiet: bool) -> Self {
+        Self { told: true, ..Self::new(screen, quiet) }
     }
 
     fn say(&self, line: impl AsRef<str>) {
@@ -39,12 +46,12 @@ impl Human {
         }
     }
 
-    fn progress(&self, done: u64, total: Option<u64>, unit: &str, message: &str) {
+    fn progress(&self, done: u64, total: Option<u64>, unit: &str, message: &str, moment: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if self.quiet {
             return;
         }
-        if self.screen.has_bars() {
+        if !self.told && self.screen.has_bars() {
             let bar = state.bar.get_or_insert_with(|| {
                 let bar = self.screen.bars().add(bar(total, unit));
                 // A stage that goes on has not done its first steps in this moment.
@@ -57,8 +64,8 @@ impl Human {
             return;
         }
         let last = Some(done) == total;
-        if last || state.line.is_none_or(|line| line.elapsed() >= BETWEEN_LINES) {
-            state.line = Some(Instant::now());
+        if last || state.line.is_none_or(|line| moment.saturating_duration_since(line) >= BETWEEN_LINES) {
+            state.line = Some(moment);
             let of = total.map_or(String::new(), |total| format!(" of {total}"));
             let comma = if message.is_empty() { "" } else { ", " };
             self.screen.print(format!("{INDENT}{unit} {done}{of}{comma}{message}"));
@@ -87,6 +94,13 @@ fn bar(total: Option<u64>, unit: &str) -> ProgressBar {
 
 impl Observer for Human {
     fn on(&self, event: &Event) {
+        self.at(event, Instant::now());
+    }
+}
+
+impl Human {
+    /// Shows an event that happened at `moment`.
+    pub(crate) fn at(&self, event: &Event, moment: Instant) {
         match event {
             Event::RunStarted { run, folder, workflow, .. } => {
                 self.say(format!("run {run} of {workflow}, in {folder}"));
@@ -99,18 +113,29 @@ impl Observer for Human {
                 self.say(format!("[{index}/{of}] {stage} ({uses}{again})"));
             }
             Event::StageSkipped { stage, reason } => self.say(format!("[---] {stage}: {reason}")),
-            Event::Progress { done, total, unit, message, .. } => self.progress(*done, *total, unit, message),
+            Event::Progress { done, total, unit, message, .. } => {
+                self.progress(*done, *total, unit, message, moment);
+            }
             Event::Said { line, .. } => self.say(format!("{INDENT}{line}")),
             Event::Warning { stage, message } => {
                 let who = if stage.is_empty() { String::new() } else { format!("{stage}: ") };
-                self.screen.complain(format!("\x1b[1;33mwarning\x1b[0m: {who}{message}"));
+                let line = format!("\x1b[1;33mwarning\x1b[0m: {who}{message}");
+                if self.told { self.screen.print(line) } else { self.screen.complain(line) }
             }
             Event::StageFinished { seconds, summary, .. } => {
                 self.end_of_stage();
                 let colon = if summary.is_empty() { "" } else { ": " };
                 self.say(format!("{INDENT}done in {}{colon}{summary}", duration(*seconds)));
             }
-            Event::StageFailed { .. } => self.end_of_stage(),
+            Event::StageFailed { stage, class, message } => {
+                self.end_of_stage();
+                // Of a run of this process the error is shown where it ends.
+                if self.told {
+                    let (colour, word) =
+                        if *class == Class::Interrupted { ("33", "stopped") } else { ("91", "error") };
+                    self.screen.print(format!("\x1b[1;{colour}m{word}\x1b[0m: stage `{stage}`: {message}"));
+                }
+            }
             Event::Report { lines } if !lines.is_empty() => {
                 self.screen.print(format!("\n{}\n", lines.join("\n")));
             }
@@ -123,7 +148,7 @@ impl Observer for Human {
 }
 
 /// `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`.
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         _ if seconds < 9.95 => format!("{seconds:.1} s"),

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | 0 | done |
 //! | 1 | a stage failed; running it again gives the same |
-//! | 2 | the command line is wrong |
+//! | 2 | the command line is wrong, or names a run that is not there |
 //! | 3 | the workflow is not valid; nothing was started |
 //! | 69 | a backend or device is missing; from `doctor`: something does not work, or is too small |
 //! | 70 | a bug of fp8flow or of a plugin |
@@ -19,15 +19,20 @@
 
 mod args;
 mod bench_text;
+mod choose;
 mod commands;
+mod curves;
 mod doctor_text;
 mod engine;
 mod failure;
 mod human;
 mod logging;
+mod loss_plot;
 mod plan_text;
+mod run_text;
 mod screen;
 mod signals;
+mod table;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};

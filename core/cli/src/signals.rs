@@ -8,6 +8,15 @@ use signal_hook::iterator::Signals;
 
 use crate::screen::Screen;
 
+/// Sets `stop` at SIGINT or SIGTERM, for a command that has nothing to save; the second ends the process.
+pub(crate) fn end_quietly(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(stop))?;
+        signal_hook::flag::register(signal, Arc::clone(stop))?;
+    }
+    Ok(())
+}
+
 /// Says `what` happens now, and sets `cancel`, at the first SIGINT, SIGTERM or SIGUSR1. At the next SIGINT or SIGTERM the process ends with 128 and the
 /// signal's number. Fails where the system gives no way to listen.
 pub(crate) fn listen(cancel: &Arc<AtomicBool>, screen: &Screen, what: &'static str) -> std::io::Result<()> {

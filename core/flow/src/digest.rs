@@ -20,13 +20,18 @@ pub fn of_bytes(bytes: &[u8]) -> String {
 
 /// Size and digest of the file `path`.
 pub fn of_file(path: &Path) -> io::Result<(u64, String)> {
+    Ok(of_file_while(path, || true)?.unwrap_or_default())
+}
+
+/// The same; `proceed` is asked again and again, and nothing comes of it where it says no.
+pub fn of_file_while(path: &Path, proceed: impl Fn() -> bool) -> io::Result<Option<(u64, String)>> {
     let mut file = File::open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 18];
     let mut size = 0;
-    loop {
+    while proceed() {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok((size, hasher.finalize().to_hex().to_string())),
+            Ok(0) => return Ok(Some((size, hasher.finalize().to_hex().to_string()))),
             Ok(n) => {
                 size += n as u64;
                 hasher.update(&buffer[..n]);
@@ -35,6 +40,7 @@ pub fn of_file(path: &Path) -> io::Result<(u64, String)> {
             Err(error) => return Err(error),
         }
     }
+    Ok(None)
 }
 
 fn canonical(value: &Value, out: &mut String) {
@@ -90,5 +96,6 @@ mod tests {
         let bytes = vec![7; 600_000];
         std::fs::write(&path, &bytes).expect("written");
         assert_eq!(of_file(&path).expect("read"), (600_000, of_bytes(&bytes)));
+        assert_eq!(of_file_while(&path, || false).expect("read"), None);
     }
 }

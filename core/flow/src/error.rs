@@ -95,6 +95,22 @@ pub enum Error {
         /// What the lock says about that process.
         owner: Option<String>,
     },
+    /// A file of a run is not what the engine writes.
+    #[error("{} is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file of a run has the shape of another version.
+    #[error("{} {what}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Which one.
+        what: String,
+    },
     /// A file of the run cannot be read or written.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {
@@ -127,7 +143,7 @@ impl Error {
                 _ => Class::Io,
             },
             Self::Stage { error, .. } => error.class,
-            Self::InUse { .. } | Self::Io { .. } => Class::Io,
+            Self::InUse { .. } | Self::Damaged { .. } | Self::Format { .. } | Self::Io { .. } => Class::Io,
         }
     }
 
@@ -136,6 +152,7 @@ impl Error {
         match self {
             Self::Stage { error, .. } => error.help.clone(),
             Self::InUse { .. } => Some("Wait for it to end, or start a run of its own with --fresh.".into()),
+            Self::Format { .. } => Some("Look at this run with the version that made it.".into()),
             _ => None,
         }
     }

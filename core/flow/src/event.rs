@@ -1,13 +1,13 @@
 //! What happens in a run, as it happens: one stream for the terminal, for `--json` and for `events.jsonl`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Class;
-use crate::journal::now;
+use crate::time::now;
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
@@ -131,6 +131,28 @@ pub enum Event {
 }
 
 impl Event {
+    /// The stage it is about, if it is about one.
+    pub fn stage(&self) -> Option<&str> {
+        let stage = match self {
+            Self::StageStarted { stage, .. }
+            | Self::Progress { stage, .. }
+            | Self::Metrics { stage, .. }
+            | Self::Said { stage, .. }
+            | Self::Warning { stage, .. }
+            | Self::Note { stage, .. }
+            | Self::StageSkipped { stage, .. }
+            | Self::StageFinished { stage, .. }
+            | Self::StageFailed { stage, .. } => stage,
+            Self::RunStarted { .. }
+            | Self::RunResumed { .. }
+            | Self::Report { .. }
+            | Self::RunFinished { .. } => {
+                return None;
+            }
+        };
+        Some(stage.as_str()).filter(|stage| !stage.is_empty())
+    }
+
     /// The event as one line of JSON, without the newline: the `time` first, then its fields. `events.jsonl` and
     /// `--json` are made of such lines.
     pub fn line(&self) -> String {

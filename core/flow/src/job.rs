@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use crate::begun::{self, Begun};
 use crate::context::{Reporter, StageCx};
-use crate::journal::{Journal, now};
+use crate::journal::Journal;
 use crate::manifest::{self, Manifest};
 use crate::panic::words_of;
 use crate::plan::PlannedStage;
+use crate::time::now;
 use crate::{Artifact, Error, Event, Outcome, Plan, Registry, StageError, atomic, outside};
 
 /// One stage of a run at work.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Event, Observer};
 
-/// Progress is for those who watch: the file keeps one such line a second, and the last one of a stage.
+/// Progress is for those who watch: the file keeps one such line a second, and the first and the last of a
+/// stage.
 const BETWEEN_PROGRESS: Duration = Duration::from_secs(1);
 
 /// Passes events on, in order, from any thread.
@@ -46,6 +47,9 @@ impl Journal {
     pub(crate) fn emit(&self, event: &Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.observer.on(event);
+        if let Event::StageStarted { .. } = event {
+            state.progress = None;
+        }
         if let Event::Progress { done, total, .. } = event {
             let due = state.progress.is_none_or(|last| last.elapsed() >= BETWEEN_PROGRESS);
             if !due && Some(*done) != *total {
@@ -71,9 +75,4 @@ impl State {
         let line = event.line() + "\n";
         self.file.write_all(line.as_bytes())
     }
-}
-
-/// The time, for people: UTC, to the millisecond.
-pub(crate) fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
 }

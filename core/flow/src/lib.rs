@@ -11,7 +11,8 @@
 //!
 //! Whoever builds the engine registers [`Section`]s and [`StageKind`]s in a [`Registry`]; the same field tables give the
 //! JSON Schema ([`schema::of_workflow`]) and the reference pages ([`docs::markdown`]). What happens is told in one
-//! stream of [`Event`]s.
+//! stream of [`Event`]s. [`Seen`] is a run from outside, whoever works on it: its standing, its stages, its [`Events`];
+//! a look writes nothing.
 //!
 //! ```no_run
 //! use fp8flow_flow::{Registry, Run, RunOptions, Workflow};
@@ -43,6 +44,7 @@ mod draft;
 mod edges;
 mod error;
 mod event;
+mod events;
 mod field;
 mod findings;
 mod graph;
@@ -50,6 +52,7 @@ mod job;
 mod journal;
 mod kind;
 mod lock;
+mod look;
 mod manifest;
 mod outside;
 mod overrides;
@@ -63,10 +66,13 @@ mod record;
 mod registry;
 mod run;
 pub mod schema;
+mod seen;
+mod seen_stage;
 mod source;
 mod stage;
 mod suggest;
 mod syntax;
+pub mod time;
 mod workflow;
 
 pub use artifact::{Artifact, Outcome};
@@ -74,13 +80,16 @@ pub use class::Class;
 pub use context::{Reporter, StageCx};
 pub use error::{Error, StageError};
 pub use event::{Event, Observer};
+pub use events::{Entry, Events};
 pub use field::{Field, Kind, Presence, above};
 pub use findings::{Findings, code};
 pub use params::{Amount, FromParam, Params};
 pub use plan::{Plan, PlannedSection, PlannedStage};
 pub use plan_context::{Issue, PlanCx};
-pub use record::{Record, Status, runs};
+pub use record::{FoundRun, Record, Status, every_run, runs};
 pub use registry::Registry;
 pub use run::{Finished, Run, RunOptions};
+pub use seen::{Seen, Standing};
+pub use seen_stage::{Progress, SeenStage, StageState, Stages};
 pub use stage::{Planned, Section, StageKind};
 pub use workflow::Workflow;

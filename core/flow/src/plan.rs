@@ -8,6 +8,12 @@ use crate::digest;
 use crate::findings::Findings;
 use crate::{Field, Kind, Params};
 
+/// The name of the plan in a run's folder.
+pub(crate) const FILE: &str = "plan.json";
+
+/// The version of its shape.
+pub(crate) const FORMAT: u32 = 1;
+
 /// A workflow that can be run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -86,7 +92,7 @@ impl Plan {
             })
         });
         json!({
-            "format": 1,
+            "format": FORMAT,
             "name": self.name,
             "identity": self.identity,
             "sections": sections.collect::<Map<_, _>>(),

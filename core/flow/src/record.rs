@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Error, atomic};
+use crate::{Error, atomic, look};
 
 /// The name of the record in a run's folder.
 const FILE: &str = "run.json";
+
+/// The version of its shape.
+pub(crate) const FORMAT: u32 = 1;
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,9 +79,35 @@ impl Record {
         serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok()
     }
 
+    /// Reads the record of the run in `folder`, or says what is wrong with it.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        look::json(&folder.join(FILE), FORMAT)
+    }
+
     pub(crate) fn write(&self, folder: &Path) -> Result<(), Error> {
         atomic::write_json(&folder.join(FILE), self)
     }
+}
+
+/// The folder of a run, and its record or what is wrong with that.
+pub type FoundRun = (PathBuf, Result<Record, Error>);
+
+/// Every folder of a run in `folder` with its record, oldest first; those whose record cannot be understood come last.
+pub fn every_run(folder: &Path) -> Result<Vec<FoundRun>, Error> {
+    let mut runs = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let entry = entry.map_err(Error::io("list", folder))?;
+        let (path, hidden) = (entry.path(), entry.file_name().to_string_lossy().starts_with('.'));
+        // `latest` leads to a run that is there under its own name; a run that is not born yet is hidden.
+        if !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir()) && path.join(FILE).exists() {
+            let record = Record::open(&path);
+            runs.push((path, record));
+        }
+    }
+    runs.sort_by_key(|(path, record)| {
+        (record.as_ref().map_or(u64::MAX, |record| record.sequence), path.clone())
+    });
+    Ok(runs)
 }
 
 /// The runs in `folder` with their records, oldest first.

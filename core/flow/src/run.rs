@@ -10,11 +10,12 @@ use serde_json::Value;
 
 use crate::begun::Begun;
 use crate::job::Job;
-use crate::journal::{Journal, now};
+use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::plan::counting;
-use crate::record::{Record, Status, runs};
-use crate::{Artifact, Class, Error, Event, Observer, Plan, Registry, atomic, birth};
+use crate::record::{FORMAT, Record, Status, runs};
+use crate::time::now;
+use crate::{Artifact, Class, Error, Event, Observer, Plan, Registry, atomic, birth, events, plan};
 
 /// How a plan is run.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +92,7 @@ impl<'a> Run<'a> {
             }
         }
         let record = Record {
-            format: 1,
+            format: FORMAT,
             id: String::new(),
             sequence,
             workflow: plan.name.clone(),
@@ -133,7 +134,7 @@ impl<'a> Run<'a> {
         cancel: &Arc<AtomicBool>,
     ) -> Result<Finished, Error> {
         let begun = Instant::now();
-        let journal = Arc::new(Journal::open(&self.folder.join("events.jsonl"), observer)?);
+        let journal = Arc::new(Journal::open(&self.folder.join(events::FILE), observer)?);
         let result = self.begin(&journal).and_then(|()| self.stages(registry, &journal, cancel));
         let class = result.as_ref().err().map(Error::class);
         self.record.status = match class {
@@ -158,7 +159,7 @@ impl<'a> Run<'a> {
         self.record.error = None;
         atomic::remove_leftovers(&self.folder).map_err(Error::io("clean", &self.folder))?;
         self.write_record()?;
-        atomic::write_json(&self.folder.join("plan.json"), &self.plan.json())?;
+        atomic::write_json(&self.folder.join(plan::FILE), &self.plan.json())?;
         let (run, folder) = (self.record.id.clone(), self.folder.display().to_string());
         let workflow = self.plan.name.clone();
         let stages = self.plan.stages.iter().map(|stage| stage.name.clone()).collect();

@@ -20,6 +20,9 @@ pub enum ModelError {
         /// Its answer.
         source: io::Error,
     },
+    /// Asked to stop before all was read or written; nothing is left of it.
+    #[error("stopped as asked")]
+    Stopped,
     /// A JSON file does not parse.
     #[error("{}:{line}:{column}: {message}", path.display())]
     Json {

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use half::bf16;
 use safetensors::Dtype as StoredType;
@@ -10,10 +12,9 @@ use serde_json::{Map, Value, json};
 use crate::error::{AtPath, ModelError};
 use crate::folder::{CONFIG, INDEX, SINGLE};
 use crate::new_file::{NewFile, Written};
+use crate::safe_writer::write_until;
 use crate::staged_folder::{MANIFEST, StagedFolder};
-use crate::{
-    ModelConfig, NamedTensor, ParameterSpec, Parameters, TensorData, parameter_specs, write_safetensors,
-};
+use crate::{ModelConfig, NamedTensor, ParameterSpec, Parameters, TensorData, parameter_specs};
 
 /// Files that belong to a model besides its weights and configuration.
 const COMPANIONS: [&str; 8] = [
@@ -83,6 +84,8 @@ pub struct ExportOptions {
     pub tokenizer_files: Vec<PathBuf>,
     /// Whether a model folder that something else wrote may be replaced.
     pub overwrite: bool,
+    /// Soon after it is set, the export ends with [`ModelError::Stopped`].
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Default for ExportOptions {
@@ -92,6 +95,7 @@ impl Default for ExportOptions {
             max_shard_bytes: 5_000_000_000,
             tokenizer_files: Vec::new(),
             overwrite: false,
+            stop: Arc::default(),
         }
     }
 }
@@ -236,7 +240,8 @@ impl Files<'_> {
                 shape: spec.shape.clone(),
                 data: TensorData::F32(tensor.f32()),
             });
-            let written = write_safetensors(&self.folder.join(&name), tensors, &[("format", "pt")])?;
+            let path = self.folder.join(&name);
+            let written = write_until(&path, tensors, &[("format", "pt")], &options.stop)?;
             weight_map.extend(shard.iter().map(|(spec, _)| (spec.name.clone(), json!(name))));
             self.add(name, written);
         }

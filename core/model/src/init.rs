@@ -1,10 +1,12 @@
 //! Fresh weights from a seed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use fp8flow_kernels::Parallel;
 use fp8flow_kernels::philox::Philox;
 
 use crate::tasks::for_each;
-use crate::{ModelConfig, ParameterKind, Parameters, parameter_specs};
+use crate::{ModelConfig, ModelError, ParameterKind, Parameters, parameter_specs};
 
 /// Elements that one task draws; even, since normal numbers come in pairs.
 const ELEMENTS_PER_TASK: usize = 1 << 16;
@@ -15,6 +17,22 @@ const ELEMENTS_PER_TASK: usize = 1 << 16;
 /// An element is a function of the seed, its parameter's name and its place, whatever the number of threads and
 /// whatever other parameters there are. (A padding token's row is drawn like any other: no padding enters a batch.)
 pub fn initialise(config: &ModelConfig, seed: u64, pool: &dyn Parallel) -> Parameters {
+    draw(config, seed, pool, &AtomicBool::new(false))
+}
+
+/// The same; soon after `stop` is set it ends with [`ModelError::Stopped`].
+pub fn initialise_until(
+    config: &ModelConfig,
+    seed: u64,
+    pool: &dyn Parallel,
+    stop: &AtomicBool,
+) -> Result<Parameters, ModelError> {
+    let parameters = draw(config, seed, pool, stop);
+    if stop.load(Ordering::Relaxed) { Err(ModelError::Stopped) } else { Ok(parameters) }
+}
+
+/// All of them, or, once `stop` is set, some.
+fn draw(config: &ModelConfig, seed: u64, pool: &dyn Parallel, stop: &AtomicBool) -> Parameters {
     let mut parameters = Parameters::zeros(&parameter_specs(config));
     let specs = parameters.specs().to_vec();
     let mut parts = Vec::new();
@@ -32,6 +50,9 @@ pub fn initialise(config: &ModelConfig, seed: u64, pool: &dyn Parallel) -> Param
     let philox = Philox::new(seed, "init");
     let deviation = config.initializer_range as f32;
     for_each(pool, parts, |(stream, part, slice)| {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
         let first = (part * ELEMENTS_PER_TASK / 2) as u64;
         for (index, pair) in (first..).zip(slice.chunks_mut(2)) {
             for (element, normal) in pair.iter_mut().zip(philox.normal_pair(stream, index)) {

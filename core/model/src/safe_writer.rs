@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -79,19 +80,30 @@ pub fn write_safetensors<'a>(
     tensors: impl IntoIterator<Item = NamedTensor<'a>>,
     metadata: &[(&str, &str)],
 ) -> Result<Written, ModelError> {
+    write_until(path, tensors, metadata, &AtomicBool::new(false))
+}
+
+/// The same; soon after `stop` is set it ends with [`ModelError::Stopped`].
+pub(crate) fn write_until<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = NamedTensor<'a>>,
+    metadata: &[(&str, &str)],
+    stop: &AtomicBool,
+) -> Result<Written, ModelError> {
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bitsize()));
     let header = header(&tensors, metadata);
-    NewFile::write(path, |out| {
+    let written = NewFile::write(path, |out| {
         out.write_all(&header)?;
         for tensor in &tensors {
             match tensor.data {
                 TensorData::Bytes(bytes) => out.write_all(bytes)?,
-                TensorData::F32(elements) => write_rounded(out, tensor.dtype, elements)?,
+                TensorData::F32(elements) => write_rounded(out, tensor.dtype, elements, stop)?,
             }
         }
         Ok(())
-    })
+    });
+    if stop.load(Ordering::Relaxed) && written.is_err() { Err(ModelError::Stopped) } else { written }
 }
 
 /// The length and the JSON object in front of the tensors, padded to eight bytes.
@@ -120,9 +132,17 @@ fn header(tensors: &[NamedTensor<'_>], metadata: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
-fn write_rounded(out: &mut impl Write, dtype: StoredType, elements: &[f32]) -> io::Result<()> {
+fn write_rounded(
+    out: &mut impl Write,
+    dtype: StoredType,
+    elements: &[f32],
+    stop: &AtomicBool,
+) -> io::Result<()> {
     let mut half = [0_u16; CHUNK];
     for chunk in elements.chunks(CHUNK) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
         let half = &mut half[..chunk.len()];
         match dtype {
             StoredType::BF16 => bytemuck::cast_slice_mut::<_, bf16>(half).convert_from_f32_slice(chunk),

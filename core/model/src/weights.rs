@@ -93,6 +93,11 @@ impl Weights {
     /// Reads every parameter as f32, on the threads of `pool`: exact for all plain types, and one rounding of code times
     /// scale for quantised ones. One that is not finite is an error.
     pub fn load(&self, pool: &dyn Parallel) -> Result<Parameters, ModelError> {
+        self.load_until(pool, &AtomicBool::new(false))
+    }
+
+    /// The same; soon after `stop` is set it ends with [`ModelError::Stopped`].
+    pub fn load_until(&self, pool: &dyn Parallel, stop: &AtomicBool) -> Result<Parameters, ModelError> {
         let mut parameters = Parameters::zeros(&self.specs);
         let mut parts = Vec::new();
         for (spec, tensor) in self.specs.iter().zip(parameters.tensors_mut()) {
@@ -105,11 +110,17 @@ impl Weights {
         }
         let finite = AtomicBool::new(true);
         for_each(pool, parts, |(stored, rows, target): (Stored<'_>, Range<usize>, &mut [f32])| {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
             stored.read(rows, target);
             if !target.iter().fold(true, |finite, x| finite & x.is_finite()) {
                 finite.store(false, Ordering::Relaxed);
             }
         });
+        if stop.load(Ordering::Relaxed) {
+            return Err(ModelError::Stopped);
+        }
         if !finite.into_inner() {
             return Err(self.not_finite(&parameters));
         }

@@ -1,6 +1,7 @@
 //! `checkpoint.export`: a model as a folder that Hugging Face tools load.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
 use fp8flow_model::{ExportOptions, ExportType, check_target, companion_files, export};
@@ -86,7 +87,7 @@ impl StageKind for CheckpointExport {
         let params = cx.params();
         let dir: PathBuf = params.get("dir");
         let (config, weights) = model::open(cx.input("model")).or_fail()?;
-        let parameters = weights.load(self.0.device.cpu().pool).or_fail()?;
+        let parameters = weights.load_until(self.0.device.cpu().pool, cx.cancel()).or_fail()?;
         drop(weights);
         let tokenizer: Option<PathBuf> = params.get("tokenizer");
         let options = ExportOptions {
@@ -98,6 +99,7 @@ impl StageKind for CheckpointExport {
             max_shard_bytes: params.get::<u64>("shard_mib").saturating_mul(MIB),
             tokenizer_files: tokenizer.as_deref().map(tokenizer_files).unwrap_or_default(),
             overwrite: params.get("overwrite"),
+            stop: Arc::clone(cx.cancel()),
         };
         let files = export(&dir, &config, &parameters, &options).or_fail()?;
         let bytes: u64 = files.iter().map(|file| file.written.bytes).sum();

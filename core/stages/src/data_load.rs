@@ -68,7 +68,7 @@ impl StageKind for DataLoad {
                 cx.progress(rows, None, "row", "");
             }
         }
-        let digest = digest(&path)?;
+        let digest = digest(cx, &path)?;
         let dropped: u64 = unusable.values().sum();
         let mut summary = format!("{rows} rows, {} usable", rows - dropped);
         for (reason, count) in &unusable {
@@ -84,10 +84,10 @@ fn parse(format: &str) -> Result<Format, StageError> {
 }
 
 /// The rows of the dataset that `artifact` is about, unless the file has changed since it was loaded.
-pub(crate) fn open(artifact: &Artifact) -> Result<Records, StageError> {
+pub(crate) fn open(cx: &StageCx<'_>, artifact: &Artifact) -> Result<Records, StageError> {
     let text = |key: &str| artifact.info[key].as_str().unwrap_or_default();
     let path = Path::new(text("path"));
-    if digest(path)? != text("digest") {
+    if digest(cx, path)? != text("digest") {
         return Err(StageError::failed(format!(
             "{} has changed since stage `{}` read it",
             path.display(),

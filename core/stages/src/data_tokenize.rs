@@ -103,7 +103,7 @@ impl StageKind for DataTokenize {
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let params = cx.params();
-        let records = data_load::open(cx.input("records"))?;
+        let records = data_load::open(cx, cx.input("records"))?;
         let path: Option<PathBuf> = params.get("tokenizer");
         let tokenizer = path.as_deref().map(Tokenizer::open).transpose().or_fail()?;
         let encoder = tokenizer
@@ -151,8 +151,8 @@ pub(crate) fn shown_with(stage: &PlannedStage) -> u64 {
 }
 
 /// Digests of the examples: what a training run on them depends on.
-pub(crate) fn digests(artifact: &Artifact) -> Result<[String; 2], StageError> {
-    Ok([digest(&artifact.dir.join(TRAIN))?, digest(&artifact.dir.join(HELD_OUT))?])
+pub(crate) fn digests(cx: &StageCx<'_>, artifact: &Artifact) -> Result<[String; 2], StageError> {
+    Ok([digest(cx, &artifact.dir.join(TRAIN))?, digest(cx, &artifact.dir.join(HELD_OUT))?])
 }
 
 /// The tokenizer that made them, to show samples; none for records that were tokens.

@@ -67,7 +67,7 @@ impl StageKind for Eval {
         }
         check_fit(&config, &set).or_fail()?;
         let device = &*self.0.device;
-        let parameters = weights.load(device.cpu().pool).or_fail()?;
+        let parameters = weights.load_until(device.cpu().pool, cx.cancel()).or_fail()?;
         drop(weights);
         let plan = match cx.optional_input("layers") {
             Some(layers) => layers_filter::read(&layers.dir, &config)?,
@@ -94,7 +94,11 @@ impl StageKind for Eval {
         let Some(found) = evaluate(device, &mut model, &parameters, &set, micro, proceed).or_fail()? else {
             return Err(StageError::interrupted("stopped as asked"));
         };
-        let samples = samples(device, &mut model, &parameters, &set, params.get("samples")).or_fail()?;
+        let most = params.get("samples");
+        let proceed = || !cx.cancelled();
+        let Some(samples) = samples(device, &mut model, &parameters, &set, most, proceed).or_fail()? else {
+            return Err(StageError::interrupted("stopped as asked"));
+        };
         let passes = Passes { evaluated: model.evaluations(), ..Passes::default() };
         let counters = model.counters().map_err(decoder).or_fail()?;
         proof::check(&decisions, &counters, passes).or_fail()?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fp8flow_data::DataError;
-use fp8flow_flow::{Class, StageError};
+use fp8flow_flow::{Class, StageCx, StageError};
 use fp8flow_host::HostError;
 use fp8flow_model::{DecoderError, ModelError};
 use fp8flow_sdk::ErrorKind;
@@ -31,7 +31,7 @@ pub fn train_class(error: &TrainError) -> Class {
     match error {
         TrainError::Data(error) => data_class(error),
         TrainError::Model(error) => model_class(error),
-        TrainError::Io { .. } => Class::Io,
+        TrainError::Io { .. } | TrainError::Line { .. } => Class::Io,
         TrainError::Interrupted { .. } => Class::Interrupted,
         TrainError::Decoder(DecoderError::Layer { source, .. } | DecoderError::Backend(source)) => {
             backend_class(source)
@@ -49,7 +49,11 @@ fn data_class(error: &DataError) -> Class {
 }
 
 fn model_class(error: &ModelError) -> Class {
-    if matches!(error, ModelError::Io { .. }) { Class::Io } else { Class::Failed }
+    match error {
+        ModelError::Io { .. } => Class::Io,
+        ModelError::Stopped => Class::Interrupted,
+        _ => Class::Failed,
+    }
 }
 
 /// `path` as an artifact keeps it: good wherever a later process starts.
@@ -57,9 +61,13 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, StageError> {
     std::path::absolute(path).map_err(|error| StageError::io(path, error))
 }
 
-/// The digest of a file.
-pub(crate) fn digest(path: &Path) -> Result<String, StageError> {
-    fp8flow_flow::digest::of_file(path).map(|(_, digest)| digest).map_err(|error| StageError::io(path, error))
+/// The digest of a file, unless the stage of `cx` is to stop.
+pub(crate) fn digest(cx: &StageCx<'_>, path: &Path) -> Result<String, StageError> {
+    let found = fp8flow_flow::digest::of_file_while(path, || !cx.cancelled());
+    match found.map_err(|error| StageError::io(path, error))? {
+        Some((_, digest)) => Ok(digest),
+        None => Err(StageError::interrupted("stopped as asked")),
+    }
 }
 
 /// Turns an error of a crate below into that of a stage.

@@ -1,9 +1,10 @@
 //! `model.init`: fresh weights for a configuration.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
-use fp8flow_model::{ExportOptions, ModelConfig, export, initialise};
+use fp8flow_model::{ExportOptions, ModelConfig, export, initialise_until};
 use serde_json::json;
 
 use crate::Engine;
@@ -50,10 +51,12 @@ impl StageKind for ModelInit {
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let path: PathBuf = cx.params().get("config");
         let config = ModelConfig::open(&path).or_fail()?;
-        let parameters = initialise(&config, cx.seed(), self.0.device.cpu().pool);
+        let parameters =
+            initialise_until(&config, cx.seed(), self.0.device.cpu().pool, cx.cancel()).or_fail()?;
         let folder = cx.folder().join(FOLDER);
-        export(&folder, &config, &parameters, &ExportOptions { overwrite: true, ..ExportOptions::default() })
-            .or_fail()?;
+        let stop = Arc::clone(cx.cancel());
+        let options = ExportOptions { overwrite: true, stop, ..ExportOptions::default() };
+        export(&folder, &config, &parameters, &options).or_fail()?;
         let read = if path.is_dir() { path.join("config.json") } else { path };
         Ok(Outcome::new(json!({ "folder": FOLDER })).read([read]).summary(model::line(&config)))
     }

@@ -172,8 +172,9 @@ impl StageKind for Train {
             held_out: &held_out,
             folder: cx.folder(),
         };
+        let cancel = cx.cancel();
         // The files are no longer mapped once they are read.
-        let load = move || Ok(weights.load(device.cpu().pool)?);
+        let load = move || Ok(weights.load_until(device.cpu().pool, cancel)?);
         // What reading and tokenizing took is free by now, but still held.
         give_back_freed();
         let trained = train(job, load, cx.cancel(), &mut watch).or_fail()?;
@@ -261,12 +262,12 @@ fn identity(
 ) -> Result<String, StageError> {
     let recipe_state: Option<PathBuf> = cx.params().get("recipe_state");
     let about = json!({
-        "tokens": data_tokenize::digests(cx.input("tokens"))?,
+        "tokens": data_tokenize::digests(cx, cx.input("tokens"))?,
         "workflow": cx.plan().identity,
         "stage": cx.name(),
         "recipe": recipe.map(fp8flow_sdk::Recipe::describe),
         "decisions": decisions,
-        "recipe_state": recipe_state.as_deref().map(digest).transpose()?,
+        "recipe_state": recipe_state.as_deref().map(|path| digest(cx, path)).transpose()?,
     });
     Ok(fp8flow_flow::digest::of_json(&about))
 }

@@ -168,6 +168,15 @@ impl Checkpoints {
         Ok(named)
     }
 
+    /// The steps of the checkpoints that have a manifest, oldest first; what their files hold is not looked at.
+    pub fn steps(&self) -> Result<Vec<u64>, TrainError> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let whole = self.named()?.into_iter().filter(|(_, path)| path.join(MANIFEST).exists());
+        Ok(whole.map(|(step, _)| step).collect())
+    }
+
     /// The newest checkpoint that verifies; `passed_over` hears of newer ones that do not.
     pub fn newest(&self, mut passed_over: impl FnMut(&Path, &str)) -> Result<Option<Checkpoint>, TrainError> {
         for (step, path) in self.named()?.into_iter().rev() {

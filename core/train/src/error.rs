@@ -83,6 +83,16 @@ pub enum TrainError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A file of lines holds one that is none of its own.
+    #[error("{} is damaged: line {number}: {source}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// A checkpoint belongs to another run, or is not what this version writes.
     #[error("{}: {what}", path.display())]
     Checkpoint {

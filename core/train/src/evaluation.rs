@@ -101,14 +101,16 @@ pub fn evaluate(
     Ok(Some(found))
 }
 
-/// Answers to the first `most` examples of `set` that have one, by greedy decoding.
+/// Answers to the first `most` examples of `set` that have one, by greedy decoding; `proceed` is asked before each token
+/// and may stop it.
 pub fn samples(
     device: &dyn Device,
     decoder: &mut Decoder,
     parameters: &Parameters,
     set: &TokenSet,
     most: usize,
-) -> Result<Vec<Sample>, TrainError> {
+    mut proceed: impl FnMut() -> bool,
+) -> Result<Option<Vec<Sample>>, TrainError> {
     const MORE: usize = 16;
     let mut samples = Vec::new();
     for example in set.examples().filter(|example| example.targets() > 0).take(most) {
@@ -119,13 +121,15 @@ pub fn samples(
         let prompt = example.ids[..first].to_vec();
         let end = expected.last().copied();
         let longest = expected.len() + MORE;
-        let answer = generate(device, decoder, parameters, &prompt, end.as_slice(), longest)?;
+        let answer = generate(device, decoder, parameters, &prompt, end.as_slice(), longest, &mut proceed)?;
+        let Some(answer) = answer else { return Ok(None) };
         samples.push(Sample { prompt, expected, answer });
     }
-    Ok(samples)
+    Ok(Some(samples))
 }
 
 /// Greedy decoding from `prompt` until one of `ends`, `most` tokens or the end of the context; the end is left out.
+/// `proceed` is asked before each token and may stop it.
 ///
 /// Runs the whole sequence forward for every token: for a look at a few samples, not for serving.
 pub fn generate(
@@ -135,10 +139,14 @@ pub fn generate(
     prompt: &[u32],
     ends: &[u32],
     most: usize,
-) -> Result<Vec<u32>, TrainError> {
+    mut proceed: impl FnMut() -> bool,
+) -> Result<Option<Vec<u32>>, TrainError> {
     let mut ids = prompt.to_vec();
     let room = decoder.capacity().min(decoder.config().max_positions);
     while ids.len() < room && ids.len() - prompt.len() < most {
+        if !proceed() {
+            return Ok(None);
+        }
         let mut targets = vec![-1; ids.len()];
         // Any target: what is asked for is the prediction at the last position.
         targets[ids.len() - 1] = 0;
@@ -150,5 +158,5 @@ pub fn generate(
         }
         ids.push(next);
     }
-    Ok(ids.split_off(prompt.len()))
+    Ok(Some(ids.split_off(prompt.len())))
 }

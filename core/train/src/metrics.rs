@@ -1,7 +1,7 @@
 //! Files of one JSON object a line, each of a step, cut back to the checkpoint when a run goes on.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ impl<T: Line, K: Extend<T> + Default> Lines<T, K> {
             line.clear();
         }
         file.set_len(end).map_err(io("cut"))?;
-        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(end)).map_err(io("seek in"))?;
+        file.seek(SeekFrom::Start(end)).map_err(io("seek in"))?;
         Ok(Self { path: path.to_owned(), file, all, line: PhantomData })
     }
 
@@ -88,6 +88,40 @@ impl<T: Line, K: Extend<T> + Default> Lines<T, K> {
     pub(crate) fn sync(&self) -> Result<(), TrainError> {
         self.file.sync_data().map_err(TrainError::io(&self.path, "flush"))
     }
+}
+
+/// The lines of `path` from the first to the last that is whole; none where there is no file. It may be written meanwhile.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
+    read_from(path, 0)
+}
+
+/// The lines in about the last `bytes` of `path`, as [`read`].
+pub fn tail<T: DeserializeOwned>(path: &Path, bytes: u64) -> Result<Vec<T>, TrainError> {
+    let length = std::fs::metadata(path).map_or(0, |file| file.len());
+    read_from(path, length.saturating_sub(bytes))
+}
+
+/// The whole lines of `path` that begin after `start`, or at it where that is the beginning.
+fn read_from<T: DeserializeOwned>(path: &Path, start: u64) -> Result<Vec<T>, TrainError> {
+    let io = |action| TrainError::io(path, action);
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io("open")(error)),
+    };
+    file.seek(SeekFrom::Start(start)).map_err(io("seek in"))?;
+    let (mut reader, mut lines, mut line) = (BufReader::new(file), Vec::new(), Vec::new());
+    if start > 0 {
+        reader.read_until(b'\n', &mut line).map_err(io("read"))?;
+        line.clear();
+    }
+    while reader.read_until(b'\n', &mut line).map_err(io("read"))? > 0 && line.ends_with(b"\n") {
+        let number = lines.len() + 1;
+        let read = serde_json::from_slice(&line);
+        lines.push(read.map_err(|source| TrainError::Line { path: path.to_owned(), number, source })?);
+        line.clear();
+    }
+    Ok(lines)
 }
 
 #[cfg(test)]
@@ -123,5 +157,28 @@ mod tests {
         assert_eq!(text.lines().count(), 4);
         assert!(text.ends_with('\n'));
         assert!(text.starts_with("{\"step\":1,\"loss\":0.30000000000000004,\"lr\":0.0001,"), "{text}");
+    }
+
+    #[test]
+    fn whole_lines_are_read_while_the_file_is_written_and_damage_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        assert!(
+            read::<StepMetrics>(&path).unwrap().is_empty()
+                && tail::<StepMetrics>(&path, 9).unwrap().is_empty()
+        );
+        let mut file = Lines::<StepMetrics>::open(&path, 0).unwrap();
+        (1..=5).for_each(|step| file.append(metrics(step)).unwrap());
+        let append = |text: &str| {
+            std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        };
+        append("{\"step\":6,");
+        assert_eq!(read::<StepMetrics>(&path).unwrap(), [1, 2, 3, 4, 5].map(metrics));
+        let length = std::fs::metadata(&path).unwrap().len();
+        let last = tail::<StepMetrics>(&path, length / 2).unwrap();
+        assert!((1..5).contains(&last.len()) && last.last() == Some(&metrics(5)), "{last:?}");
+        append("\n");
+        let error = read::<StepMetrics>(&path).unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl is damaged: line 6: "), "{error}");
     }
 }

@@ -451,12 +451,15 @@ impl<'a> Run<'a> {
         let Job { config, device, decoder, held_out, .. } = &mut self.job;
         // The casts of the weights are made here and used again by the step that follows.
         decoder.telemetry = config.watches(self.done + 1);
-        let proceed = |_| !self.stop.load(Ordering::Relaxed);
-        let Some(evaluation) = evaluate(*device, decoder, &self.parameters, held_out, config.micro, proceed)?
+        let proceed = || !self.stop.load(Ordering::Relaxed);
+        let (micro, most) = (config.micro, config.samples);
+        let Some(evaluation) = evaluate(*device, decoder, &self.parameters, held_out, micro, |_| proceed())?
         else {
             return Ok(());
         };
-        let samples = samples(*device, decoder, &self.parameters, held_out, config.samples)?;
+        let Some(samples) = samples(*device, decoder, &self.parameters, held_out, most, proceed)? else {
+            return Ok(());
+        };
         decoder.telemetry = false;
         let evaluated = Evaluated { step: self.done, evaluation, samples };
         self.watcher.evaluated(&evaluated);

@@ -4,10 +4,14 @@ mod bench;
 mod check;
 mod doctor;
 mod init;
+mod logs;
+mod metrics;
 mod plan;
 mod plugin;
 mod run;
+mod runs;
 mod schema;
+mod status;
 
 use std::path::Path;
 
@@ -22,6 +26,10 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
     let Args { common, command } = arguments;
     match command {
         Command::Run(args) => run::run(&common, args, screen),
+        Command::Runs(command) => runs::runs(&command, screen),
+        Command::Status(args) => status::status(&args, screen),
+        Command::Logs(args) => logs::logs(&common, &args, screen),
+        Command::Metrics(args) => metrics::metrics(&args, screen),
         Command::Check(args) => check::check(&common, &args, screen),
         Command::Plan(args) => plan::plan(&common, &args, screen),
         Command::Plugin(args) => plugin::plugin(&common, &args, screen),

@@ -8,3 +8,4 @@ mod looking;
 mod measuring;
 mod running;
 mod stopping;
+mod watching;

@@ -64,7 +64,8 @@ fn each_signal_saves_and_the_next_run_goes_on_there() {
 fn a_second_signal_leaves_at_once() {
     let bench = Bench::small();
     let (code, events) = stopped_by(&bench, &["INT", "TERM"]);
-    assert_eq!(code, 143);
+    // Which of two in the same moment comes second is the system's to say.
+    assert!([130, 143].contains(&code), "{code}");
     assert!(!events.iter().any(|event| event["event"] == "run_finished"));
     assert_eq!(bench.runs()[0].1["status"], "running");
 }
@@ -88,4 +89,43 @@ fn a_killed_run_goes_on_and_a_second_process_is_refused_meanwhile() {
     assert!(second.err.contains("is in use by another process (process "), "{}", second.err);
     child.kill().expect("it runs");
     child.wait().expect("it ends");
+}
+
+/// A run that is sent SIGUSR1 as soon as `stage` begins.
+fn stopped_in(bench: &Bench, stage: &str) -> i32 {
+    let mut child: Child = bench
+        .command("run workflow.toml --json")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut sent = false;
+    for line in BufReader::new(child.stdout.take().expect("it is piped")).lines() {
+        let event: Value = serde_json::from_str(&line.expect("text")).expect("JSON");
+        if event["event"] == "stage_started" && event["stage"] == stage {
+            sent = Command::new("kill")
+                .args(["-USR1", &child.id().to_string()])
+                .status()
+                .expect("kill")
+                .success();
+        }
+    }
+    assert!(sent, "{stage} did not begin");
+    child.wait().expect("it ends").code().expect("a code")
+}
+
+#[test]
+fn a_signal_ends_a_run_in_whatever_stage_it_is() {
+    let bench = Bench::small();
+    let workflow = String::from_utf8(bench.read("workflow.toml")).expect("text");
+    let test = "[stages.test]\nuses = \"eval\"\nmodel = \"train\"\ntokens = \"tokens\"\nsplit = \"train\"\n\n[stages.export]";
+    bench.write("workflow.toml", &workflow.replacen("[stages.export]", test, 1));
+    for stage in ["records", "tokens", "model", "layers", "train", "test"] {
+        assert_eq!(stopped_in(&bench, stage), 75, "{stage}");
+        let (_, run) = bench.runs().pop().expect("a run");
+        assert_eq!(run["status"], "interrupted", "{stage}");
+        assert!(!bench.path("out").exists());
+    }
+    let said = bench.fp8flow("run workflow.toml --quiet");
+    assert_eq!((said.code, bench.runs().len()), (0, 1), "{}", said.err);
 }

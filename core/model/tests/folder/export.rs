@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fp8flow_kernels::Serial;
 use fp8flow_model::{
     ExportOptions, ExportType, ModelConfig, ModelError, Parameters, Weights, check_target, companion_files,
-    export,
+    export, initialise_until,
 };
 use half::{bf16, f16};
 use serde_json::{Value, json};
@@ -359,4 +361,24 @@ fn a_place_that_cannot_be_written_is_found_without_writing() {
     }
     assert_eq!(check_target(&root.join("a/b"), false).unwrap(), root.join("a/b"));
     assert_eq!(entries(&root), before);
+}
+
+#[test]
+fn whoever_is_asked_to_stop_reads_and_draws_and_writes_no_further_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config_with(&json!({}));
+    let (made, out) = (folder.path().join("made"), folder.path().join("out"));
+    export(&made, &config, &numbered(&config), &options(ExportType::F32, u64::MAX)).unwrap();
+    let stop = Arc::new(AtomicBool::new(true));
+    let weights = Weights::open(&made, &config).unwrap();
+    assert!(matches!(weights.load_until(&Serial, &stop), Err(ModelError::Stopped)));
+    assert!(matches!(initialise_until(&config, 1, &Serial, &stop), Err(ModelError::Stopped)));
+    for out in [&out, &made] {
+        let options = ExportOptions { stop: stop.clone(), ..options(ExportType::Bf16, 600) };
+        assert!(matches!(export(out, &config, &numbered(&config), &options), Err(ModelError::Stopped)));
+    }
+    assert_eq!(entries(folder.path()), ["made"]);
+    assert!(bits(&read_again(&made).1) == bits(&numbered(&config)));
+    stop.store(false, Ordering::Relaxed);
+    assert!(bits(&weights.load_until(&Serial, &stop).unwrap()) == bits(&numbered(&config)));
 }

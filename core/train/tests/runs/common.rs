@@ -20,7 +20,7 @@ pub(crate) const CONFIG: &str = r#"{
     "tie_word_embeddings": true, "dtype": "float32"
 }"#;
 
-fn examples(n: usize, from: usize) -> TokenSet {
+pub(crate) fn examples(n: usize, from: usize) -> TokenSet {
     let mut set = TokenSet::new(48);
     for i in from..from + n {
         let ids: Vec<u32> = (0..5 + i % 7).map(|t| ((i * 7 + t * t) % 48) as u32).collect();

@@ -7,4 +7,5 @@ mod common;
 mod fp8;
 mod meddling;
 mod parameters;
+mod stopping;
 mod toy;
