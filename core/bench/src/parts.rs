@@ -116,7 +116,9 @@ fn lines(steps: &[Step], gflops: f64, gbps: f64) -> Vec<PartLine> {
         ..line("step", step_ms, None, [gflops, gbps])
     };
     lines.push(step);
-    lines.iter_mut().for_each(|line| line.share = line.ms / step_ms);
+    for line in &mut lines {
+        line.share = line.ms / step_ms;
+    }
     lines
 }
 
