@@ -35,8 +35,8 @@ mod tests {
     fn it_is_the_chunk_of_the_loss_the_largest_product_and_the_tiles_of_attention() {
         // 1024 tokens are one chunk: logits, and two times its rows of the stream.
         let loss = 1024 * (4 * 4096 + 2 * 2 * 512);
-        // dlogitsᵀ·x: 1536 rows of the head and 512 columns in strips of 192, 512 steps at a time; the sums wait.
-        let product = 4 * ((1536 + 576) * 512 + 1536 * 576);
+        // dlogitsᵀ·x: 2048 rows of the head and 512 columns in strips of 192, all 1024 steps at a time.
+        let product = 4 * (2112 + 576) * 1024;
         let tiles = 4 * 64 * (6 * 64 + 2 * 64);
         if Isa::Avx512.is_available() {
             let found = bytes(Cpu::new(Isa::Avx512, &Serial), &work(DType::Bf16, 1024));
