@@ -13,14 +13,13 @@
 
 use fp8flow_kernels::cast::{Quantized, cast_rows_and_cols, cast_tensor_with_amax};
 use fp8flow_kernels::scale::ScaleRule;
-use fp8flow_kernels::{Cpu, Elements, Fp8 as Format, Matrix, bf16};
+use fp8flow_kernels::{Elements, Fp8 as Format, Matrix, bf16};
 use fp8flow_sdk::ScaleAxis;
 
 use crate::fp8::{Cast, Fp8};
 use crate::limits::{Copy, FmaPeak, Limit};
-use crate::line::{CaseLine, LeftOutLine, Line, Shape};
+use crate::line::{Line, Shape};
 use crate::numbers::{Encoded, normal_bf16};
-use crate::sample::measure;
 use crate::{Bench, BenchError, room};
 
 /// `[m, k]` where nobody asks for another shape.
@@ -77,15 +76,7 @@ impl<'a> Case<'a> {
     fn quantize(&mut self, what: &'static str, fp8: &Fp8, cast: Cast) -> Result<Line, BenchError> {
         let kernels = match fp8.kernels() {
             Ok(kernels) => kernels,
-            Err(why) => {
-                return Ok(Line::LeftOut(LeftOutLine {
-                    what,
-                    shape: self.named(),
-                    backend: Some(fp8.backend()),
-                    recipe: Some(fp8.recipe()),
-                    left_out: why,
-                }));
-            }
+            Err(why) => return Ok(fp8.left_out(what, self.named(), why)),
         };
         let (x, mut codes) = (self.x, Encoded::zeros(cast, self.shape));
         self.line(what, Some(fp8), BYTES[0], || Ok(codes.cast(kernels, x, cast)?))
@@ -131,18 +122,7 @@ impl<'a> Case<'a> {
         bytes: usize,
         call: impl FnMut() -> Result<(), BenchError>,
     ) -> Result<Line, BenchError> {
-        let measured = measure(self.bench.repeats, self.copy, call)?;
-        let (rate, peak_share) = measured.rate((bytes * self.x.len()) as f64, self.copy);
-        let Cpu { isa, pool } = self.bench.cpu();
-        Ok(Line::Case(CaseLine {
-            what,
-            shape: self.named(),
-            threads: pool.threads(),
-            isa: isa.name(),
-            rate,
-            backend: fp8.map(Fp8::backend),
-            recipe: fp8.map(Fp8::recipe),
-            peak_share,
-        }))
+        let bytes = (bytes * self.x.len()) as f64;
+        self.bench.case(what, self.named(), fp8, bytes, self.copy, call)
     }
 }

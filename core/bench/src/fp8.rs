@@ -12,6 +12,7 @@ use fp8flow_stages::{Engine, RecipeChoice};
 use serde_json::{Map, Value};
 
 use crate::BenchError;
+use crate::line::{LeftOutLine, Line, Shape};
 
 /// No FP8 at all.
 const NONE: &str = "none";
@@ -78,6 +79,12 @@ impl Fp8 {
     /// The plugin's primitives; in words, that it has none.
     pub(crate) fn kernels(&self) -> Result<&dyn Kernels, String> {
         self.kernels.as_deref().ok_or_else(|| format!("{} offers no primitives", self.plugin.name()))
+    }
+
+    /// That a case is not measured, and why.
+    pub(crate) fn left_out(&self, what: &'static str, shape: Shape, why: String) -> Line {
+        let (backend, recipe) = (Some(self.backend()), Some(self.recipe()));
+        Line::LeftOut(LeftOutLine { what, shape, backend, recipe, left_out: why })
     }
 
     /// The cast of `operand` (`x`, `w`, `dy`) for `gemm` (`fprop`, `dgrad`, `wgrad`); in words, why there is none that

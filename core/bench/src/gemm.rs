@@ -16,9 +16,8 @@ use fp8flow_sdk::{Kernels, ScaleAxis, ScaledGemm, TensorMut};
 
 use crate::fp8::{Cast, Fp8};
 use crate::limits::{Copy, FmaPeak, Limit};
-use crate::line::{CaseLine, LeftOutLine, Line, Shape};
+use crate::line::{Line, Shape};
 use crate::numbers::{Encoded, normal, normal_bf16};
-use crate::sample::measure;
 use crate::{Bench, BenchError, room};
 
 /// `[m, k, n]` where nobody asks for another shape.
@@ -107,7 +106,7 @@ impl Case<'_> {
     fn product(&mut self, fp8: &Fp8, product: &Product) -> Result<Line, BenchError> {
         let (kernels, casts) = match casts(fp8, product) {
             Ok(found) => found,
-            Err(why) => return Ok(self.left_out(fp8, product, why)),
+            Err(why) => return Ok(fp8.left_out(product.what, self.named(), why)),
         };
         let [m, k, n] = self.shape;
         let [transpose_a, transpose_b] = product.operands.map(|(_, transposed)| transposed);
@@ -141,30 +140,13 @@ impl Case<'_> {
         call: impl FnMut() -> Result<(), BenchError>,
     ) -> Result<Line, BenchError> {
         let [m, k, n] = self.shape;
-        let measured = measure(self.bench.repeats, self.peak, call)?;
-        let (rate, peak_share) = measured.rate(2.0 * m as f64 * n as f64 * k as f64, self.peak);
-        let Cpu { isa, pool } = self.bench.cpu();
-        Ok(Line::Case(CaseLine {
-            what,
-            shape: Shape { m, k, n: Some(n) },
-            threads: pool.threads(),
-            isa: isa.name(),
-            rate,
-            backend: fp8.map(Fp8::backend),
-            recipe: fp8.map(Fp8::recipe),
-            peak_share,
-        }))
+        let flops = 2.0 * m as f64 * n as f64 * k as f64;
+        self.bench.case(what, self.named(), fp8, flops, self.peak, call)
     }
 
-    fn left_out(&self, fp8: &Fp8, product: &Product, why: String) -> Line {
+    fn named(&self) -> Shape {
         let [m, k, n] = self.shape;
-        Line::LeftOut(LeftOutLine {
-            what: product.what,
-            shape: Shape { m, k, n: Some(n) },
-            backend: Some(fp8.backend()),
-            recipe: Some(fp8.recipe()),
-            left_out: why,
-        })
+        Shape { m, k, n: Some(n) }
     }
 }
 

@@ -30,7 +30,8 @@ use fp8flow_kernels::Cpu;
 use fp8flow_stages::Engine;
 
 use crate::limits::Limit;
-use crate::line::LimitLine;
+use crate::line::{CaseLine, LimitLine, Shape};
+use crate::sample::measure;
 
 pub use cast::cast;
 pub use error::BenchError;
@@ -58,5 +59,30 @@ impl Bench<'_> {
         let Cpu { isa, pool } = self.cpu();
         let (what, rate) = (limit.name(), limit.peak());
         show(Line::Limit(LimitLine { what, threads: pool.threads(), isa: isa.name(), rate }));
+    }
+
+    /// Measures `call`, which does so many of `limit`'s units; by the plugin of `fp8`, or by the engine itself.
+    fn case(
+        &self,
+        what: &'static str,
+        shape: Shape,
+        fp8: Option<&Fp8>,
+        units: f64,
+        limit: &mut dyn Limit,
+        call: impl FnMut() -> Result<(), BenchError>,
+    ) -> Result<Line, BenchError> {
+        let measured = measure(self.repeats, limit, call)?;
+        let (rate, peak_share) = measured.rate(units, limit);
+        let Cpu { isa, pool } = self.cpu();
+        Ok(Line::Case(CaseLine {
+            what,
+            shape,
+            threads: pool.threads(),
+            isa: isa.name(),
+            rate,
+            backend: fp8.map(Fp8::backend),
+            recipe: fp8.map(Fp8::recipe),
+            peak_share,
+        }))
     }
 }
