@@ -1,10 +1,10 @@
 //! A run in words.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fp8flow_flow::{Seen, Standing};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The colour of a standing, an ANSI sequence.
 pub(crate) const fn colour(standing: Standing) -> &'static str {
@@ -48,6 +48,30 @@ fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// The folder of `run`, good wherever another process stands.
+pub(crate) fn place(run: &Seen) -> PathBuf {
+    std::path::absolute(&run.folder).unwrap_or_else(|_| run.folder.clone())
+}
+
+/// A run as JSON, with one fact `more` on its status, the seconds it took and the command that goes on with it.
+pub(crate) fn object(run: &Seen, (key, more): (&str, Value), seconds: f64, goes_on: Option<&str>) -> Value {
+    json!({
+        "id": run.record.id,
+        "folder": place(run),
+        "workflow": run.record.workflow,
+        "file": run.record.file,
+        "status": run.standing,
+        key: more,
+        "started": run.record.started,
+        "updated": run.record.updated,
+        "seconds": seconds,
+        "attempts": run.record.attempts,
+        "exit_code": run.record.exit_code,
+        "error": run.record.error,
+        "goes_on_with": goes_on,
+    })
 }
 
 /// `path` without the folder this process is in, where it lies below it.

@@ -47,6 +47,11 @@ impl Standing {
             Self::Finished => "finished",
         }
     }
+
+    /// Whether nobody works on it although there is work left.
+    pub const fn is_unfinished(self) -> bool {
+        !matches!(self, Self::Finished | Self::Running)
+    }
 }
 
 impl Seen {

@@ -1,13 +1,13 @@
 //! `fp8flow runs`: the runs of a folder.
 
-use fp8flow_flow::{Seen, Standing};
-use serde_json::{Value, json};
+use fp8flow_flow::Seen;
+use serde_json::json;
 
 use crate::args::RunsCommand;
 use crate::choose;
 use crate::failure::Failure;
 use crate::human::duration;
-use crate::run_text::{colour, go_on, minute};
+use crate::run_text::{colour, go_on, minute, object};
 use crate::screen::Screen;
 use crate::table::{self, Cell};
 
@@ -25,7 +25,7 @@ pub(super) fn runs(command: &RunsCommand, screen: &Screen) -> Result<(), Failure
         let rows = seen
             .iter()
             .enumerate()
-            .map(|(index, (run, at))| row(run, at.as_deref(), go_on(index).as_deref()));
+            .map(|(index, (run, at))| object(run, ("at", json!(at)), run.lasted(), go_on(index).as_deref()));
         let broken = unreadable.iter().map(|(path, error)| json!({ "folder": path, "error": error }));
         let object = json!({ "runs": rows.collect::<Vec<_>>(), "unreadable": broken.collect::<Vec<_>>() });
         screen.print(object.to_string());
@@ -69,24 +69,5 @@ fn show(seen: &[(Seen, Option<String>)], go_on: &dyn Fn(usize) -> Option<String>
 fn unfinished(seen: &[(Seen, Option<String>)], index: usize) -> bool {
     let run = &seen[index].0;
     let later = seen[index + 1..].iter().any(|(later, _)| later.record.identity == run.record.identity);
-    !later && !matches!(run.standing, Standing::Finished | Standing::Running)
-}
-
-fn row(run: &Seen, at: Option<&str>, go_on: Option<&str>) -> Value {
-    let folder = std::path::absolute(&run.folder).unwrap_or_else(|_| run.folder.clone());
-    json!({
-        "id": run.record.id,
-        "folder": folder,
-        "workflow": run.record.workflow,
-        "file": run.record.file,
-        "status": run.standing,
-        "at": at,
-        "started": run.record.started,
-        "updated": run.record.updated,
-        "seconds": run.lasted(),
-        "attempts": run.record.attempts,
-        "exit_code": run.record.exit_code,
-        "error": run.record.error,
-        "goes_on_with": go_on,
-    })
+    !later && run.standing.is_unfinished()
 }

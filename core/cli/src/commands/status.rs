@@ -9,7 +9,7 @@ use crate::args::StatusArgs;
 use crate::choose;
 use crate::failure::Failure;
 use crate::human::duration;
-use crate::run_text::{colour, go_on, minute, near};
+use crate::run_text::{colour, go_on, minute, near, object, place};
 use crate::screen::Screen;
 use crate::table::{self, Cell};
 
@@ -35,7 +35,7 @@ pub(super) fn status(args: &StatusArgs, screen: &Screen) -> Result<(), Failure> 
     let stages: Vec<Shown> =
         stages.all.into_iter().map(|stage| look(&run, stage)).collect::<Result<_, _>>()?;
     if screen.json() {
-        screen.print(object(&run, worked, &stages).to_string());
+        screen.print(with_stages(&run, worked, &stages).to_string());
     } else {
         show(&run, worked, &stages, screen);
     }
@@ -50,7 +50,7 @@ fn look(run: &Seen, stage: SeenStage) -> Result<Shown, Failure> {
     let total = stage.progress.as_ref().and_then(|progress| progress.total);
     let last = steps.last().cloned();
     let left = match (&last, total) {
-        (Some(last), Some(total)) if stage.state == StageState::Running && !steps.is_empty() => {
+        (Some(last), Some(total)) if stage.state == StageState::Running => {
             let seconds: f64 =
                 steps.iter().map(|step| step.tokens as f64 / step.tokens_per_s.max(1e-9)).sum();
             Some(seconds / steps.len() as f64 * total.saturating_sub(last.step) as f64)
@@ -62,7 +62,7 @@ fn look(run: &Seen, stage: SeenStage) -> Result<Shown, Failure> {
 
 fn show(run: &Seen, worked: f64, stages: &[Shown], screen: &Screen) {
     let record = &run.record;
-    let folder = std::path::absolute(&run.folder).unwrap_or_else(|_| run.folder.clone());
+    let folder = place(run);
     screen.print(format!("run {} of {}, in {}", record.id, record.workflow, near(&folder)));
     let who = run.holder.as_ref().map_or(String::new(), |who| format!(" ({who})"));
     let times = match record.attempts {
@@ -133,8 +133,7 @@ fn progress(shown: &Shown) -> String {
     format!("step {step}{of}, loss {loss:.4}, {tokens_per_s:.0} tokens/s{left}")
 }
 
-fn object(run: &Seen, worked: f64, stages: &[Shown]) -> Value {
-    let folder = std::path::absolute(&run.folder).unwrap_or_else(|_| run.folder.clone());
+fn with_stages(run: &Seen, worked: f64, stages: &[Shown]) -> Value {
     let stages = stages.iter().map(|Shown { stage, last, left, checkpoints }| {
         let mut value = stage.json();
         value["last_step"] = json!(last);
@@ -142,21 +141,8 @@ fn object(run: &Seen, worked: f64, stages: &[Shown]) -> Value {
         value["checkpoints"] = json!(checkpoints);
         value
     });
-    let goes_on = (!matches!(run.standing, Standing::Finished | Standing::Running)).then(|| go_on(run));
-    json!({
-        "id": run.record.id,
-        "folder": folder,
-        "workflow": run.record.workflow,
-        "file": run.record.file,
-        "status": run.standing,
-        "holder": run.holder,
-        "started": run.record.started,
-        "updated": run.record.updated,
-        "seconds": worked,
-        "attempts": run.record.attempts,
-        "exit_code": run.record.exit_code,
-        "error": run.record.error,
-        "goes_on_with": goes_on,
-        "stages": stages.collect::<Vec<_>>(),
-    })
+    let goes_on = run.standing.is_unfinished().then(|| go_on(run));
+    let mut value = object(run, ("holder", json!(run.holder)), worked, goes_on.as_deref());
+    value["stages"] = stages.collect();
+    value
 }
