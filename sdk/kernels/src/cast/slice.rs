@@ -113,12 +113,14 @@ fn scales_by<A: Source>(rule: ScaleRule, format: Fp8, maxima: &[A::Magnitude], s
     }
 }
 
+/// Whether there is more than one way to encode.
+pub(super) fn has_ways<A: Source>(isa: Isa) -> bool {
+    isa != Isa::Scalar && A::IS_BF16
+}
+
 /// The way for elements with these maxima, NaN on top, one for each scale.
 pub(super) fn way<A: Source>(isa: Isa, format: Fp8, maxima: &[A::Magnitude], scales: &[f32]) -> Way {
-    if isa == Isa::Scalar || !A::IS_BF16 {
-        return Way::Any;
-    }
-    way_of::<A>(isa, format, maxima, scales)
+    if has_ways::<A>(isa) { way_of::<A>(isa, format, maxima, scales) } else { Way::Any }
 }
 
 multiversion! {

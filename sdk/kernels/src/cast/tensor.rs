@@ -34,10 +34,13 @@ pub(super) fn cast<A: Source>(
     stats: Option<&mut CastStats>,
 ) {
     let tally = Tally::new(stats.is_some());
+    // Looked for where somebody asks: the caller, or the choice of a way.
+    let wanted = top.is_some() || slice::has_ways::<A>(cpu.isa);
     for_each(cpu.pool, x.chunks(TASK).zip(codes.chunks_mut(TASK)), |(x, codes)| {
         let mut counts = tally.start();
         for (x, codes) in x.chunks(PIECE).zip(codes.chunks_mut(PIECE)) {
-            let maximum = slice::maximum(cpu.isa, Nan::Wins, x);
+            let maximum =
+                if wanted { slice::maximum(cpu.isa, Nan::Wins, x) } else { A::Magnitude::default() };
             let way = slice::way::<A>(cpu.isa, format, &[maximum], &[scale]);
             slice::encode(cpu.isa, format, way, x, PIECE, &[scale], codes, counts.as_mut());
             let Some(top) = top else { continue };
