@@ -86,6 +86,8 @@ pub(crate) enum Command {
     /// Backend plugins: what is installed, and what it can do.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Make room in a folder of runs: old runs, and stored results that no run has any more.
+    Gc(GcArgs),
     /// Whether this machine can run FP8, or a given workflow: processor, memory, disk, cards, plugins at work.
     Doctor(DoctorArgs),
     /// Measure this machine, and what GEMMs, casts and training steps make of it.
@@ -126,6 +128,28 @@ pub(crate) struct PlanArgs {
     /// Show only this stage: `--stage layers` says which layers run in FP8.
     #[arg(long, value_name = "NAME")]
     pub(crate) stage: Option<String>,
+    /// Say of every stage whether `run` would do it, and why: the key, file or stage that has changed.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The same, and exit with 4 if there is work to do, with 0 if everything is there.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// The folder of runs; `runs` beside the workflow by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runs: Option<PathBuf>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct GcArgs {
+    /// The folder of runs.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+    /// Runs to keep of each workflow, the newest; all of them by default.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: Option<usize>,
+    /// Only say what would be removed.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Group)]
@@ -135,9 +159,12 @@ pub(crate) struct RunArgs {
     /// The folder of runs; `runs` beside the workflow by default.
     #[arg(long, value_name = "DIR")]
     pub(crate) runs: Option<PathBuf>,
-    /// Begin a run of its own even if there is an unfinished one.
+    /// Begin a run of its own even if there is an unfinished one, and do every stage.
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Do every stage that the run has no result of, though another run's may be stored.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
 }
 
 #[derive(Debug, Group)]

@@ -66,9 +66,10 @@ impl Machine {
         })
     }
 
-    /// What must be the same for an unfinished run of `plan` to go on, because other bits could come of it.
+    /// What must be the same for an unfinished run of `plan` to go on and for a stored result to be used, because other
+    /// bits could come of it. The plugin concerns those stages that look at `[backend]`.
     pub(crate) fn binding(plan: &Plan) -> Value {
         let plugin = plan.section("backend").and_then(|section| section.facts.get("digest"));
-        json!({ "device": "cpu", "numerics": NUMERICS_REVISION, "plugin": plugin })
+        json!({ "device": "cpu", "numerics": NUMERICS_REVISION, "backend": { "plugin": plugin } })
     }
 }

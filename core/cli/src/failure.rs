@@ -17,6 +17,8 @@ const RESET: &str = "\x1b[0m";
 
 /// The exit code of a command line that is not understood, as `clap` has it.
 const USAGE: u8 = 2;
+/// The exit code of [`Failure::WorkNeeded`], which is no error and has no class.
+const WORK_NEEDED: u8 = 4;
 
 /// Why a command has no result.
 pub(crate) enum Failure {
@@ -26,6 +28,8 @@ pub(crate) enum Failure {
     Said(Class),
     /// The command line names what is not there.
     Usage { message: String, help: String },
+    /// Asked whether there is work to do: there is, and it is shown already.
+    WorkNeeded,
     /// Anything else.
     Other { class: Class, message: String, help: Option<String> },
 }
@@ -51,18 +55,18 @@ impl Failure {
         match self {
             Self::Engine(error) => Some(error.class()),
             Self::Said(class) | Self::Other { class, .. } => Some(*class),
-            Self::Usage { .. } => None,
+            Self::Usage { .. } | Self::WorkNeeded => None,
         }
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
-        self.class().map_or(USAGE, Class::exit_code)
+        if let Self::WorkNeeded = self { WORK_NEEDED } else { self.class().map_or(USAGE, Class::exit_code) }
     }
 
     fn message(&self) -> String {
         match self {
             Self::Engine(error) => error.to_string(),
-            Self::Said(_) => String::new(),
+            Self::Said(_) | Self::WorkNeeded => String::new(),
             Self::Usage { message, .. } | Self::Other { message, .. } => message.clone(),
         }
     }
@@ -70,7 +74,7 @@ impl Failure {
     fn sentence(&self) -> Option<String> {
         match self {
             Self::Engine(error) => error.help(),
-            Self::Said(_) => None,
+            Self::Said(_) | Self::WorkNeeded => None,
             Self::Usage { help, .. } => Some(help.clone()).filter(|help| !help.is_empty()),
             Self::Other { help, .. } => help.clone(),
         }
@@ -78,7 +82,7 @@ impl Failure {
 
     /// On stderr for people, or as one object on stdout.
     pub(crate) fn show(&self, screen: &Screen) {
-        if let Self::Said(_) = self {
+        if let Self::Said(_) | Self::WorkNeeded = self {
             return;
         }
         if screen.json() {

@@ -108,11 +108,16 @@ impl Human {
             Event::RunResumed { run, folder, workflow, reason, .. } => {
                 self.say(format!("run {run} of {workflow} goes on, in {folder}\n{INDENT}{reason}"));
             }
-            Event::StageStarted { stage, uses, index, of, resumed } => {
+            Event::StageStarted { stage, uses, index, of, resumed, reason } => {
                 let again = if *resumed { ", goes on" } else { "" };
                 self.say(format!("[{index}/{of}] {stage} ({uses}{again})"));
+                if !reason.is_empty() {
+                    self.say(format!("{INDENT}{reason}"));
+                }
             }
-            Event::StageSkipped { stage, reason } => self.say(format!("[---] {stage}: {reason}")),
+            Event::StageCached { stage, reason, .. } | Event::StageSkipped { stage, reason } => {
+                self.say(format!("[---] {stage}: {reason}"));
+            }
             Event::Progress { done, total, unit, message, .. } => {
                 self.progress(*done, *total, unit, message, moment);
             }

@@ -1,28 +1,62 @@
-//! What a stage was begun with: kept in its folder while it works, so that a later attempt goes on only from what was
-//! made of the same.
+//! What a stage is made from as far as that is known before it runs: the key of its result, and a note in its folder
+//! while it works, so that a later attempt goes on only from what was made of the same.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::{Error, atomic};
+use crate::plan::counting;
+use crate::plan::{Plan, PlannedStage};
+use crate::{Error, Kind, Registry, atomic, digest};
 
 /// The name of the note in a stage's folder.
 pub(crate) const FILE: &str = ".begun.json";
 
-/// What a stage is made from, all but the files outside the run.
+/// What a stage is made from, all but what only its run can tell: files outside the run, sections it looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Begun {
+    /// Its kind.
+    pub(crate) uses: String,
+    /// [`crate::StageKind::revision`].
+    pub(crate) revision: u32,
+    /// What any result depends on beside the workflow: device, numerics revision.
+    pub(crate) machine: Map<String, Value>,
     /// Edge, and [`crate::manifest::Manifest::result`] of that stage.
     pub(crate) inputs: BTreeMap<String, String>,
-    /// Its values, defaults written out, without those that change no result.
+    /// Its values, defaults written out, without edges and without those that change no result.
     pub(crate) params: Map<String, Value>,
 }
 
 impl Begun {
+    /// What `stage` is made from; `inputs` by edge, `binding` as in [`crate::RunOptions`].
+    pub(crate) fn new(
+        plan: &Plan,
+        registry: &Registry,
+        binding: &Value,
+        stage: &PlannedStage,
+        inputs: BTreeMap<String, String>,
+    ) -> Self {
+        let entry = registry.find(&stage.uses);
+        let fields = entry.map_or(&[][..], |entry| &entry.fields);
+        let mut params = counting(fields, stage.params.json());
+        params.retain(|key, _| {
+            !fields.iter().any(|field| field.name == key && matches!(field.kind, Kind::Edge(_)))
+        });
+        // What bears the name of a section counts for those that look at it.
+        let machine = binding.as_object().cloned().unwrap_or_default();
+        let machine = machine.into_iter().filter(|(key, _)| plan.section(key).is_none()).collect();
+        let revision = entry.map_or(0, |entry| entry.kind.revision());
+        Self { uses: stage.uses.clone(), revision, machine, inputs, params }
+    }
+
+    /// The digest of all of it.
+    pub(crate) fn key(&self) -> String {
+        digest::of_json(&json!(self))
+    }
+
     /// The note in `folder`; `None` if there is none or it cannot be understood.
     pub(crate) fn read(folder: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok()
@@ -34,13 +68,56 @@ impl Begun {
 
     /// In words, how `now` differs from this, if it does.
     pub(crate) fn difference(&self, now: &Self) -> Option<String> {
+        if (&self.uses, self.revision) != (&now.uses, now.revision) {
+            return Some(format!("{} works in another way than {} did", now.uses, self.uses));
+        }
         if let Some((edge, _)) =
             now.inputs.iter().find(|(edge, result)| self.inputs.get(*edge) != Some(result))
         {
             return Some(format!("`{edge}` has changed since"));
         }
-        let (key, value) = now.params.iter().find(|(key, value)| self.params.get(*key) != Some(value))?;
-        let before = self.params.get(key).map_or("nothing".into(), ToString::to_string);
-        Some(format!("`{key}` was {before} and is {value}"))
+        let both = [(&self.params, &now.params), (&self.machine, &now.machine)];
+        both.into_iter().find_map(|(before, now)| {
+            let (key, value) = now.iter().find(|(key, value)| before.get(*key) != Some(value))?;
+            let before = before.get(key).map_or("nothing".into(), ToString::to_string);
+            Some(format!("`{key}` was {before} and is {value}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Edit = fn(&mut Begun);
+
+    fn begun() -> Begun {
+        let object = |value: Value| value.as_object().cloned().unwrap_or_default();
+        Begun {
+            uses: "train.sft".into(),
+            revision: 1,
+            machine: object(json!({ "device": "cpu", "numerics": 1 })),
+            inputs: [("tokens".to_owned(), "aa".to_owned())].into(),
+            params: object(json!({ "steps": 4, "optimizer": { "lr": 1e-3 } })),
+        }
+    }
+
+    #[test]
+    fn every_part_is_in_the_key_and_each_difference_is_said() {
+        let before = begun();
+        assert_eq!((before.key(), before.difference(&begun())), (begun().key(), None));
+        let changes: [(Edit, &str); 5] = [
+            (|b| b.revision = 2, "train.sft works in another way than train.sft did"),
+            (|b| b.uses = "train.pt".into(), "train.pt works in another way than train.sft did"),
+            (|b| drop(b.inputs.insert("tokens".into(), "bb".into())), "`tokens` has changed since"),
+            (|b| drop(b.params.insert("steps".into(), 5.into())), "`steps` was 4 and is 5"),
+            (|b| drop(b.machine.insert("numerics".into(), 2.into())), "`numerics` was 1 and is 2"),
+        ];
+        for (change, words) in changes {
+            let mut now = begun();
+            change(&mut now);
+            assert_ne!(now.key(), before.key(), "{words}");
+            assert_eq!(before.difference(&now).as_deref(), Some(words));
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::lock::Lock;
 use crate::record::Record;
+use crate::store::Store;
 use crate::{Error, atomic};
 
 const FIRST: [&str; 32] = [
@@ -19,13 +20,22 @@ const SECOND: [&str; 32] = [
     "otter", "pine", "reed", "ridge", "river", "robin", "stone", "wren",
 ];
 
+/// How the name of a run ends that is being removed.
+pub(crate) const GONE: &str = ".gone";
+
 /// How often a name is tried that somebody else took in the same moment.
 const TRIES: u64 = 16;
 
 /// Makes a folder in `runs` with `record`, whose name it chooses, and points `latest` at it.
 pub(crate) fn create(runs: &Path, mut record: Record) -> Result<(PathBuf, Record, Lock), Error> {
     fs::create_dir_all(runs).map_err(Error::io("create", runs))?;
-    sweep(runs);
+    let store = Store::of(runs);
+    store.open()?;
+    // Between its first breath and its lock a run looks like a dead one: nobody sweeps while another is being born.
+    if let Some(_alone) = store.try_alone() {
+        sweep(runs);
+    }
+    let _hold = store.share()?;
     let time = jiff::Timestamp::now();
     let mut tries = 0;
     loop {
@@ -35,7 +45,8 @@ pub(crate) fn create(runs: &Path, mut record: Record) -> Result<(PathBuf, Record
                 point_latest(runs, &record.id);
                 return Ok((path, record, lock));
             }
-            Err(_) if tries < TRIES && runs.join(&record.id).exists() => tries += 1,
+            // Somebody else has the name, or is about to.
+            Err(error) if tries < TRIES && (error.is_taken() || runs.join(&record.id).exists()) => tries += 1,
             Err(error) => return Err(error),
         }
     }
@@ -59,13 +70,13 @@ fn attempt(runs: &Path, record: &Record) -> Result<(PathBuf, Lock), Error> {
     Ok((path, lock?))
 }
 
-/// Removes what was killed before it had its name: nobody holds its lock.
-fn sweep(runs: &Path) {
+/// Removes what was killed before it had its name, or while it was removed: nobody holds its lock.
+pub(crate) fn sweep(runs: &Path) {
     for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let unborn = name.starts_with('.') && name.ends_with(".new");
-        if unborn && entry.path().join("LOCK").exists() && Lock::take(&entry.path()).is_ok() {
+        let half = name.starts_with('.') && [".new", GONE].iter().any(|end| name.ends_with(end));
+        if half && entry.path().join("LOCK").exists() && Lock::take(&entry.path()).is_ok() {
             let _ = fs::remove_dir_all(entry.path());
         }
     }

@@ -1,11 +1,13 @@
 //! What a stage sees while it runs.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::consulted::{FACTS, SEED};
 use crate::journal::Journal;
 use crate::plan::{Plan, PlannedSection, PlannedStage};
 use crate::{Artifact, Event, Params, StageError};
@@ -19,6 +21,8 @@ pub struct StageCx<'a> {
     pub(crate) resumed: bool,
     pub(crate) reporter: Reporter,
     pub(crate) cancel: Arc<AtomicBool>,
+    /// What the stage has looked at: [`crate::consulted`].
+    pub(crate) consulted: Mutex<BTreeSet<String>>,
 }
 
 impl<'a> StageCx<'a> {
@@ -34,6 +38,7 @@ impl<'a> StageCx<'a> {
 
     /// What the stage said when it was planned.
     pub fn facts(&self) -> &'a Value {
+        self.note_consulted(FACTS);
         &self.stage.facts
     }
 
@@ -61,17 +66,24 @@ impl<'a> StageCx<'a> {
 
     /// A section of the workflow, such as `backend`.
     pub fn section(&self, name: &str) -> &'a PlannedSection {
+        self.note_consulted(name);
         self.plan.section(name).unwrap_or_else(|| panic!("no section `{name}` is registered"))
     }
 
     /// The workflow's seed.
     pub fn seed(&self) -> u64 {
-        self.section("workflow").params.get("seed")
+        self.note_consulted(SEED);
+        self.plan.section("workflow").map_or(0, |workflow| workflow.params.get("seed"))
     }
 
-    /// The whole plan.
-    pub fn plan(&self) -> &'a Plan {
-        self.plan
+    /// Digest of all values of the workflow that this stage's result can depend on: its own and those of the stages before
+    /// it, and the sections.
+    pub fn lineage(&self) -> &'a str {
+        &self.stage.lineage
+    }
+
+    fn note_consulted(&self, name: &str) {
+        self.consulted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
     }
 
     /// A voice that can be cloned and carried to other threads.

@@ -157,6 +157,11 @@ impl Error {
         }
     }
 
+    /// Whether something has the name already that was to be made.
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if error.kind() == io::ErrorKind::AlreadyExists)
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |error| Self::Io { action, path, error }

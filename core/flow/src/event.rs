@@ -47,6 +47,21 @@ pub enum Event {
         of: usize,
         /// Whether it was interrupted before and goes on.
         resumed: bool,
+        /// Why it runs: what has changed since the nearest result that is stored. Empty where it goes on, and where
+        /// nobody looked.
+        #[serde(default)]
+        reason: String,
+    },
+    /// A stage is not run: its result was made by another run and is stored.
+    StageCached {
+        /// Its name.
+        stage: String,
+        /// The run that made it.
+        run: String,
+        /// When.
+        finished: String,
+        /// The same for people.
+        reason: String,
     },
     /// How far a stage has come.
     Progress {
@@ -141,6 +156,7 @@ impl Event {
             | Self::Warning { stage, .. }
             | Self::Note { stage, .. }
             | Self::StageSkipped { stage, .. }
+            | Self::StageCached { stage, .. }
             | Self::StageFinished { stage, .. }
             | Self::StageFailed { stage, .. } => stage,
             Self::RunStarted { .. }

@@ -1,34 +1,43 @@
-//! One stage of a run: whether its result is there, else its work and the seal on what it made.
+//! One stage of a run: whether its result is there or stored, else its work and the seal on what it made.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::begun::{self, Begun};
+use crate::cache::{Cache, clear};
+use crate::consulted;
 use crate::context::{Reporter, StageCx};
 use crate::journal::Journal;
 use crate::manifest::{self, Manifest};
 use crate::panic::words_of;
 use crate::plan::PlannedStage;
 use crate::time::now;
-use crate::{Artifact, Error, Event, Outcome, Plan, Registry, StageError, atomic, outside};
+use crate::{Artifact, Error, Event, Outcome, Plan, Registry, StageError, atomic, outside, relocate, store};
 
 /// One stage of a run at work.
 pub(crate) struct Job<'a> {
     pub(crate) plan: &'a Plan,
     /// The run's folder.
     pub(crate) run: &'a Path,
+    /// Its name.
+    pub(crate) id: &'a str,
+    /// Where results of other runs are, and this one's go.
+    pub(crate) cache: &'a Cache<'a>,
+    /// Whether to look there.
+    pub(crate) ask: bool,
     pub(crate) registry: &'a Registry,
     pub(crate) journal: &'a Arc<Journal>,
     pub(crate) cancel: &'a Arc<AtomicBool>,
     pub(crate) stage: &'a PlannedStage,
     /// Its place in the order, from 0.
     pub(crate) index: usize,
-    /// What it is made from within the run.
+    /// What it is made from, as far as that is known before.
     pub(crate) begun: Begun,
 }
 
@@ -49,27 +58,65 @@ impl Job<'_> {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
             if objection.stale {
                 fs::remove_dir_all(&folder).map_err(Error::io("clear", &folder))?;
+            } else {
+                store::detach(&manifest, &folder)?;
             }
             return Ok(None);
         }
-        let files = match manifest.outputs.len() {
-            0 => String::new(),
-            1 => ", its file verified".into(),
-            n => format!(", its {n} files verified"),
-        };
-        let reason = format!("done in this run at {}{files}", manifest.finished);
+        let reason = format!("done in this run at {}{}", manifest.finished, verified(&manifest));
         self.journal.emit(&Event::StageSkipped { stage: name.clone(), reason });
         // The run may have been moved since.
-        manifest.artifact.dir = folder;
+        relocate::into(&mut manifest, &folder, &self.plan.folder);
         Ok(Some(manifest))
+    }
+
+    /// The result of another run, brought into this one, if one is stored that this stage would make.
+    pub(crate) fn cached(&self) -> Option<Manifest> {
+        if !self.ask {
+            return None;
+        }
+        let name = &self.stage.name;
+        let looked = self.cache.look(self.stage, &self.begun);
+        for (manifest, object, words) in &looked.damaged {
+            let message = format!("{words}; this stored result of run {} is removed", manifest.run);
+            self.journal.emit(&Event::Warning { stage: name.clone(), message });
+            self.cache.store.forget(manifest, object);
+        }
+        let manifest = looked.hit?;
+        let manifest = match self.cache.restore(self.stage, &self.begun, manifest, self.run) {
+            Ok(manifest) => manifest,
+            // A sweeper may have been faster, or there may be no room: the work itself will tell.
+            Err(error) => {
+                let message = format!("its stored result cannot be used: {error}");
+                self.journal.emit(&Event::Warning { stage: name.clone(), message });
+                return None;
+            }
+        };
+        self.link();
+        self.journal.emit(&Event::StageCached {
+            stage: name.clone(),
+            run: manifest.run.clone(),
+            finished: manifest.finished.clone(),
+            reason: format!("made by run {} at {}{}", manifest.run, manifest.finished, verified(&manifest)),
+        });
+        Some(manifest)
+    }
+
+    /// Lets the run's own folder lead to what the stage shows.
+    fn link(&self) {
+        let kind = self.registry.find(&self.stage.uses).map(|entry| &*entry.kind);
+        for name in kind.map_or(&[][..], |kind| kind.links()) {
+            // A convenience: a file system without links, or a link that is there, is no reason to stop.
+            #[cfg(unix)]
+            let _ = std::os::unix::fs::symlink(Path::new(&self.stage.name).join(name), self.run.join(name));
+        }
     }
 
     /// Runs the stage and seals its result.
     pub(crate) fn work(&self, artifacts: &[Artifact]) -> Result<Manifest, Error> {
         let folder = self.folder();
         let begun = Instant::now();
-        let sealed =
-            self.run_stage(artifacts, &folder).and_then(|outcome| self.seal(outcome, &folder, begun));
+        let sealed = self.run_stage(artifacts, &folder).and_then(|worked| self.seal(worked, &folder, begun));
         match &sealed {
             Ok(manifest) => self.journal.emit(&Event::StageFinished {
                 stage: self.stage.name.clone(),
@@ -88,20 +135,28 @@ impl Job<'_> {
         sealed
     }
 
-    fn run_stage(&self, artifacts: &[Artifact], folder: &Path) -> Result<Outcome, Error> {
+    fn run_stage(&self, artifacts: &[Artifact], folder: &Path) -> Result<(Outcome, BTreeSet<String>), Error> {
         let stage = self.stage;
         let failed = |error| Error::Stage { run: self.run.to_owned(), stage: stage.name.clone(), error };
         if self.cancel.load(Ordering::Relaxed) {
             return Err(failed(StageError::interrupted("stopped before it began")));
         }
         let resumed = self.prepare(folder)?;
+        let reason = if resumed || !self.ask {
+            String::new()
+        } else {
+            let occupied = self.cache.look(stage, &self.begun).occupied;
+            self.cache.reason(stage, &self.begun, occupied).0
+        };
         self.journal.emit(&Event::StageStarted {
             stage: stage.name.clone(),
             uses: stage.uses.clone(),
             index: self.index + 1,
             of: self.plan.stages.len(),
             resumed,
+            reason,
         });
+        self.link();
         let kind = self.registry.find(&stage.uses).map(|entry| &*entry.kind);
         let kind = kind.ok_or_else(|| failed(StageError::bug("the plan is of another registry")))?;
         let mut cx = StageCx {
@@ -112,15 +167,19 @@ impl Job<'_> {
             resumed,
             reporter: Reporter { stage: stage.name.as_str().into(), journal: Arc::clone(self.journal) },
             cancel: Arc::clone(self.cancel),
+            consulted: Mutex::default(),
         };
         let _span = tracing::info_span!("stage", name = stage.name).entered();
         let result = catch_unwind(AssertUnwindSafe(|| kind.run(&mut cx)));
-        result.unwrap_or_else(|panic| Err(StageError::bug(words_of(&*panic)))).map_err(failed)
+        let outcome = result.unwrap_or_else(|panic| Err(StageError::bug(words_of(&*panic))));
+        let consulted = cx.consulted.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((outcome.map_err(failed)?, consulted))
     }
 
     /// Makes the stage's folder a place to work in, and says whether there is anything in it to go on from: only what
     /// was begun with the same may stay.
     fn prepare(&self, folder: &Path) -> Result<bool, Error> {
+        clear(&self.run.join(format!(".{}.new", self.stage.name)))?;
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         atomic::remove_leftovers(folder).map_err(Error::io("clean", folder))?;
         let names = fs::read_dir(folder).and_then(|entries| {
@@ -143,9 +202,15 @@ impl Job<'_> {
         Ok(left && difference.is_none())
     }
 
-    fn seal(&self, outcome: Outcome, folder: &Path, begun: Instant) -> Result<Manifest, Error> {
-        let stage = self.stage;
-        let outputs = manifest::outputs(folder, &outcome)?;
+    fn seal(
+        &self,
+        (outcome, consulted): (Outcome, BTreeSet<String>),
+        folder: &Path,
+        begun: Instant,
+    ) -> Result<Manifest, Error> {
+        let (stage, plan) = (self.stage, self.plan);
+        let wrote = manifest::wrote(&outcome)?;
+        let outputs = manifest::outputs(folder, &wrote)?;
         let read = outside::look(&self.plan.folder, &outcome.read)?;
         let artifact = Artifact {
             stage: stage.name.clone(),
@@ -159,16 +224,34 @@ impl Job<'_> {
             uses: stage.uses.clone(),
             params: stage.params.json().clone(),
             begun: self.begun.clone(),
-            result: manifest::result(&artifact, &read, &outputs),
+            consulted: consulted::consult(plan, self.registry, self.cache.binding, stage, &consulted),
+            workflow: plan.folder.clone(),
+            run: self.id.to_owned(),
+            result: manifest::result(&artifact, &plan.folder, &read, &outputs),
             artifact,
             summary: outcome.summary,
             report: outcome.report,
             seconds: begun.elapsed().as_secs_f64(),
             finished: now(),
             read,
+            wrote,
             outputs,
         };
         manifest.write(folder)?;
+        // The run has its result; that others have it too is a convenience.
+        if let Err(error) = self.cache.store.keep(&manifest, folder) {
+            let message = format!("its result is not stored for other runs: {error}");
+            self.journal.emit(&Event::Warning { stage: stage.name.clone(), message });
+        }
         Ok(manifest)
+    }
+}
+
+/// What was checked before `manifest` was believed.
+fn verified(manifest: &Manifest) -> String {
+    match manifest.outputs.len() {
+        0 => String::new(),
+        1 => ", its file verified".into(),
+        n => format!(", its {n} files verified"),
     }
 }

@@ -7,7 +7,8 @@
 //!   part by the stage itself. Everything that is wrong is found at once ([`Findings`]), and nothing has started;
 //! * a [`Run`] is a folder with a lock. A stage that is done is proven by the digests of its files and not done again;
 //!   one that was left in the middle is called again with its folder as it is. Where a file that a stage has read, or
-//!   the result of a stage before it, is another than it was, the stage begins afresh.
+//!   the result of a stage before it, is another than it was, the stage begins afresh. What another run has made of the
+//!   same is taken from the store beside the runs; [`explain`] says which, and why not the others.
 //!
 //! Whoever builds the engine registers [`Section`]s and [`StageKind`]s in a [`Registry`]; the same field tables give the
 //! JSON Schema ([`schema::of_workflow`]) and the reference pages ([`docs::markdown`]). What happens is told in one
@@ -35,8 +36,11 @@ mod artifact;
 pub mod atomic;
 mod begun;
 mod birth;
+mod cache;
+mod changes;
 mod check;
 mod class;
+mod consulted;
 mod context;
 pub mod digest;
 pub mod docs;
@@ -45,8 +49,10 @@ mod edges;
 mod error;
 mod event;
 mod events;
+mod explain;
 mod field;
 mod findings;
+pub mod gc;
 mod graph;
 mod job;
 mod journal;
@@ -59,31 +65,37 @@ mod overrides;
 mod panic;
 mod params;
 mod place;
+mod places;
 mod plan;
 mod plan_context;
 mod planner;
 mod record;
 mod registry;
+mod relocate;
 mod run;
 pub mod schema;
 mod seen;
 mod seen_stage;
 mod source;
 mod stage;
+mod store;
 mod suggest;
 mod syntax;
 pub mod time;
 mod workflow;
 
 pub use artifact::{Artifact, Outcome};
+pub use changes::Change;
 pub use class::Class;
 pub use context::{Reporter, StageCx};
 pub use error::{Error, StageError};
 pub use event::{Event, Observer};
 pub use events::{Entry, Events};
+pub use explain::{Explained, State, explain};
 pub use field::{Field, Kind, Presence, above};
 pub use findings::{Findings, code};
 pub use params::{Amount, FromParam, Params};
+pub use places::TextPlace;
 pub use plan::{Plan, PlannedSection, PlannedStage};
 pub use plan_context::{Issue, PlanCx};
 pub use record::{FoundRun, Record, Status, every_run, runs};

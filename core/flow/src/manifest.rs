@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::begun::Begun;
+use crate::consulted::Consulted;
 use crate::outside::Outside;
-use crate::{Artifact, Error, Outcome, atomic, digest};
+use crate::{Artifact, Error, Outcome, atomic, digest, relocate};
 
 /// The name of the manifest in a stage's folder.
 pub(crate) const FILE: &str = "stage.json";
 
 /// The version of its shape.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// A finished stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,15 +27,23 @@ pub(crate) struct Manifest {
     pub(crate) uses: String,
     /// Its values, defaults written out.
     pub(crate) params: Map<String, Value>,
-    /// What it was made from within the run.
+    /// What it was made from, as far as that was known before.
     pub(crate) begun: Begun,
+    /// What it looked at beside that.
+    pub(crate) consulted: Consulted,
     /// The files outside the run that it was made from.
     pub(crate) read: Vec<Outside>,
+    /// The workflow's folder at that time.
+    pub(crate) workflow: PathBuf,
+    /// The run that made it.
+    pub(crate) run: String,
     pub(crate) artifact: Artifact,
     pub(crate) summary: String,
     pub(crate) report: Vec<String>,
     pub(crate) seconds: f64,
     pub(crate) finished: String,
+    /// Files and folders outside the stage's folder that hold outputs.
+    pub(crate) wrote: Vec<PathBuf>,
     pub(crate) outputs: Vec<Output>,
     /// Digest of the artifact, of what was read and of all outputs.
     pub(crate) result: String,
@@ -74,23 +83,38 @@ impl Manifest {
         if let Some(difference) = self.begun.difference(now).or_else(outside) {
             return Some(Objection::stale(difference));
         }
-        if self.result != result(&self.artifact, &self.read, &self.outputs) {
+        if !self.matches_itself() {
             return Some(Objection::damage("its manifest does not match itself".into()));
         }
-        let damage = self.outputs.iter().find_map(|output| {
-            let path = folder.join(&output.path);
-            match digest::of_file(&path) {
-                Ok((size, _)) if size != output.size => {
-                    Some(format!("{} has {size} bytes, not {}", path.display(), output.size))
-                }
-                Ok((_, blake3)) if blake3 != output.blake3 => {
-                    Some(format!("{} has other contents than it was written with", path.display()))
-                }
-                Ok(_) => None,
-                Err(error) => Some(format!("{}: {error}", path.display())),
-            }
-        });
+        let damage = self.outputs.iter().find_map(|output| output.damage(&folder.join(&output.path)));
         damage.map(Objection::damage)
+    }
+
+    /// Whether nobody has edited it.
+    pub(crate) fn matches_itself(&self) -> bool {
+        self.result == result(&self.artifact, &self.workflow, &self.read, &self.outputs)
+    }
+}
+
+impl Output {
+    /// Whether it lies outside the stage's folder.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.path.is_absolute()
+    }
+
+    /// In words, how the file `path` differs from this, if it does.
+    pub(crate) fn damage(&self, path: &Path) -> Option<String> {
+        let output = self;
+        match digest::of_file(path) {
+            Ok((size, _)) if size != output.size => {
+                Some(format!("{} has {size} bytes, not {}", path.display(), output.size))
+            }
+            Ok((_, blake3)) if blake3 != output.blake3 => {
+                Some(format!("{} has other contents than it was written with", path.display()))
+            }
+            Ok(_) => None,
+            Err(error) => Some(format!("{}: {error}", path.display())),
+        }
     }
 }
 
@@ -113,27 +137,38 @@ impl Objection {
 }
 
 /// Digests and syncs everything that a stage left, so that its manifest may claim it.
-pub(crate) fn outputs(folder: &Path, outcome: &Outcome) -> Result<Vec<Output>, Error> {
+pub(crate) fn outputs(folder: &Path, outside: &[PathBuf]) -> Result<Vec<Output>, Error> {
     let mut outputs = Vec::new();
     walk(folder, Path::new(""), &mut outputs)?;
-    for path in &outcome.outside {
-        let path = std::path::absolute(path).map_err(Error::io("find", path))?;
-        walk(Path::new("/"), &path, &mut outputs)?;
+    for path in outside {
+        walk(Path::new("/"), path, &mut outputs)?;
     }
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(outputs)
 }
 
-pub(crate) fn result(artifact: &Artifact, read: &[Outside], outputs: &[Output]) -> String {
+/// What `outcome` says was written outside the stage's folder, as absolute paths.
+pub(crate) fn wrote(outcome: &Outcome) -> Result<Vec<PathBuf>, Error> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(Error::io("find", path));
+    outcome.outside.iter().map(absolute).collect()
+}
+
+/// The digest of a result, the same wherever the run and the workflow lie.
+pub(crate) fn result(artifact: &Artifact, workflow: &Path, read: &[Outside], outputs: &[Output]) -> String {
+    let mut info = artifact.info.clone();
+    relocate::forget(&mut info, Some(&artifact.dir), workflow);
+    let outputs = outputs.iter().map(|output| {
+        let path = relocate::forgotten(&output.path, workflow);
+        json!({ "path": path, "size": output.size, "blake3": output.blake3 })
+    });
+    let outputs: Vec<Value> = outputs.collect();
     // When a file was written is no part of what it is.
     let read = read.iter().map(|Outside { path, found }| {
         let found = found.as_ref().map(|found| json!({ "size": found.size, "blake3": found.blake3 }));
         json!({ "path": path, "found": found })
     });
     let read: Vec<Value> = read.collect();
-    digest::of_json(
-        &json!({ "kind": artifact.kind, "info": artifact.info, "read": read, "outputs": outputs }),
-    )
+    digest::of_json(&json!({ "kind": artifact.kind, "info": info, "read": read, "outputs": outputs }))
 }
 
 /// Adds the files at `path`, a file or a folder. Names that begin with a dot are somebody's scratch; links lead

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::digest;
 use crate::findings::Findings;
+use crate::places::Places;
 use crate::{Field, Kind, Params};
 
 /// The name of the plan in a run's folder.
@@ -31,6 +32,8 @@ pub struct Plan {
     pub identity: String,
     /// What a person should know although the run can start.
     pub warnings: Findings,
+    /// Where its keys are written.
+    pub(crate) places: Places,
 }
 
 /// A stage of a plan.
@@ -50,6 +53,8 @@ pub struct PlannedStage {
     pub facts: Value,
     /// The same for people.
     pub lines: Vec<String>,
+    /// Digest of every value that counts of this stage, of the stages before it and of the sections.
+    pub(crate) lineage: String,
 }
 
 /// A section of a plan.

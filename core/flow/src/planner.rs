@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::check::Checker;
 use crate::draft::{self, Draft};
@@ -11,10 +11,11 @@ use crate::edges;
 use crate::findings::{Finding, Findings, code};
 use crate::panic::words_of;
 use crate::place::Place;
-use crate::plan::{self, Plan, PlannedSection, PlannedStage};
+use crate::places::Places;
+use crate::plan::{self, Plan, PlannedSection, PlannedStage, counting};
 use crate::plan_context::{Issue, PlanCx};
 use crate::registry::{Registry, SectionEntry};
-use crate::{Class, Error, Field, Kind, Params, Planned, Workflow};
+use crate::{Class, Error, Field, Kind, Params, Planned, Workflow, digest};
 
 /// Plans `workflow`, or says everything that is wrong with it.
 pub(crate) fn plan(workflow: &Workflow, registry: &Registry) -> Result<Plan, Error> {
@@ -25,8 +26,9 @@ pub(crate) fn plan(workflow: &Workflow, registry: &Registry) -> Result<Plan, Err
     edges::edges(&mut checker, &mut drafts, &workflow.root);
     let order = edges::order(&mut checker, &mut drafts);
 
+    let common = sections_digest(&sections);
     let mut planner =
-        Planner { workflow, sections: Vec::new(), stages: Vec::new(), findings: checker.findings };
+        Planner { workflow, common, sections: Vec::new(), stages: Vec::new(), findings: checker.findings };
     let identity = plan::identity(
         sections.iter().map(|(entry, values, _)| (entry.name, &entry.fields[..], values)),
         drafts.iter().map(|draft| (draft.written.key.as_str(), &draft.kind.fields[..], &draft.values)),
@@ -43,6 +45,8 @@ pub(crate) fn plan(workflow: &Workflow, registry: &Registry) -> Result<Plan, Err
 /// Asks sections and stages about their part.
 struct Planner<'a> {
     workflow: &'a Workflow,
+    /// Digest of the sections.
+    common: String,
     sections: Vec<PlannedSection>,
     stages: Vec<PlannedStage>,
     findings: Vec<Finding>,
@@ -85,6 +89,7 @@ impl Planner<'_> {
         let kind = &*draft.kind.kind;
         let planned = self.ask(&mut params, &inputs, &place, |cx| kind.plan(cx));
         let Some(planned) = planned.filter(|_| draft.connected) else { return };
+        let lineage = self.lineage(draft, &inputs);
         self.stages.push(PlannedStage {
             name: draft.written.key.clone(),
             uses: kind.name().into(),
@@ -93,7 +98,18 @@ impl Planner<'_> {
             inputs,
             facts: planned.facts,
             lines: planned.lines,
+            lineage,
         });
+    }
+
+    /// Names of stages do not count: what they stand for does.
+    fn lineage(&self, draft: &Draft<'_>, inputs: &[(String, String)]) -> String {
+        let mut values = counting(&draft.kind.fields, &draft.values);
+        for (edge, name) in inputs {
+            let before = self.stages.iter().find(|stage| stage.name == *name);
+            values.insert(edge.clone(), before.map(|stage| stage.lineage.clone()).into());
+        }
+        digest::of_json(&json!({ "sections": self.common, "stage": values }))
     }
 
     /// Calls `hook` and files its objections. `None` if there was one that is no mere warning.
@@ -166,8 +182,21 @@ impl Planner<'_> {
             stages: self.stages,
             identity,
             warnings: findings,
+            places: Places::new(self.workflow.sources.clone(), &self.workflow.root),
         })
     }
+}
+
+/// Digest of what the sections say, all but the workflow's name.
+fn sections_digest(sections: &[draft::SectionDraft<'_>]) -> String {
+    let values = sections.iter().map(|(entry, values, _)| {
+        let mut values = counting(&entry.fields, values);
+        if entry.name == "workflow" {
+            values.remove("name");
+        }
+        (entry.name.to_owned(), Value::from(values))
+    });
+    digest::of_json(&Value::from(values.collect::<Map<_, _>>()))
 }
 
 /// Keys and values of the paths that must exist and are given.

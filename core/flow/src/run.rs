@@ -9,11 +9,12 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::begun::Begun;
+use crate::cache::Cache;
 use crate::job::Job;
 use crate::journal::Journal;
 use crate::lock::Lock;
-use crate::plan::counting;
 use crate::record::{FORMAT, Record, Status, runs};
+use crate::store::Store;
 use crate::time::now;
 use crate::{Artifact, Class, Error, Event, Observer, Plan, Registry, atomic, birth, events, plan};
 
@@ -22,13 +23,23 @@ use crate::{Artifact, Class, Error, Event, Observer, Plan, Registry, atomic, bir
 pub struct RunOptions {
     /// The folder of runs; by default `runs` beside the workflow.
     pub runs: Option<PathBuf>,
-    /// Begins a run of its own even if there is an unfinished one.
+    /// Begins a run of its own even if there is an unfinished one, and does every stage.
     pub fresh: bool,
+    /// Does every stage that the run has no result of, though another run's may be stored.
+    pub no_cache: bool,
     /// Where it runs, written into `run.json`: arguments, versions, CPU, device.
     pub environment: Value,
     /// An object with what must be the same for an unfinished run to go on, beside the workflow: the numerics
-    /// revision, the digests of plugins.
+    /// revision, the digests of plugins. What bears the name of a section counts, for a stage's result, only where the
+    /// stage looks at that section.
     pub binding: Value,
+}
+
+impl RunOptions {
+    /// Whether results of other runs are looked for.
+    pub(crate) fn consults_cache(&self) -> bool {
+        !self.fresh && !self.no_cache
+    }
 }
 
 /// A run that is open: this process holds its lock.
@@ -36,6 +47,10 @@ pub struct RunOptions {
 pub struct Run<'a> {
     plan: &'a Plan,
     folder: PathBuf,
+    /// The folder of runs, for the store.
+    runs: PathBuf,
+    /// Whether to look into the store.
+    ask: bool,
     record: Record,
     /// Where it stood when it was opened, if it is an old one.
     before: Option<Record>,
@@ -58,39 +73,24 @@ pub struct Finished {
 impl<'a> Run<'a> {
     /// Opens the newest unfinished run of `plan`, or a new one.
     pub fn open(plan: &'a Plan, options: RunOptions) -> Result<Self, Error> {
-        let folder = options.runs.unwrap_or_else(|| plan.folder.join("runs"));
-        let folder = std::path::absolute(&folder).map_err(Error::io("find", &folder))?;
-        let known = runs(&folder);
-        let sequence = known.last().map_or(0, |(_, record)| record.sequence) + 1;
+        let (runs, ask) = (folder_of_runs(plan, &options)?, options.consults_cache());
         let mut passed_over = Vec::new();
-        if !options.fresh {
-            let same = known.into_iter().rev().filter(|(_, record)| record.identity == plan.identity);
-            // What came before the newest finished one is history.
-            for (path, record) in same.take_while(|(_, record)| record.status != Status::Finished) {
-                if record.binding != options.binding {
-                    passed_over.push(format!(
-                        "run {} is unfinished, but {}; a new run begins",
-                        record.id,
-                        differences(&record.binding, &options.binding)
-                    ));
-                    continue;
-                }
-                let lock = Lock::take(&path)?;
-                match Record::read(&path) {
-                    Some(before) if before.status != Status::Finished => {
-                        let record = Record {
-                            environment: options.environment,
-                            status: Status::Running,
-                            ..before.clone()
-                        };
-                        let before = Some(before);
-                        return Ok(Self { plan, folder: path, record, before, passed_over, _lock: lock });
-                    }
-                    // It was finished in the meantime.
-                    _ => break,
-                }
+        let unfinished = if options.fresh {
+            None
+        } else {
+            unfinished(plan, &runs, &options.binding, |line| passed_over.push(line))
+        };
+        if let Some((folder, _)) = unfinished {
+            let lock = Lock::take(&folder)?;
+            // It may have been finished in the meantime.
+            if let Some(before) = Record::read(&folder).filter(|before| before.status != Status::Finished) {
+                let environment = options.environment;
+                let record = Record { environment, status: Status::Running, ..before.clone() };
+                let before = Some(before);
+                return Ok(Self { plan, folder, runs, ask, record, before, passed_over, _lock: lock });
             }
         }
+        let sequence = self::runs(&runs).last().map_or(0, |(_, record)| record.sequence) + 1;
         let record = Record {
             format: FORMAT,
             id: String::new(),
@@ -107,8 +107,8 @@ impl<'a> Run<'a> {
             error: None,
             environment: options.environment,
         };
-        let (folder, record, lock) = birth::create(&folder, record)?;
-        Ok(Self { plan, folder, record, before: None, passed_over, _lock: lock })
+        let (folder, record, lock) = birth::create(&runs, record)?;
+        Ok(Self { plan, folder, runs, ask, record, before: None, passed_over, _lock: lock })
     }
 
     /// Its name.
@@ -186,6 +186,8 @@ impl<'a> Run<'a> {
         journal: &Arc<Journal>,
         cancel: &Arc<AtomicBool>,
     ) -> Result<Finished, Error> {
+        let (store, binding) = (Store::of(&self.runs), &self.record.binding);
+        let cache = Cache { store, plan: self.plan, registry, binding };
         let mut artifacts: Vec<Artifact> = Vec::new();
         let mut results: BTreeMap<&str, String> = BTreeMap::new();
         let mut report = Vec::new();
@@ -195,13 +197,16 @@ impl<'a> Run<'a> {
                 .iter()
                 .map(|(edge, name)| (edge.clone(), results[name.as_str()].clone()))
                 .collect();
-            let fields = registry.find(&stage.uses).map_or(&[][..], |entry| &entry.fields);
-            let begun = Begun { inputs, params: counting(fields, stage.params.json()) };
-            let (plan, run) = (self.plan, &*self.folder);
-            let job = Job { plan, run, registry, journal, cancel, stage, index, begun };
+            let (plan, run, id, ask) = (self.plan, &*self.folder, self.id(), self.ask);
+            let begun = Begun::new(plan, registry, &self.record.binding, stage, inputs);
+            let cache = &cache;
+            let job = Job { plan, run, id, cache, ask, registry, journal, cancel, stage, index, begun };
             let manifest = match job.done()? {
                 Some(manifest) => manifest,
-                None => job.work(&artifacts)?,
+                None => match job.cached() {
+                    Some(manifest) => manifest,
+                    None => job.work(&artifacts)?,
+                },
             };
             report.extend(manifest.report);
             results.insert(&stage.name, manifest.result);
@@ -218,6 +223,31 @@ impl<'a> Run<'a> {
         self.record.updated = now();
         self.record.write(&self.folder)
     }
+}
+
+/// The folder of the runs of `plan`, absolute.
+pub(crate) fn folder_of_runs(plan: &Plan, options: &RunOptions) -> Result<PathBuf, Error> {
+    let folder = options.runs.clone().unwrap_or_else(|| plan.folder.join("runs"));
+    std::path::absolute(&folder).map_err(Error::io("find", &folder))
+}
+
+/// The run in `folder` that goes on when `plan` is run. `passed_over` hears, in words, of each that does not because other
+/// bits could come of it.
+pub(crate) fn unfinished(
+    plan: &Plan,
+    folder: &Path,
+    binding: &Value,
+    mut passed_over: impl FnMut(String),
+) -> Option<(PathBuf, Record)> {
+    let same = runs(folder).into_iter().rev().filter(|(_, record)| record.identity == plan.identity);
+    // What came before the newest finished one is history.
+    same.take_while(|(_, record)| record.status != Status::Finished).find(|(_, record)| {
+        if record.binding != *binding {
+            let differ = differences(&record.binding, binding);
+            passed_over(format!("run {} is unfinished, but {differ}; a new run begins", record.id));
+        }
+        record.binding == *binding
+    })
 }
 
 /// Which keys of two bindings differ, in words.

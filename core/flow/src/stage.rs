@@ -54,6 +54,17 @@ pub trait StageKind: Send + Sync {
         Planned::default()
     }
 
+    /// The number of its code: raised whenever another result comes of the same values and files, so that what earlier
+    /// versions made is not taken for what this one would make.
+    fn revision(&self) -> u32 {
+        1
+    }
+
+    /// Names within its folder that the folder of the run links to, if it is the first that has them.
+    fn links(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Does the work, in [`StageCx::folder`]. Called again with the folder as it was left, where a run was
     /// interrupted in the middle of the stage. Declares with [`Outcome::read`] what it has read outside the run.
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError>;

@@ -10,7 +10,7 @@ mod watch;
 pub(crate) use report::evaluation as evaluation_line;
 pub(crate) use watch::Watch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fp8flow_data::{Order, TokenSet, Tokenizer};
 use fp8flow_flow::{Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind};
@@ -78,6 +78,10 @@ impl StageKind for Train {
 
     fn fields(&self) -> Vec<Field> {
         fields::fields(self.task)
+    }
+
+    fn links(&self) -> &'static [&'static str] {
+        &[METRICS, TELEMETRY, CHECKPOINTS]
     }
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
@@ -161,7 +165,6 @@ impl StageKind for Train {
         let device = &*self.engine.device;
         let limits = fields::limits(params);
         let mut watch = Watch::new(cx.reporter().clone(), settings.steps, tokenizer).warning_above(limits);
-        link_into_run(cx.folder());
         let job = Job {
             config: settings,
             device,
@@ -205,15 +208,6 @@ impl Train {
     }
 }
 
-/// Lets the run's own folder lead to the metrics, telemetry and checkpoints of its (first) training stage.
-fn link_into_run(folder: &Path) {
-    let (Some(run), Some(stage)) = (folder.parent(), folder.file_name()) else { return };
-    for name in [METRICS, TELEMETRY, CHECKPOINTS] {
-        // A convenience: a file system without links, or a link that is there, is no reason to stop.
-        let _ = std::os::unix::fs::symlink(Path::new(stage).join(name), run.join(name));
-    }
-}
-
 /// Steps of an epoch; says how many examples are left out of each.
 fn steps_per_epoch(cx: &StageCx<'_>, settings: &TrainConfig, examples: usize) -> Result<u64, StageError> {
     let order = Order::new(examples, settings.per_step, settings.seed, settings.shuffle)
@@ -253,8 +247,8 @@ fn blocks(
     Ok(blocks.set)
 }
 
-/// What every bit of the run depends on: the examples, the workflow's identity, this stage, the decisions, the recipe and
-/// what it starts from.
+/// What every bit of the result depends on: the examples, the values of this stage and those before it, the decisions, the
+/// recipe and what it starts from. Other stages are no part of it: with them the state of another run would be another.
 fn identity(
     cx: &StageCx<'_>,
     recipe: Option<&dyn fp8flow_sdk::Recipe>,
@@ -263,8 +257,7 @@ fn identity(
     let recipe_state: Option<PathBuf> = cx.params().get("recipe_state");
     let about = json!({
         "tokens": data_tokenize::digests(cx, cx.input("tokens"))?,
-        "workflow": cx.plan().identity,
-        "stage": cx.name(),
+        "lineage": cx.lineage(),
         "recipe": recipe.map(fp8flow_sdk::Recipe::describe),
         "decisions": decisions,
         "recipe_state": recipe_state.as_deref().map(|path| digest(cx, path)).transpose()?,

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod cache;
 mod changed;
 mod doctor;
 mod environment;

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod doctor;
+mod gc;
 mod init;
 mod logs;
 mod metrics;
@@ -33,6 +34,7 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
         Command::Check(args) => check::check(&common, &args, screen),
         Command::Plan(args) => plan::plan(&common, &args, screen),
         Command::Plugin(args) => plugin::plugin(&common, &args, screen),
+        Command::Gc(args) => gc::gc(&args, screen),
         Command::Doctor(args) => doctor::doctor(&common, args, screen),
         Command::Bench(command) => bench::bench(&common, &command, screen),
         Command::Schema(args) => schema::schema(&common, &args, screen),

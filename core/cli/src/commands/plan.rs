@@ -1,17 +1,20 @@
 //! `fp8flow plan`: what a workflow would do.
 
-use fp8flow_flow::Class;
+use fp8flow_flow::{Class, Plan, Registry, RunOptions, State, explain};
+use serde_json::json;
 
 use super::planned;
 use crate::args::{Common, PlanArgs};
 use crate::engine::Machine;
+use crate::explain_text;
 use crate::failure::{Failure, show_warnings};
 use crate::plan_text;
 use crate::screen::Screen;
 
 pub(super) fn plan(common: &Common, args: &PlanArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_look(common)?;
-    let plan = planned(&args.workflow, None, &fp8flow_stages::registry(&machine.engine))?;
+    let registry = fp8flow_stages::registry(&machine.engine);
+    let plan = planned(&args.workflow, args.runs.as_deref(), &registry)?;
     let only = args.stage.as_deref();
     if let Some(name) = only
         && !plan.stages.iter().any(|stage| stage.name == name)
@@ -19,6 +22,9 @@ pub(super) fn plan(common: &Common, args: &PlanArgs, screen: &Screen) -> Result<
         let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
         return Err(Failure::new(Class::Invalid, format!("the workflow has no stage `{name}`"))
             .help(format!("It has {}.", names.join(", "))));
+    }
+    if args.explain || args.check {
+        return why(&plan, &registry, args, screen);
     }
     if screen.json() {
         let mut object = plan.json();
@@ -32,4 +38,23 @@ pub(super) fn plan(common: &Common, args: &PlanArgs, screen: &Screen) -> Result<
         screen.print(plan_text::text(&plan, only));
     }
     Ok(())
+}
+
+/// Why each stage is run or not; with `--check`, whether there is anything to do is the exit code.
+fn why(plan: &Plan, registry: &Registry, args: &PlanArgs, screen: &Screen) -> Result<(), Failure> {
+    let options =
+        RunOptions { runs: args.runs.clone(), binding: Machine::binding(plan), ..RunOptions::default() };
+    let mut explained = explain(plan, registry, &options)?;
+    let needed = explained.iter().any(|told| matches!(told.state, State::Resume | State::Run));
+    if let Some(name) = &args.stage {
+        explained.retain(|told| told.stage == *name);
+    }
+    if screen.json() {
+        let object = json!({ "format": 1, "name": plan.name, "work_needed": needed, "stages": explained });
+        screen.print(object.to_string());
+    } else {
+        show_warnings(&plan.warnings, screen);
+        screen.print(explain_text::text(plan, &explained));
+    }
+    if args.check && needed { Err(Failure::WorkNeeded) } else { Ok(()) }
 }

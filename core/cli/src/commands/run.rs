@@ -22,6 +22,7 @@ pub(super) fn run(common: &Common, args: RunArgs, screen: &Screen) -> Result<(),
     let options = RunOptions {
         runs: args.runs,
         fresh: args.fresh,
+        no_cache: args.no_cache,
         environment: machine.environment(&plan),
         binding: Machine::binding(&plan),
     };

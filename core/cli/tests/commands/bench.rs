@@ -85,7 +85,11 @@ impl Bench {
     /// The records of the runs in `runs`, oldest first.
     pub(crate) fn runs(&self) -> Vec<(PathBuf, Value)> {
         let entries = std::fs::read_dir(self.path("runs")).into_iter().flatten().flatten();
-        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let folders = entries.filter(|entry| {
+            // Every run has its record; the store beside them is hidden.
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        });
         let mut runs: Vec<(PathBuf, Value)> =
             folders.map(|entry| (entry.path(), json(&entry.path().join("run.json")))).collect();
         runs.sort_by_key(|(_, run)| run["sequence"].as_u64());

@@ -306,6 +306,7 @@ impl StageKind for Train {
         let begin = std::fs::read(&path).map_or(0, |state| state.len() as u64);
         self.0.note(format!("train from {begin}{}", if cx.resumed() { ", resumed" } else { "" }));
         let steps: u64 = cx.params().get("steps");
+        let _: &str = cx.section("backend").params.get("plugin");
         for step in begin + 1..=steps {
             write(cx, "state", &vec![b'x'; step as usize])?;
             cx.progress(step, Some(steps), "step", "");

@@ -1,0 +1,148 @@
+//! Results of other runs: whether one is what a stage would make, and how it comes into a run.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::begun::Begun;
+use crate::manifest::Manifest;
+use crate::plan::PlannedStage;
+use crate::store::Store;
+use crate::{Error, Plan, Registry, atomic, consulted, relocate};
+
+/// The store as a plan sees it.
+pub(crate) struct Cache<'a> {
+    pub(crate) store: Store,
+    pub(crate) plan: &'a Plan,
+    pub(crate) registry: &'a Registry,
+    pub(crate) binding: &'a Value,
+}
+
+/// What was found.
+#[derive(Default)]
+pub(crate) struct Looked {
+    /// A result that the stage would make, every byte of it verified.
+    pub(crate) hit: Option<Manifest>,
+    /// Why others that it would make cannot be used, in words, with the damaged object.
+    pub(crate) damaged: Vec<(Manifest, std::path::PathBuf, String)>,
+    /// Why the stage must run although its result is stored.
+    pub(crate) occupied: Option<String>,
+}
+
+impl Cache<'_> {
+    /// Looks for a result of what `stage` is `begun` with.
+    pub(crate) fn look(&self, stage: &PlannedStage, begun: &Begun) -> Looked {
+        let mut looked = Looked::default();
+        for mut manifest in self.store.made_from(&begun.key()) {
+            if !self.is_current(stage, &manifest) {
+                continue;
+            }
+            if let Some((object, words)) = self.store.damage(&manifest) {
+                looked.damaged.push((manifest, object, words));
+                continue;
+            }
+            let dir = manifest.artifact.dir.clone();
+            relocate::into(&mut manifest, &dir, &self.plan.folder);
+            let mut there = manifest.wrote.iter().filter(|root| root.exists() || root.is_symlink());
+            let other = there.find_map(|root| {
+                let outputs = manifest.outputs.iter().filter(|output| output.path.starts_with(root));
+                outputs.into_iter().find_map(|output| output.damage(&output.path))
+            });
+            if other.is_some() {
+                looked.occupied = other;
+                continue;
+            }
+            looked.hit = Some(manifest);
+            break;
+        }
+        looked
+    }
+
+    /// Whether everything that the run of `manifest` looked at is what it was.
+    fn is_current(&self, stage: &PlannedStage, manifest: &Manifest) -> bool {
+        manifest.consulted.iter().all(|(name, value)| self.consult(stage, name) == *value)
+            && manifest.read.iter().all(|outside| outside.difference(&self.plan.folder).is_none())
+    }
+
+    pub(crate) fn consult(&self, stage: &PlannedStage, name: &str) -> Value {
+        consulted::value(self.plan, self.registry, self.binding, stage, name)
+    }
+
+    /// Brings a hit into the run in `run` as the result of `stage`: aside, then in one step.
+    pub(crate) fn restore(
+        &self,
+        stage: &PlannedStage,
+        begun: &Begun,
+        mut manifest: Manifest,
+        run: &Path,
+    ) -> Result<Manifest, Error> {
+        let _hold = self.store.share()?;
+        let (folder, aside) = (run.join(&stage.name), run.join(format!(".{}.new", stage.name)));
+        clear(&aside)?;
+        fs::create_dir(&aside).map_err(Error::io("create", &aside))?;
+        relocate::into(&mut manifest, &folder, &self.plan.folder);
+        manifest.stage.clone_from(&stage.name);
+        manifest.artifact.stage.clone_from(&stage.name);
+        manifest.params.clone_from(stage.params.json());
+        for output in manifest.outputs.iter().filter(|output| !output.is_outside()) {
+            self.store.lend(output, &aside.join(&output.path))?;
+        }
+        for root in manifest.wrote.iter().filter(|root| !root.exists()) {
+            self.restore_outside(&manifest, root)?;
+        }
+        begun.write(&aside)?;
+        manifest.write(&aside)?;
+        sync(&aside).map_err(Error::io("sync", &aside))?;
+        clear(&folder)?;
+        fs::rename(&aside, &folder).map_err(Error::io("create", &folder))?;
+        atomic::sync_parent(&folder).map_err(Error::io("sync", run))?;
+        Ok(manifest)
+    }
+
+    /// Writes what `manifest` says of the file or folder `root`, which is not there.
+    fn restore_outside(&self, manifest: &Manifest, root: &Path) -> Result<(), Error> {
+        let name = root.file_name().unwrap_or_default().to_string_lossy();
+        let aside = root.with_file_name(format!(".{name}.restored"));
+        clear(&aside)?;
+        let outputs = manifest.outputs.iter().filter(|output| output.path.starts_with(root));
+        let restored = outputs.into_iter().try_for_each(|output| {
+            let inner = output.path.strip_prefix(root).unwrap_or(Path::new(""));
+            let to = if inner.as_os_str().is_empty() { aside.clone() } else { aside.join(inner) };
+            self.store.lend(output, &to)
+        });
+        let placed = restored.and_then(|()| {
+            sync(&aside)
+                .and_then(|()| fs::rename(&aside, root))
+                .and_then(|()| atomic::sync_parent(root))
+                .map_err(Error::io("create", root))
+        });
+        if placed.is_err() {
+            let _ = clear(&aside);
+        }
+        placed
+    }
+}
+
+/// Removes whatever is at `path`.
+pub(crate) fn clear(path: &Path) -> Result<(), Error> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("clear", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the names below `path` outlast a crash.
+fn sync(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                sync(&entry.path())?;
+            }
+        }
+    }
+    File::open(path)?.sync_all()
+}
