@@ -79,6 +79,10 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Loss, learning rate and speed of one run or of several, as a table or a plot.
     Metrics(MetricsArgs),
+    /// Run a finished run once more, beside it, and say whether every bit is the same.
+    Verify(VerifyArgs),
+    /// Hold two runs against each other: parameters, metrics, and the first step and tensor where they part.
+    Diff(DiffArgs),
     /// Say everything that is wrong with a workflow; start nothing.
     Check(WorkflowArgs),
     /// Show what a workflow would do: stages, values, FP8 or not for every layer; start nothing.
@@ -165,6 +169,46 @@ pub(crate) struct RunArgs {
     /// Do every stage that the run has no result of, though another run's may be stored.
     #[arg(long)]
     pub(crate) no_cache: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct VerifyArgs {
+    /// The run: its folder, its id, or `latest`.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// The folder that ids are looked for in.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: Option<PathBuf>,
+    /// Only this stage.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stage: Option<String>,
+    /// Only the training steps after A up to B, from the checkpoint after A: `--window 500..520`.
+    #[arg(long, value_name = "A..B", value_parser = window)]
+    pub(crate) window: Option<(u64, u64)>,
+}
+
+/// Two steps, the first smaller.
+fn window(text: &str) -> Result<(u64, u64), &'static str> {
+    let numbers =
+        text.split_once("..").and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    match numbers {
+        Some((a, b)) if a < b => Ok((a, b)),
+        Some(_) => Err("the first step must be smaller than the second"),
+        None => Err("expected two steps, as in `500..520`"),
+    }
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct DiffArgs {
+    /// A run: its folder, its id, or `latest`.
+    #[arg(value_name = "A")]
+    pub(crate) a: String,
+    /// The run that it is held against.
+    #[arg(value_name = "B")]
+    pub(crate) b: String,
+    /// The folder that ids are looked for in.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: Option<PathBuf>,
 }
 
 #[derive(Debug, Group)]

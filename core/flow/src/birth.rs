@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::lock::Lock;
 use crate::record::Record;
+use crate::scratch;
 use crate::store::Store;
 use crate::{Error, atomic};
 
@@ -70,13 +71,17 @@ fn attempt(runs: &Path, record: &Record) -> Result<(PathBuf, Lock), Error> {
     Ok((path, lock?))
 }
 
-/// Removes what was killed before it had its name, or while it was removed: nobody holds its lock.
+/// Removes what was killed before it had its name or while it was removed, and folders of verifications that were: nobody
+/// holds their lock.
 pub(crate) fn sweep(runs: &Path) {
     for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let half = name.starts_with('.') && [".new", GONE].iter().any(|end| name.ends_with(end));
-        if half && entry.path().join("LOCK").exists() && Lock::take(&entry.path()).is_ok() {
+        if (half || name.starts_with(scratch::NAME))
+            && entry.path().join("LOCK").exists()
+            && Lock::take(&entry.path()).is_ok()
+        {
             let _ = fs::remove_dir_all(entry.path());
         }
     }

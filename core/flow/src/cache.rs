@@ -20,6 +20,17 @@ pub(crate) struct Cache<'a> {
     pub(crate) binding: &'a Value,
 }
 
+/// What a job has to do with results of other runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    /// It takes what is there, and leaves its own.
+    Both,
+    /// It only leaves its own.
+    Give,
+    /// It is no run's, and leaves no trace.
+    Neither,
+}
+
 /// What was found.
 #[derive(Default)]
 pub(crate) struct Looked {

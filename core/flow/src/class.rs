@@ -10,6 +10,8 @@ pub enum Class {
     Failed,
     /// The workflow, or a file it names, is not valid: change it.
     Invalid,
+    /// Two results that should have the same bits have others.
+    Differ,
     /// A backend or a device is missing: install it.
     Missing,
     /// A fault of the program or of a plugin.
@@ -26,6 +28,7 @@ impl Class {
         match self {
             Self::Failed => 1,
             Self::Invalid => 3,
+            Self::Differ => 6,
             Self::Missing => 69,
             Self::Bug => 70,
             Self::Io => 74,
@@ -38,6 +41,7 @@ impl Class {
         match self {
             Self::Failed => "failed",
             Self::Invalid => "invalid",
+            Self::Differ => "differ",
             Self::Missing => "missing",
             Self::Bug => "bug",
             Self::Io => "I/O",

@@ -111,6 +111,16 @@ pub enum Error {
         /// Which one.
         what: String,
     },
+    /// A run of the past is not done again.
+    #[error("{}: {why}", run.display())]
+    NotAgain {
+        /// The run's folder.
+        run: PathBuf,
+        /// What the caller can do about it, as a class.
+        class: Class,
+        /// Why.
+        why: String,
+    },
     /// A file of the run cannot be read or written.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {
@@ -143,6 +153,7 @@ impl Error {
                 _ => Class::Io,
             },
             Self::Stage { error, .. } => error.class,
+            Self::NotAgain { class, .. } => *class,
             Self::InUse { .. } | Self::Damaged { .. } | Self::Format { .. } | Self::Io { .. } => Class::Io,
         }
     }

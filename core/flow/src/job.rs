@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::begun::{self, Begun};
-use crate::cache::{Cache, clear};
+use crate::cache::{Cache, Exchange, clear};
 use crate::consulted;
 use crate::context::{Reporter, StageCx};
 use crate::journal::Journal;
@@ -29,8 +29,7 @@ pub(crate) struct Job<'a> {
     pub(crate) id: &'a str,
     /// Where results of other runs are, and this one's go.
     pub(crate) cache: &'a Cache<'a>,
-    /// Whether to look there.
-    pub(crate) ask: bool,
+    pub(crate) exchange: Exchange,
     pub(crate) registry: &'a Registry,
     pub(crate) journal: &'a Arc<Journal>,
     pub(crate) cancel: &'a Arc<AtomicBool>,
@@ -72,7 +71,7 @@ impl Job<'_> {
 
     /// The result of another run, brought into this one, if one is stored that this stage would make.
     pub(crate) fn cached(&self) -> Option<Manifest> {
-        if !self.ask {
+        if self.exchange != Exchange::Both {
             return None;
         }
         let name = &self.stage.name;
@@ -142,7 +141,7 @@ impl Job<'_> {
             return Err(failed(StageError::interrupted("stopped before it began")));
         }
         let resumed = self.prepare(folder)?;
-        let reason = if resumed || !self.ask {
+        let reason = if resumed || self.exchange != Exchange::Both {
             String::new()
         } else {
             let occupied = self.cache.look(stage, &self.begun).occupied;
@@ -239,7 +238,9 @@ impl Job<'_> {
         };
         manifest.write(folder)?;
         // The run has its result; that others have it too is a convenience.
-        if let Err(error) = self.cache.store.keep(&manifest, folder) {
+        if self.exchange != Exchange::Neither
+            && let Err(error) = self.cache.store.keep(&manifest, folder)
+        {
             let message = format!("its result is not stored for other runs: {error}");
             self.journal.emit(&Event::Warning { stage: stage.name.clone(), message });
         }

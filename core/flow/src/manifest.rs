@@ -86,8 +86,12 @@ impl Manifest {
         if !self.matches_itself() {
             return Some(Objection::damage("its manifest does not match itself".into()));
         }
-        let damage = self.outputs.iter().find_map(|output| output.damage(&folder.join(&output.path)));
-        damage.map(Objection::damage)
+        self.damage(folder).map(Objection::damage)
+    }
+
+    /// The first file of the result in `folder` that is not as it was written, in words.
+    pub(crate) fn damage(&self, folder: &Path) -> Option<String> {
+        self.outputs.iter().find_map(|output| output.damage(&folder.join(&output.path)))
     }
 
     /// Whether nobody has edited it.
@@ -116,6 +120,12 @@ impl Output {
             Err(error) => Some(format!("{}: {error}", path.display())),
         }
     }
+}
+
+/// The files of a finished stage's result with their digests; `None` where the stage in `folder` is not finished.
+pub fn written(folder: &Path) -> Option<Vec<(PathBuf, String)>> {
+    let outputs = Manifest::read(folder)?.outputs;
+    Some(outputs.into_iter().map(|output| (output.path, output.blake3)).collect())
 }
 
 /// Why a result cannot be used again.

@@ -15,6 +15,9 @@ pub(crate) const FILE: &str = "plan.json";
 /// The version of its shape.
 pub(crate) const FORMAT: u32 = 1;
 
+/// The text of the workflow in a run's folder.
+pub(crate) const WORKFLOW: &str = "workflow.toml";
+
 /// A workflow that can be run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -24,6 +27,10 @@ pub struct Plan {
     pub path: PathBuf,
     /// The folder of the file, absolute; paths in it are relative to this.
     pub folder: PathBuf,
+    /// The text of the file.
+    pub text: String,
+    /// What `--set` laid over it, in order.
+    pub sets: Vec<String>,
     /// The tables beside `[stages]`.
     pub sections: Vec<PlannedSection>,
     /// The stages, each after those it waits for; otherwise in the order of the file.

@@ -178,6 +178,8 @@ impl Planner<'_> {
             name,
             path: self.workflow.path.clone(),
             folder: self.workflow.folder.clone(),
+            text: self.workflow.sources.text(0).to_owned(),
+            sets: self.workflow.sources.sets(),
             sections: self.sections,
             stages: self.stages,
             identity,

@@ -12,7 +12,7 @@ use crate::{Error, atomic, look};
 const FILE: &str = "run.json";
 
 /// The version of its shape.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,12 @@ pub struct Record {
     pub workflow: String,
     /// The workflow's file.
     pub file: String,
+    /// The folder of that file, absolute.
+    #[serde(default)]
+    pub folder: String,
+    /// What `--set` laid over it, in order.
+    #[serde(default)]
+    pub sets: Vec<String>,
     /// Digest of every value that counts ([`crate::Plan::identity`]).
     pub identity: String,
     /// What else must be the same for the run to go on: [`crate::RunOptions::binding`].

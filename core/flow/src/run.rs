@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::begun::Begun;
-use crate::cache::Cache;
+use crate::cache::{Cache, Exchange};
 use crate::job::Job;
 use crate::journal::Journal;
 use crate::lock::Lock;
@@ -40,6 +40,10 @@ impl RunOptions {
     pub(crate) fn consults_cache(&self) -> bool {
         !self.fresh && !self.no_cache
     }
+
+    fn exchange(&self) -> Exchange {
+        if self.consults_cache() { Exchange::Both } else { Exchange::Give }
+    }
 }
 
 /// A run that is open: this process holds its lock.
@@ -49,8 +53,7 @@ pub struct Run<'a> {
     folder: PathBuf,
     /// The folder of runs, for the store.
     runs: PathBuf,
-    /// Whether to look into the store.
-    ask: bool,
+    exchange: Exchange,
     record: Record,
     /// Where it stood when it was opened, if it is an old one.
     before: Option<Record>,
@@ -73,7 +76,7 @@ pub struct Finished {
 impl<'a> Run<'a> {
     /// Opens the newest unfinished run of `plan`, or a new one.
     pub fn open(plan: &'a Plan, options: RunOptions) -> Result<Self, Error> {
-        let (runs, ask) = (folder_of_runs(plan, &options)?, options.consults_cache());
+        let (runs, exchange) = (folder_of_runs(plan, &options)?, options.exchange());
         let mut passed_over = Vec::new();
         let unfinished = if options.fresh {
             None
@@ -84,10 +87,16 @@ impl<'a> Run<'a> {
             let lock = Lock::take(&folder)?;
             // It may have been finished in the meantime.
             if let Some(before) = Record::read(&folder).filter(|before| before.status != Status::Finished) {
-                let environment = options.environment;
-                let record = Record { environment, status: Status::Running, ..before.clone() };
+                let record = Record {
+                    environment: options.environment,
+                    status: Status::Running,
+                    file: plan.path.display().to_string(),
+                    folder: plan.folder.display().to_string(),
+                    sets: plan.sets.clone(),
+                    ..before.clone()
+                };
                 let before = Some(before);
-                return Ok(Self { plan, folder, runs, ask, record, before, passed_over, _lock: lock });
+                return Ok(Self { plan, folder, runs, exchange, record, before, passed_over, _lock: lock });
             }
         }
         let sequence = self::runs(&runs).last().map_or(0, |(_, record)| record.sequence) + 1;
@@ -97,6 +106,8 @@ impl<'a> Run<'a> {
             sequence,
             workflow: plan.name.clone(),
             file: plan.path.display().to_string(),
+            folder: plan.folder.display().to_string(),
+            sets: plan.sets.clone(),
             identity: plan.identity.clone(),
             binding: options.binding,
             status: Status::Running,
@@ -108,7 +119,7 @@ impl<'a> Run<'a> {
             environment: options.environment,
         };
         let (folder, record, lock) = birth::create(&runs, record)?;
-        Ok(Self { plan, folder, runs, ask, record, before: None, passed_over, _lock: lock })
+        Ok(Self { plan, folder, runs, exchange, record, before: None, passed_over, _lock: lock })
     }
 
     /// Its name.
@@ -160,6 +171,8 @@ impl<'a> Run<'a> {
         atomic::remove_leftovers(&self.folder).map_err(Error::io("clean", &self.folder))?;
         self.write_record()?;
         atomic::write_json(&self.folder.join(plan::FILE), &self.plan.json())?;
+        let path = self.folder.join(plan::WORKFLOW);
+        atomic::write(&path, self.plan.text.as_bytes()).map_err(Error::io("write", &path))?;
         let (run, folder) = (self.record.id.clone(), self.folder.display().to_string());
         let workflow = self.plan.name.clone();
         let stages = self.plan.stages.iter().map(|stage| stage.name.clone()).collect();
@@ -197,10 +210,10 @@ impl<'a> Run<'a> {
                 .iter()
                 .map(|(edge, name)| (edge.clone(), results[name.as_str()].clone()))
                 .collect();
-            let (plan, run, id, ask) = (self.plan, &*self.folder, self.id(), self.ask);
+            let (plan, run, id, exchange) = (self.plan, &*self.folder, self.id(), self.exchange);
             let begun = Begun::new(plan, registry, &self.record.binding, stage, inputs);
             let cache = &cache;
-            let job = Job { plan, run, id, cache, ask, registry, journal, cancel, stage, index, begun };
+            let job = Job { plan, run, id, cache, exchange, registry, journal, cancel, stage, index, begun };
             let manifest = match job.done()? {
                 Some(manifest) => manifest,
                 None => match job.cached() {
@@ -251,7 +264,7 @@ pub(crate) fn unfinished(
 }
 
 /// Which keys of two bindings differ, in words.
-fn differences(old: &Value, new: &Value) -> String {
+pub(crate) fn differences(old: &Value, new: &Value) -> String {
     let empty = serde_json::Map::new();
     let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
     let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();

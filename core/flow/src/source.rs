@@ -39,6 +39,12 @@ impl Sources {
         self.0[source].overrides
     }
 
+    /// The texts that were given on the command line.
+    pub(crate) fn sets(&self) -> Vec<String> {
+        let given = self.0.iter().filter(|source| source.overrides);
+        given.map(|source| source.text.clone()).collect()
+    }
+
     /// The text of `span`.
     pub(crate) fn slice(&self, span: Span) -> &str {
         self.text(span.source).get(span.start..span.end).unwrap_or_default()

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::context::StageCx;
-use crate::{Field, Outcome, PlanCx, StageError};
+use crate::{Difference, Field, Outcome, PlanCx, Redone, StageError};
 
 /// A kind of stage: what may be written, what it makes, how it is planned and run.
 ///
@@ -68,6 +68,18 @@ pub trait StageKind: Send + Sync {
     /// Does the work, in [`StageCx::folder`]. Called again with the folder as it was left, where a run was
     /// interrupted in the middle of the stage. Declares with [`Outcome::read`] what it has read outside the run.
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError>;
+
+    /// What a difference of bits between two results of the stage `stage` means. `files` are those whose bytes differ, or that one
+    /// result has alone; a kind that writes times into a file leaves it out, and one that knows where in a file says so.
+    fn differences(
+        &self,
+        stage: &str,
+        redone: &Redone,
+        files: Vec<Difference>,
+    ) -> Result<Vec<Difference>, StageError> {
+        let _ = (stage, redone);
+        Ok(files)
+    }
 }
 
 /// A table of the workflow beside `[stages]`: `[backend]`.

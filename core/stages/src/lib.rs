@@ -19,6 +19,7 @@ mod checkpoint_export;
 mod data_load;
 mod data_tokenize;
 mod device;
+pub mod diff;
 pub mod doctor;
 mod engine;
 mod eval;
@@ -35,6 +36,7 @@ mod recipe_set;
 pub mod support;
 mod train;
 mod training_memory;
+pub mod verify;
 
 use fp8flow_flow::Registry;
 

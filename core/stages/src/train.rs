@@ -1,5 +1,6 @@
 //! `train.sft` and `train.pt`: fine-tuning on answers, and training on whole documents.
 
+mod again;
 mod evidence;
 mod fallback;
 mod fields;
@@ -7,13 +8,16 @@ mod memory;
 mod report;
 mod watch;
 
+pub(crate) use again::{first_other_tensor, parted};
 pub(crate) use report::evaluation as evaluation_line;
 pub(crate) use watch::Watch;
 
 use std::path::PathBuf;
 
 use fp8flow_data::{Order, TokenSet, Tokenizer};
-use fp8flow_flow::{Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_flow::{
+    Difference, Field, Outcome, Params, PlanCx, Planned, Redone, StageCx, StageError, StageKind,
+};
 use fp8flow_host::machine::{Memory, give_back_freed};
 use fp8flow_model::{Decoder, Fp8Layers, ModelConfig};
 use fp8flow_sdk::Decision;
@@ -40,6 +44,11 @@ pub(crate) enum Task {
 }
 
 impl Task {
+    /// What a kind of stage trains on, if it trains.
+    pub(crate) fn of(uses: &str) -> Option<Self> {
+        [Self::FineTune, Self::PreTrain].into_iter().find(|task| task.name() == uses)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::FineTune => "train.sft",
@@ -192,6 +201,15 @@ impl StageKind for Train {
         Ok(outcome
             .report(format!("checkpoint: {}", trained.checkpoint.display()))
             .report(format!("metrics: {}", cx.folder().join(METRICS).display())))
+    }
+
+    fn differences(
+        &self,
+        stage: &str,
+        redone: &Redone,
+        files: Vec<Difference>,
+    ) -> Result<Vec<Difference>, StageError> {
+        again::differences(stage, [&redone.then, &redone.now], files)
     }
 }
 

@@ -21,8 +21,10 @@ use serde_json::{Map, Value};
 
 use crate::TrainError;
 
-const MODEL: &str = "model.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
+/// The f32 masters, in a checkpoint.
+pub const MODEL: &str = "model.safetensors";
+/// Both moments, in a checkpoint.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
 /// State of the recipe, in a checkpoint whose recipe keeps some.
 pub const RECIPE: &str = "recipe.safetensors";
 const STATE: &str = "state.json";
@@ -186,6 +188,16 @@ impl Checkpoints {
             }
         }
         Ok(None)
+    }
+
+    /// The folder of the checkpoint after `step`, whether it is there or not.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.folder.join(name_of(step))
+    }
+
+    /// Fails with what is wrong if the checkpoint after `step` is not whole.
+    pub fn verify(&self, step: u64) -> Result<(), String> {
+        verify(&self.path(step), step).map(drop)
     }
 
     /// Saves a checkpoint and then removes the oldest; returns its folder.

@@ -4,9 +4,12 @@
 //! It starts where the newest whole checkpoint in the folder stands, so that a run which was killed and started again
 //! ends with the same bytes as one that was not. Everything that a bit depends on is a function of the settings and the
 //! step's number; there is no other state than masters, moments and what the recipe keeps.
+//! After every step the digests of all masters join a chain ([`digests`]), by which two runs are told apart ([`mod@compare`]).
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod compare;
+pub mod digests;
 mod error;
 pub mod evaluation;
 pub mod gradient_tree;
@@ -19,6 +22,8 @@ pub mod telemetry;
 pub mod trainer;
 
 pub use checkpoint::{Checkpoint, Checkpoints, RecipeState};
+pub use compare::{Apart, Comparison, Parting, compare, digest_of};
+pub use digests::{DIGESTS, StepDigest, first_other, read_digests};
 pub use error::TrainError;
 pub use evaluation::{Evaluated, Evaluation, Sample, evaluate, generate, samples};
 pub use gradient_tree::Accumulation;

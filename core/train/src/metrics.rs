@@ -77,6 +77,12 @@ impl<T: Line, K: Extend<T> + Default> Lines<T, K> {
         Ok(Self { path: path.to_owned(), file, all, line: PhantomData })
     }
 
+    /// Opens `path` anew: what is there is removed.
+    pub(crate) fn begin(path: &Path) -> Result<Self, TrainError> {
+        let file = File::create(path).map_err(TrainError::io(path, "create"))?;
+        Ok(Self { path: path.to_owned(), file, all: K::default(), line: PhantomData })
+    }
+
     pub(crate) fn append(&mut self, line: T) -> Result<(), TrainError> {
         let text = serde_json::to_string(&line).expect("plain data becomes JSON") + "\n";
         self.file.write_all(text.as_bytes()).map_err(TrainError::io(&self.path, "write"))?;

@@ -10,6 +10,7 @@ use fp8flow_sdk::{Counters, Decision};
 use fp8flow_tensor::Device;
 
 use crate::checkpoint::{Checkpoints, RecipeState, Snapshot, State};
+use crate::digests::{self, Digests};
 use crate::error::few;
 use crate::evaluation::{Evaluated, batch, evaluate, samples};
 use crate::gradient_tree::{Accumulation, GradientTree};
@@ -234,6 +235,7 @@ struct Run<'a> {
     metrics: Lines<StepMetrics>,
     evaluations: Lines<Evaluated>,
     telemetry: Lines<LayerTelemetry, Worst>,
+    digests: Digests,
     casts: telemetry::Observer,
     movement: Movement,
     /// Whether a micro-batch was seen to write every gradient.
@@ -279,10 +281,12 @@ impl<'a> Run<'a> {
         };
         invariants::all_there_once(job.decoder.config(), [&parameters, &optimizer.m, &optimizer.v])?;
         job.decoder.weights_changed(job.device, &parameters)?;
+        let digests = Digests::open(job.folder, done, &parameters, job.device.cpu().pool)?;
         Ok(Self {
             order,
             checkpoints,
             parameters,
+            digests,
             optimizer,
             gradients: GradientTree::new(config.accumulation, config.micro_batches(), &specs),
             metrics: Lines::open(&job.folder.join(METRICS), done)?,
@@ -374,12 +378,14 @@ impl<'a> Run<'a> {
         movement.verdict(step, self.parameters.specs())?;
         self.job.decoder.weights_changed(device, &self.parameters)?;
         self.done = step;
+        let digests = digests::of_parameters(&self.parameters, device.cpu().pool);
 
         let tokens = micros.iter().map(MicroBatch::tokens).sum::<usize>();
         let tokens_per_s = tokens as f64 / began.elapsed().as_secs_f64().max(1e-9);
         let (tokens, precision) = (tokens as u64, config.precision.clone());
         let line = StepMetrics { step, loss, lr, grad_norm: norm, tokens, tokens_per_s, precision };
         self.watcher.step(&line);
+        self.digests.append(&line, &digests)?;
         self.metrics.append(line)?;
         if watched { self.report_casts() } else { Ok(()) }
     }
@@ -480,6 +486,7 @@ impl<'a> Run<'a> {
         self.metrics.sync()?;
         self.evaluations.sync()?;
         self.telemetry.sync()?;
+        self.digests.sync()?;
         let decoder = &self.job.decoder;
         let path = self.checkpoints.save(&Snapshot {
             state: State::new(self.done, &self.job.config.identity),

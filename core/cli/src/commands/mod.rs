@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod diff;
 mod doctor;
 mod gc;
 mod init;
@@ -13,6 +14,7 @@ mod run;
 mod runs;
 mod schema;
 mod status;
+mod verify;
 
 use std::path::Path;
 
@@ -31,6 +33,8 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
         Command::Status(args) => status::status(&args, screen),
         Command::Logs(args) => logs::logs(&common, &args, screen),
         Command::Metrics(args) => metrics::metrics(&args, screen),
+        Command::Verify(args) => verify::verify(&common, args, screen),
+        Command::Diff(args) => diff::diff(&args, screen),
         Command::Check(args) => check::check(&common, &args, screen),
         Command::Plan(args) => plan::plan(&common, &args, screen),
         Command::Plugin(args) => plugin::plugin(&common, &args, screen),
