@@ -33,6 +33,11 @@ pub struct Outcome {
     pub summary: String,
     /// Lines for the report at the end of the run.
     pub report: Vec<String>,
+    /// How it came about, for programs: no part of the result, since another time it may come about in another way.
+    pub account: Value,
+    /// Files and folders of the stage's own folder that say the same, and states on the way: kept and verified as the
+    /// others are, but no part of the result either.
+    pub aside: Vec<PathBuf>,
     /// Files and folders written outside the stage's own folder: digested with the rest.
     pub outside: Vec<PathBuf>,
     /// Files outside the run that the result depends on, whether they were there or not: a later attempt does the stage
@@ -57,6 +62,20 @@ impl Outcome {
     #[must_use]
     pub fn report(mut self, line: impl Into<String>) -> Self {
         self.report.push(line.into());
+        self
+    }
+
+    /// Sets the account for programs.
+    #[must_use]
+    pub fn account(mut self, account: Value) -> Self {
+        self.account = account;
+        self
+    }
+
+    /// Declares files and folders of the stage's folder that are no part of the result.
+    #[must_use]
+    pub fn aside(mut self, paths: impl IntoIterator<Item: Into<PathBuf>>) -> Self {
+        self.aside.extend(paths.into_iter().map(Into::into));
         self
     }
 

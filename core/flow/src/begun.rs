@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::plan::counting;
 use crate::plan::{Plan, PlannedStage};
-use crate::{Error, Kind, Registry, atomic, digest};
+use crate::{Error, Kind, Registry, atomic, digest, extent};
 
 /// The name of the note in a stage's folder.
 pub(crate) const FILE: &str = ".begun.json";
@@ -28,6 +28,8 @@ pub(crate) struct Begun {
     pub(crate) inputs: BTreeMap<String, String>,
     /// Its values, defaults written out, without edges and without those that change no result.
     pub(crate) params: Map<String, Value>,
+    /// Which of them only says where it ends: [`crate::Extent::Open`].
+    pub(crate) extent: Option<String>,
 }
 
 impl Begun {
@@ -49,7 +51,24 @@ impl Begun {
         let machine = binding.as_object().cloned().unwrap_or_default();
         let machine = machine.into_iter().filter(|(key, _)| plan.section(key).is_none()).collect();
         let revision = entry.map_or(0, |entry| entry.kind.revision());
-        Self { uses: stage.uses.clone(), revision, machine, inputs, params }
+        let extent = entry.and_then(|entry| extent::open(&*entry.kind, &stage.params));
+        let extent = extent.map(|(key, _)| key.to_owned());
+        Self { uses: stage.uses.clone(), revision, machine, inputs, params, extent }
+    }
+
+    /// How many steps it goes, where that is all that their number says.
+    pub(crate) fn steps(&self) -> Option<u64> {
+        self.params.get(self.extent.as_ref()?)?.as_u64()
+    }
+
+    /// Whether `other` is the same but for how far it goes.
+    pub(crate) fn is_on_the_way_of(&self, other: &Self) -> bool {
+        let endless = |begun: &Self| {
+            let mut begun = begun.clone();
+            begun.extent.as_ref().and_then(|key| begun.params.shift_remove(key));
+            begun
+        };
+        self.extent.is_some() && endless(self) == endless(other)
     }
 
     /// The digest of all of it.
@@ -99,6 +118,7 @@ mod tests {
             machine: object(json!({ "device": "cpu", "numerics": 1 })),
             inputs: [("tokens".to_owned(), "aa".to_owned())].into(),
             params: object(json!({ "steps": 4, "optimizer": { "lr": 1e-3 } })),
+            extent: None,
         }
     }
 
@@ -119,5 +139,23 @@ mod tests {
             assert_ne!(now.key(), before.key(), "{words}");
             assert_eq!(before.difference(&now).as_deref(), Some(words));
         }
+    }
+
+    #[test]
+    fn only_the_number_of_open_steps_may_differ_on_the_way() {
+        let with = |extent: Option<&str>, steps: u64, seed: u64| {
+            let mut begun = Begun { extent: extent.map(String::from), ..begun() };
+            begun.params.insert("steps".into(), steps.into());
+            begun.params.insert("block".into(), seed.into());
+            begun
+        };
+        let open = with(Some("steps"), 4, 1);
+        assert_eq!(open.steps(), Some(4));
+        assert!(open.is_on_the_way_of(&with(Some("steps"), 9, 1)));
+        assert!(!open.is_on_the_way_of(&with(Some("steps"), 9, 2)));
+        assert!(!open.is_on_the_way_of(&with(None, 9, 1)));
+        let bound = with(None, 4, 1);
+        assert_eq!(bound.steps(), None);
+        assert!(!bound.is_on_the_way_of(&with(None, 9, 1)));
     }
 }

@@ -1,13 +1,14 @@
 //! Results of other runs: whether one is what a stage would make, and how it comes into a run.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::begun::Begun;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Output};
 use crate::plan::PlannedStage;
 use crate::store::Store;
 use crate::{Error, Plan, Registry, atomic, consulted, relocate};
@@ -37,9 +38,21 @@ pub(crate) struct Looked {
     /// A result that the stage would make, every byte of it verified.
     pub(crate) hit: Option<Manifest>,
     /// Why others that it would make cannot be used, in words, with the damaged object.
-    pub(crate) damaged: Vec<(Manifest, std::path::PathBuf, String)>,
+    pub(crate) damaged: Vec<(Manifest, PathBuf, String)>,
     /// Why the stage must run although its result is stored.
     pub(crate) occupied: Option<String>,
+}
+
+/// A state on the way of a stage, every byte of it verified.
+pub(crate) struct StoredState {
+    /// How many steps were done.
+    pub(crate) step: u64,
+    /// The run that made it.
+    pub(crate) run: String,
+    /// The files of the state, and of those before it.
+    part: Vec<Output>,
+    /// Files that grow with every step.
+    grows: Vec<Output>,
 }
 
 impl Cache<'_> {
@@ -90,9 +103,8 @@ impl Cache<'_> {
         run: &Path,
     ) -> Result<Manifest, Error> {
         let _hold = self.store.share()?;
-        let (folder, aside) = (run.join(&stage.name), run.join(format!(".{}.new", stage.name)));
-        clear(&aside)?;
-        fs::create_dir(&aside).map_err(Error::io("create", &aside))?;
+        let folder = run.join(&stage.name);
+        let aside = fresh_aside(run, &stage.name)?;
         relocate::into(&mut manifest, &folder, &self.plan.folder);
         manifest.stage.clone_from(&stage.name);
         manifest.artifact.stage.clone_from(&stage.name);
@@ -105,11 +117,58 @@ impl Cache<'_> {
         }
         begun.write(&aside)?;
         manifest.write(&aside)?;
-        sync(&aside).map_err(Error::io("sync", &aside))?;
-        clear(&folder)?;
-        fs::rename(&aside, &folder).map_err(Error::io("create", &folder))?;
-        atomic::sync_parent(&folder).map_err(Error::io("sync", run))?;
+        place(&aside, &folder)?;
         Ok(manifest)
+    }
+
+    /// Looks for the stored state that is furthest on the way of what `stage` is `begun` with.
+    pub(crate) fn state(&self, stage: &PlannedStage, begun: &Begun) -> Option<StoredState> {
+        let (end, kind) = (begun.steps()?, &self.registry.find(&stage.uses)?.kind);
+        let entries = self.store.entries().into_iter().filter_map(|(_, manifest)| manifest);
+        let on_the_way = entries
+            .filter(|manifest| manifest.begun.is_on_the_way_of(begun) && self.is_current(stage, manifest));
+        let states = on_the_way.flat_map(|manifest| {
+            let inside = manifest.outputs.iter().filter(|output| !output.is_outside());
+            let steps: BTreeSet<u64> = inside.filter_map(|output| kind.state_of(&output.path)).collect();
+            let states = steps.into_iter().filter(|step| *step <= end);
+            let state = |step| {
+                let outputs = manifest.outputs.iter().filter(|output| !output.is_outside());
+                let (part, grows) = outputs
+                    .map(|output| (kind.state_of(&output.path), output.clone()))
+                    .filter(|(of, _)| of.is_none_or(|of| of <= step))
+                    .partition::<Vec<_>, _>(|(of, _)| of.is_some());
+                let files = |list: Vec<(_, Output)>| list.into_iter().map(|(_, output)| output).collect();
+                StoredState { step, run: manifest.run.clone(), part: files(part), grows: files(grows) }
+            };
+            states.map(state).collect::<Vec<_>>()
+        });
+        let mut states: Vec<StoredState> = states.collect();
+        states.sort_by_key(|state| std::cmp::Reverse(state.step));
+        let whole = |state: &StoredState| {
+            let mut files = state.part.iter().chain(&state.grows);
+            files.all(|output| output.damage(&self.store.object(&output.blake3)).is_none())
+        };
+        states.into_iter().find(whole)
+    }
+
+    /// Brings a state into the run in `run`, for `stage` to go on from: as if it had been interrupted there.
+    pub(crate) fn go_on_from(
+        &self,
+        stage: &PlannedStage,
+        begun: &Begun,
+        state: &StoredState,
+        run: &Path,
+    ) -> Result<(), Error> {
+        let _hold = self.store.share()?;
+        let aside = fresh_aside(run, &stage.name)?;
+        for output in &state.part {
+            self.store.lend(output, &aside.join(&output.path))?;
+        }
+        for output in &state.grows {
+            self.store.copy(output, &aside.join(&output.path))?;
+        }
+        begun.write(&aside)?;
+        place(&aside, &run.join(&stage.name))
     }
 
     /// Writes what `manifest` says of the file or folder `root`, which is not there.
@@ -134,6 +193,22 @@ impl Cache<'_> {
         }
         placed
     }
+}
+
+/// An empty folder in `run`, in which what `stage` will have is put together.
+fn fresh_aside(run: &Path, stage: &str) -> Result<PathBuf, Error> {
+    let aside = run.join(format!(".{stage}.new"));
+    clear(&aside)?;
+    fs::create_dir(&aside).map_err(Error::io("create", &aside))?;
+    Ok(aside)
+}
+
+/// Lets `aside` take the place of `folder`, in one step.
+fn place(aside: &Path, folder: &Path) -> Result<(), Error> {
+    sync(aside).map_err(Error::io("sync", aside))?;
+    clear(folder)?;
+    fs::rename(aside, folder).map_err(Error::io("create", folder))?;
+    atomic::sync_parent(folder).map_err(Error::io("sync", folder))
 }
 
 /// Removes whatever is at `path`.

@@ -12,7 +12,7 @@ use crate::changes::Change;
 use crate::manifest::Manifest;
 use crate::plan::PlannedStage;
 use crate::store::Store;
-use crate::{Error, Plan, Registry, RunOptions, run};
+use crate::{Error, Extent, Plan, Registry, RunOptions, run};
 
 /// What a run would do with a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -136,6 +136,11 @@ fn look(
             return (Explained { run: Some(id.to_owned()), ..told }, None);
         }
     }
+    if let Some(state) = cache.state(stage, begun) {
+        let reason = format!("from the state of run {} after step {}", state.run, state.step);
+        let told = told(stage, State::Resume, reason, Vec::new());
+        return (Explained { run: Some(state.run), ..told }, None);
+    }
     let damaged = looked.damaged.into_iter().map(|(_, _, words)| words).next();
     let (reason, changes) = cache.reason(stage, begun, objection.or(damaged).or(looked.occupied));
     (told(stage, State::Run, reason, changes), None)
@@ -157,7 +162,15 @@ impl Cache<'_> {
             Some(changes) if changes.is_empty() => ("its result is stored no more".into(), changes),
             Some(changes) => {
                 let words: Vec<String> = changes.iter().map(ToString::to_string).collect();
-                (words.join(", "), changes)
+                let kind = self.registry.find(&stage.uses).map(|entry| &entry.kind);
+                let extent = kind.map_or(Extent::None, |kind| kind.extent(&stage.params));
+                let why = match extent {
+                    Extent::Bound { key, why } if changes.iter().any(|change| change.what == key) => {
+                        format!("; {why}")
+                    }
+                    _ => String::new(),
+                };
+                (words.join(", ") + &why, changes)
             }
         }
     }

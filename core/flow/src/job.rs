@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::begun::{self, Begun};
-use crate::cache::{Cache, Exchange, clear};
+use crate::cache::{Cache, Exchange, StoredState, clear};
 use crate::consulted;
 use crate::context::{Reporter, StageCx};
 use crate::journal::Journal;
@@ -140,8 +140,12 @@ impl Job<'_> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(failed(StageError::interrupted("stopped before it began")));
         }
-        let resumed = self.prepare(folder)?;
-        let reason = if resumed || self.exchange != Exchange::Both {
+        let left = self.prepare(folder)?;
+        let state = if left { None } else { self.go_on_from_stored(folder)? };
+        let resumed = left || state.is_some();
+        let reason = if let Some(state) = state {
+            format!("from the state of run {} after step {}, its files verified", state.run, state.step)
+        } else if left || self.exchange != Exchange::Both {
             String::new()
         } else {
             let occupied = self.cache.look(stage, &self.begun).occupied;
@@ -173,6 +177,23 @@ impl Job<'_> {
         let outcome = result.unwrap_or_else(|panic| Err(StageError::bug(words_of(&*panic))));
         let consulted = cx.consulted.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok((outcome.map_err(failed)?, consulted))
+    }
+
+    /// Brings the furthest state that other runs have on the way of this one's into the folder, if there is one.
+    fn go_on_from_stored(&self, folder: &Path) -> Result<Option<StoredState>, Error> {
+        if self.exchange != Exchange::Both {
+            return Ok(None);
+        }
+        let Some(state) = self.cache.state(self.stage, &self.begun) else { return Ok(None) };
+        match self.cache.go_on_from(self.stage, &self.begun, &state, self.run) {
+            Ok(()) => Ok(Some(state)),
+            Err(error) => {
+                let message = format!("a stored state to go on from cannot be used: {error}");
+                self.journal.emit(&Event::Warning { stage: self.stage.name.clone(), message });
+                // What has come of it so far is no place to work in.
+                self.prepare(folder).map(|_| None)
+            }
+        }
     }
 
     /// Makes the stage's folder a place to work in, and says whether there is anything in it to go on from: only what
@@ -226,8 +247,13 @@ impl Job<'_> {
             consulted: consulted::consult(plan, self.registry, self.cache.binding, stage, &consulted),
             workflow: plan.folder.clone(),
             run: self.id.to_owned(),
-            result: manifest::result(&artifact, &plan.folder, &read, &outputs),
+            result: {
+                let counting = manifest::counting(&outputs, &outcome.aside);
+                manifest::result(&artifact, &plan.folder, &read, counting)
+            },
             artifact,
+            account: outcome.account,
+            aside: outcome.aside,
             summary: outcome.summary,
             report: outcome.report,
             seconds: begun.elapsed().as_secs_f64(),

@@ -17,7 +17,7 @@ use crate::{Artifact, Error, Outcome, atomic, digest, relocate};
 pub(crate) const FILE: &str = "stage.json";
 
 /// The version of its shape.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// A finished stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,10 +42,14 @@ pub(crate) struct Manifest {
     pub(crate) report: Vec<String>,
     pub(crate) seconds: f64,
     pub(crate) finished: String,
+    /// How it came about ([`Outcome::account`]).
+    pub(crate) account: Value,
+    /// What of the outputs is no part of the result ([`Outcome::aside`]).
+    pub(crate) aside: Vec<PathBuf>,
     /// Files and folders outside the stage's folder that hold outputs.
     pub(crate) wrote: Vec<PathBuf>,
     pub(crate) outputs: Vec<Output>,
-    /// Digest of the artifact, of what was read and of all outputs.
+    /// Digest of the artifact, of what was read and of the outputs that are not aside.
     pub(crate) result: String,
 }
 
@@ -96,7 +100,12 @@ impl Manifest {
 
     /// Whether nobody has edited it.
     pub(crate) fn matches_itself(&self) -> bool {
-        self.result == result(&self.artifact, &self.workflow, &self.read, &self.outputs)
+        self.result == result(&self.artifact, &self.workflow, &self.read, self.counting())
+    }
+
+    /// The outputs that make the result.
+    pub(crate) fn counting(&self) -> impl Iterator<Item = &Output> {
+        counting(&self.outputs, &self.aside)
     }
 }
 
@@ -163,11 +172,21 @@ pub(crate) fn wrote(outcome: &Outcome) -> Result<Vec<PathBuf>, Error> {
     outcome.outside.iter().map(absolute).collect()
 }
 
+/// Those of `outputs` that are not `aside`.
+pub(crate) fn counting<'a>(outputs: &'a [Output], aside: &'a [PathBuf]) -> impl Iterator<Item = &'a Output> {
+    outputs.iter().filter(|output| !aside.iter().any(|aside| output.path.starts_with(aside)))
+}
+
 /// The digest of a result, the same wherever the run and the workflow lie.
-pub(crate) fn result(artifact: &Artifact, workflow: &Path, read: &[Outside], outputs: &[Output]) -> String {
+pub(crate) fn result<'a>(
+    artifact: &Artifact,
+    workflow: &Path,
+    read: &[Outside],
+    outputs: impl Iterator<Item = &'a Output>,
+) -> String {
     let mut info = artifact.info.clone();
     relocate::forget(&mut info, Some(&artifact.dir), workflow);
-    let outputs = outputs.iter().map(|output| {
+    let outputs = outputs.map(|output| {
         let path = relocate::forgotten(&output.path, workflow);
         json!({ "path": path, "size": output.size, "blake3": output.blake3 })
     });

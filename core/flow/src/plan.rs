@@ -60,7 +60,8 @@ pub struct PlannedStage {
     pub facts: Value,
     /// The same for people.
     pub lines: Vec<String>,
-    /// Digest of every value that counts of this stage, of the stages before it and of the sections.
+    /// Digest of every value that counts of this stage, of the stages before it and of the sections; all but where it ends,
+    /// if that is open ([`crate::Extent`]).
     pub(crate) lineage: String,
 }
 

@@ -15,7 +15,7 @@ use crate::places::Places;
 use crate::plan::{self, Plan, PlannedSection, PlannedStage, counting};
 use crate::plan_context::{Issue, PlanCx};
 use crate::registry::{Registry, SectionEntry};
-use crate::{Class, Error, Field, Kind, Params, Planned, Workflow, digest};
+use crate::{Class, Error, Field, Kind, Params, Planned, Workflow, digest, extent};
 
 /// Plans `workflow`, or says everything that is wrong with it.
 pub(crate) fn plan(workflow: &Workflow, registry: &Registry) -> Result<Plan, Error> {
@@ -89,7 +89,7 @@ impl Planner<'_> {
         let kind = &*draft.kind.kind;
         let planned = self.ask(&mut params, &inputs, &place, |cx| kind.plan(cx));
         let Some(planned) = planned.filter(|_| draft.connected) else { return };
-        let lineage = self.lineage(draft, &inputs);
+        let lineage = self.lineage(draft, &params, &inputs);
         self.stages.push(PlannedStage {
             name: draft.written.key.clone(),
             uses: kind.name().into(),
@@ -102,9 +102,12 @@ impl Planner<'_> {
         });
     }
 
-    /// Names of stages do not count: what they stand for does.
-    fn lineage(&self, draft: &Draft<'_>, inputs: &[(String, String)]) -> String {
+    /// Names of stages do not count: what they stand for does. Nor does where a stage ends that others may go on from.
+    fn lineage(&self, draft: &Draft<'_>, params: &Params, inputs: &[(String, String)]) -> String {
         let mut values = counting(&draft.kind.fields, &draft.values);
+        if let Some((key, _)) = extent::open(&*draft.kind.kind, params) {
+            values.remove(key);
+        }
         for (edge, name) in inputs {
             let before = self.stages.iter().find(|stage| stage.name == *name);
             values.insert(edge.clone(), before.map(|stage| stage.lineage.clone()).into());

@@ -1,9 +1,11 @@
 //! A kind of stage or of section, and the registry that holds them. The engine knows none by name.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::context::StageCx;
-use crate::{Difference, Field, Outcome, PlanCx, Redone, StageError};
+use crate::{Difference, Extent, Field, Outcome, Params, PlanCx, Redone, StageError};
 
 /// A kind of stage: what may be written, what it makes, how it is planned and run.
 ///
@@ -58,6 +60,19 @@ pub trait StageKind: Send + Sync {
     /// versions made is not taken for what this one would make.
     fn revision(&self) -> u32 {
         1
+    }
+
+    /// What the number of its steps has to do with its result.
+    fn extent(&self, params: &Params) -> Extent {
+        let _ = params;
+        Extent::None
+    }
+
+    /// The number of steps after which the state was saved that the file `path` of the stage's folder is part of; `None` for
+    /// files that grow with every step. A folder that holds those and one whole state is one to go on from.
+    fn state_of(&self, path: &Path) -> Option<u64> {
+        let _ = path;
+        None
     }
 
     /// Names within its folder that the folder of the run links to, if it is the first that has them.

@@ -181,14 +181,23 @@ impl Store {
     pub(crate) fn lend(&self, output: &Output, to: &Path) -> Result<(), Error> {
         make_parent(to)?;
         let object = self.object(&output.blake3);
-        if !output.is_outside() && fs::hard_link(&object, to).is_ok() {
+        if output.is_outside() {
+            return self.copy(output, to);
+        }
+        if fs::hard_link(&object, to).is_ok() {
             return Ok(());
         }
+        self.copy(output, to)?;
+        protect(to).map_err(Error::io("protect", to))
+    }
+
+    /// Writes `output` as `to`: a file of its own.
+    pub(crate) fn copy(&self, output: &Output, to: &Path) -> Result<(), Error> {
+        make_parent(to)?;
         let copy = || {
             let mut file = File::create_new(to)?;
-            io::copy(&mut File::open(&object)?, &mut file)?;
-            file.sync_all()?;
-            if output.is_outside() { Ok(()) } else { protect(to) }
+            io::copy(&mut File::open(self.object(&output.blake3))?, &mut file)?;
+            file.sync_all()
         };
         copy().map_err(Error::io("write", to))
     }

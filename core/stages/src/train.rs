@@ -12,18 +12,20 @@ pub(crate) use again::{first_other_tensor, parted};
 pub(crate) use report::evaluation as evaluation_line;
 pub(crate) use watch::Watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fp8flow_data::{Order, TokenSet, Tokenizer};
 use fp8flow_flow::{
-    Difference, Field, Outcome, Params, PlanCx, Planned, Redone, StageCx, StageError, StageKind,
+    Difference, Extent, Field, Outcome, Params, PlanCx, Planned, Redone, StageCx, StageError, StageKind,
 };
 use fp8flow_host::machine::{Memory, give_back_freed};
 use fp8flow_model::{Decoder, Fp8Layers, ModelConfig};
 use fp8flow_sdk::Decision;
 use fp8flow_tensor::Arena;
+use fp8flow_train::checkpoint;
 use fp8flow_train::{
-    CHECKPOINTS, Job, METRICS, RecipeState, TELEMETRY, TrainConfig, TrainError, largest_micro_batch, train,
+    CHECKPOINTS, Checkpoints, EVALUATIONS, Job, METRICS, RecipeState, TELEMETRY, TrainConfig, TrainError,
+    largest_micro_batch, train,
 };
 use serde_json::json;
 
@@ -89,6 +91,15 @@ impl StageKind for Train {
         fields::fields(self.task)
     }
 
+    fn extent(&self, params: &Params) -> Extent {
+        fields::extent(params)
+    }
+
+    fn state_of(&self, path: &Path) -> Option<u64> {
+        let checkpoint = path.strip_prefix(CHECKPOINTS).ok()?.parent()?;
+        checkpoint::step_of(checkpoint)
+    }
+
     fn links(&self) -> &'static [&'static str] {
         &[METRICS, TELEMETRY, CHECKPOINTS]
     }
@@ -123,7 +134,11 @@ impl StageKind for Train {
         }
         let needs = forecast::Needs::of_training(&self.engine, self.task, cx, &config);
         planned.facts[forecast::FACT] = json!(needs);
-        planned.text(&fields::summary(cx.params(), &config)).line(memory::line(&needs))
+        let mut planned = planned.text(&fields::summary(cx.params(), &config));
+        if let Extent::Bound { why, .. } = fields::extent(cx.params()) {
+            planned = planned.line(why);
+        }
+        planned.line(memory::line(&needs))
     }
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
@@ -191,12 +206,21 @@ impl StageKind for Train {
         give_back_freed();
         let trained = train(job, load, cx.cancel(), &mut watch).or_fail()?;
 
-        let name = trained.checkpoint.file_name().unwrap_or_default().to_string_lossy();
-        let folder = format!("{CHECKPOINTS}/{name}");
+        let folder_of = |checkpoint: &Path| {
+            format!("{CHECKPOINTS}/{}", checkpoint.file_name().unwrap_or_default().to_string_lossy())
+        };
+        let folder = folder_of(&trained.checkpoint);
         let planned = planned.map(|memory| memory.peak());
         let report = report::Report::new(&trained, &decisions, &challenged, limits, fallback, planned);
-        let info = json!({ "folder": folder, "metrics": METRICS, "report": report.json() });
-        let mut outcome = Outcome::new(info).summary(report.summary());
+        // Times, what is watched, and states on the way: the bits of the result are the last state and the chain.
+        let checkpoints = Checkpoints::new(cx.folder().join(CHECKPOINTS), usize::MAX);
+        let on_the_way = checkpoints.steps().or_fail()?.into_iter().map(|step| checkpoints.path(step));
+        let on_the_way = on_the_way.filter(|path| *path != trained.checkpoint).map(|path| folder_of(&path));
+        let aside = [METRICS, TELEMETRY, EVALUATIONS].map(String::from).into_iter().chain(on_the_way);
+        let mut outcome = Outcome::new(json!({ "folder": folder, "metrics": METRICS }))
+            .account(report.json())
+            .aside(aside)
+            .summary(report.summary());
         outcome.report = report.lines(&watch);
         Ok(outcome
             .report(format!("checkpoint: {}", trained.checkpoint.display()))

@@ -124,6 +124,11 @@ fn name_of(step: u64) -> String {
     format!("step-{step:08}")
 }
 
+/// The number of steps after which the checkpoint in `folder` was saved, by its name.
+pub fn step_of(folder: &Path) -> Option<u64> {
+    folder.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+}
+
 /// The checkpoints in a folder.
 #[derive(Debug)]
 pub struct Checkpoints {
@@ -158,14 +163,8 @@ impl Checkpoints {
 
     /// Folders that bear a checkpoint's name, oldest first.
     fn named(&self) -> Result<Vec<(u64, PathBuf)>, TrainError> {
-        let mut named: Vec<(u64, PathBuf)> = self
-            .entries()?
-            .into_iter()
-            .filter_map(|path| {
-                let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
-                Some((step, path))
-            })
-            .collect();
+        let mut named: Vec<(u64, PathBuf)> =
+            self.entries()?.into_iter().filter_map(|path| Some((step_of(&path)?, path))).collect();
         named.sort_unstable();
         Ok(named)
     }

@@ -85,3 +85,46 @@ fn why_a_stage_runs_is_told_to_the_column() {
         ["records cached", "tokens cached", "model cached"]
     );
 }
+
+/// T12: raising the number of steps goes on from the state that is stored, lowering it finds that state, and either way
+/// the bytes are those of a run that went straight there.
+#[test]
+fn another_number_of_steps_goes_on_from_the_nearest_state() {
+    let bench = || {
+        let checkpoint = "every_steps = 2, keep = 9";
+        Bench::new().with("\"cosine\"", "\"constant\"").with("every_steps = 1, keep = 2", checkpoint)
+    };
+    let steps = |steps: u64| format!("stages.train.steps={steps}");
+    let straight = |n: u64| {
+        let bench = bench();
+        assert_eq!(bench.run(&["--set", &steps(n)]).code, Some(0));
+        bench.result()
+    };
+    let bench = bench();
+    let reach = |n: u64, reason: &str| {
+        let ended = bench.run(&["--json", "--set", &steps(n)]);
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        let events: Vec<Value> = ended.out.lines().map(json).collect();
+        let train =
+            events.iter().find(|event| event["event"] == "stage_started" && event["stage"] == "train");
+        let told = train.expect("it trains")["reason"].as_str().unwrap_or("");
+        assert!(told.contains(reason), "{told}");
+        assert_eq!(bench.fp8flow(&["gc", "--keep", "1"]).code, Some(0));
+        let metrics = fs::read_to_string(bench.path("runs/latest/metrics.jsonl")).unwrap();
+        assert_eq!(metrics.lines().count() as u64, n, "no step twice, none missing");
+        let result = bench.result();
+        fs::remove_dir_all(bench.path("out")).unwrap();
+        result
+    };
+    reach(6, "no result of it is stored");
+    assert_eq!(states(&bench, &[&steps(9)], 4)[4], "train resume");
+    assert_eq!(reach(9, "after step 6, its files verified"), straight(9), "raised");
+    assert_eq!(reach(4, "after step 4, its files verified"), straight(4), "lowered to a state");
+    assert_eq!(states(&bench, &[&steps(4)], 0)[4], "train cached");
+    assert_eq!(reach(5, "after step 4, its files verified"), straight(5), "raised to no state");
+
+    let bound = Bench::new();
+    assert_eq!(bound.run(&[]).code, Some(0));
+    let said = bound.fp8flow(&["plan", "workflow.toml", "--explain", "--set", &steps(8)]).out;
+    assert!(said.contains("with `schedule.steps = 8` it would go on from this one"), "{said}");
+}

@@ -95,7 +95,7 @@ fn an_honest_backend_passes_and_the_report_holds_the_evidence() {
         "{}",
         ended.all()
     );
-    let report = &json(bench.run_folder().join("train/stage.json"))["artifact"]["info"]["report"]["fp8"];
+    let report = &json(bench.run_folder().join("train/stage.json"))["account"]["fp8"];
     assert_eq!(report["gemms"], report["planned"]);
     assert_eq!(report["planned"]["wgrad"], 28 * 12);
     assert_eq!(report["passes"]["trained"], 12);
@@ -158,8 +158,7 @@ fn a_cast_that_loses_more_than_the_limit_is_warned_of_by_name() {
     {
         assert!(ended.all().contains(words), "no `{words}` in\n{}", ended.all());
     }
-    let worst =
-        &json(strict.run_folder().join("train/stage.json"))["artifact"]["info"]["report"]["fp8"]["worst"];
+    let worst = &json(strict.run_folder().join("train/stage.json"))["account"]["fp8"]["worst"];
     assert!((1..=5).contains(&worst.as_array().unwrap().len()), "{worst}");
 
     let lenient = bench();

@@ -252,7 +252,7 @@ fn a_run_that_is_not_there_is_exit_2_and_a_damaged_one_names_its_file() {
             "status",
             "stage.json has format 99; this version of fp8flow knows ",
         ),
-        ("run.json", "{ \"format\": 1 }", "status latest", "run.json is damaged: missing field"),
+        ("run.json", "{ \"format\": 2 }", "status latest", "run.json is damaged: missing field"),
     ] {
         let path = new.join(file);
         let kept = std::fs::read(&path).expect("it is there");

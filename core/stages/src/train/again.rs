@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fp8flow_flow::{Difference, StageError};
 use fp8flow_model::SafeFile;
+use fp8flow_train::checkpoint::step_of;
 use fp8flow_train::{CHECKPOINTS, DIGESTS, METRICS, Parting, compare};
 
 use crate::failure::OrFail as _;
@@ -32,7 +33,7 @@ pub(super) fn differences(
     };
     for difference in files.into_iter().filter(counts) {
         let file = difference.file.clone().unwrap_or_default();
-        let step = step_of(&file);
+        let step = file.parent().and_then(step_of);
         let tensor = first_other_tensor(folders.map(|folder| folder.join(&file)));
         differences.push(Difference { step, tensor, ..difference });
     }
@@ -48,11 +49,6 @@ pub(crate) fn parted(stage: &str, parting: &Parting) -> Difference {
         tensor: parting.tensors.first().cloned(),
         what: parting.words(),
     }
-}
-
-/// The step of the checkpoint that a file is of.
-fn step_of(file: &Path) -> Option<u64> {
-    file.parent()?.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
 }
 
 /// The first tensor that two safetensors files hold with other bits.

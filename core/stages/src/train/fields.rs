@@ -1,6 +1,6 @@
 //! The keys of a training stage, and what they say to the trainer.
 
-use fp8flow_flow::{Amount, Field, Params, PlanCx, StageError, above};
+use fp8flow_flow::{Amount, Extent, Field, Params, PlanCx, StageError, above};
 use fp8flow_model::{ModelConfig, parameter_count};
 use fp8flow_train::telemetry::Shares;
 use fp8flow_train::{Accumulation, Decay, Decayed, OptimizerConfig, Schedule, TrainConfig, Warmup};
@@ -184,6 +184,26 @@ pub(super) fn limits(params: &Params) -> Shares {
     }
 }
 
+/// What the number of steps has to do with the state after each of them: nothing, unless the learning rate is a function of
+/// it.
+pub(super) fn extent(params: &Params) -> Extent {
+    let Some(steps) = params.get::<Option<u64>>("steps") else {
+        let why = "another number of `epochs` is another run; written as `steps`, it would go on from this one where the schedule allows";
+        return Extent::Bound { key: "epochs", why: why.into() };
+    };
+    let horizon = params.get::<Option<u64>>("schedule.steps");
+    let on_steps = match (params.get("schedule.warmup"), params.get::<&str>("schedule.kind")) {
+        _ if horizon.is_some() => return Extent::Open("steps"),
+        (Amount::Count(_), "constant") => return Extent::Open("steps"),
+        (Amount::Fraction(_), "constant") => "a warmup that is a share of them".to_owned(),
+        (_, kind) => format!("the {kind} schedule over them"),
+    };
+    let why = format!(
+        "another number of `steps` is another run, because of {on_steps}; with `schedule.steps = {steps}` it would go on from this one"
+    );
+    Extent::Bound { key: "steps", why }
+}
+
 /// Sets the number of steps, which may depend on the examples, and the schedule over them.
 pub(super) fn set_steps(config: &mut TrainConfig, params: &Params, per_epoch: u64) -> Result<(), StageError> {
     let epochs = params.get::<Option<f64>>("epochs").unwrap_or(1.0);
@@ -287,6 +307,31 @@ mod tests {
         let params = Params::new(values, std::path::Path::new("."));
         let mut config = settings(&params, 0);
         set_steps(&mut config, &params, per_epoch).map(|()| config)
+    }
+
+    #[test]
+    fn the_number_of_steps_is_open_where_no_rate_depends_on_it() {
+        let extent = |kind: &str, warmup: serde_json::Value, horizon: Option<u64>, steps: Option<u64>| {
+            let schedule = json!({ "kind": kind, "warmup": warmup, "steps": horizon });
+            let values = json!({ "steps": steps, "schedule": schedule });
+            extent(&Params::new(values, std::path::Path::new(".")))
+        };
+        assert_eq!(extent("constant", json!(3), None, Some(9)), Extent::Open("steps"));
+        assert_eq!(extent("cosine", json!(0.1), Some(20), Some(9)), Extent::Open("steps"));
+        for (kind, warmup, words) in [
+            (
+                "constant",
+                json!(0.1),
+                "because of a warmup that is a share of them; with `schedule.steps = 9` it",
+            ),
+            ("cosine", json!(0), "because of the cosine schedule over them; with `schedule.steps = 9` it"),
+        ] {
+            let Extent::Bound { key: "steps", why } = extent(kind, warmup, None, Some(9)) else {
+                panic!("{kind} depends on the steps")
+            };
+            assert!(why.contains(words), "{why}");
+        }
+        assert!(matches!(extent("constant", json!(0), None, None), Extent::Bound { key: "epochs", .. }));
     }
 
     #[test]
