@@ -90,6 +90,8 @@ pub(crate) enum Command {
     /// Backend plugins: what is installed, and what it can do.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Pin what a workflow is made from and what came of it: files, plugins, values, results.
+    Lock(LockArgs),
     /// Make room in a folder of runs: old runs, and stored results that no run has any more.
     Gc(GcArgs),
     /// Whether this machine can run FP8, or a given workflow: processor, memory, disk, cards, plugins at work.
@@ -144,6 +146,18 @@ pub(crate) struct PlanArgs {
 }
 
 #[derive(Debug, Group)]
+pub(crate) struct LockArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArgs,
+    /// Pin only this stage again, and those that are made from it; everything else must be as it is locked.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) update: Option<String>,
+    /// The folder of runs; `runs` beside the workflow by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runs: Option<PathBuf>,
+}
+
+#[derive(Debug, Group)]
 pub(crate) struct GcArgs {
     /// The folder of runs.
     #[arg(long, value_name = "DIR", default_value = "runs")]
@@ -169,6 +183,9 @@ pub(crate) struct RunArgs {
     /// Do every stage that the run has no result of, though another run's may be stored.
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Hold the run to the workflow's lock (`workflow.lock`): refuse what differs before it starts, fail where a result does.
+    #[arg(long)]
+    pub(crate) locked: bool,
 }
 
 #[derive(Debug, Group)]

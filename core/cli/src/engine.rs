@@ -69,7 +69,11 @@ impl Machine {
     /// What must be the same for an unfinished run of `plan` to go on and for a stored result to be used, because other
     /// bits could come of it. The plugin concerns those stages that look at `[backend]`.
     pub(crate) fn binding(plan: &Plan) -> Value {
-        let plugin = plan.section("backend").and_then(|section| section.facts.get("digest"));
+        let facts =
+            plan.section("backend").map(|section| &section.facts).filter(|facts| facts["fp8"] == true);
+        let plugin = facts.map(|facts| {
+            json!({ "name": facts["plugin"], "version": facts["version"], "sdk": facts["sdk"], "digest": facts["digest"] })
+        });
         json!({ "device": "cpu", "numerics": NUMERICS_REVISION, "backend": { "plugin": plugin } })
     }
 }

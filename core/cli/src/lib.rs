@@ -11,6 +11,7 @@
 //! | 2 | the command line is wrong, or names a run that is not there |
 //! | 3 | the workflow is not valid; nothing was started |
 //! | 4 | `plan --check`: there is work to do |
+//! | 5 | from `run --locked` and `lock --update`: something is not as it is locked |
 //! | 6 | from `verify` and `diff`: bits differ |
 //! | 69 | a backend or device is missing; from `doctor`: something does not work, or is too small |
 //! | 70 | a bug of fp8flow or of a plugin |

@@ -135,7 +135,12 @@ impl Cache<'_> {
 }
 
 /// Calls `found` for the innermost keys in which two values differ.
-fn differences(key: &str, before: &Value, now: &Value, found: &mut dyn FnMut(&str, &Value, &Value)) {
+pub(crate) fn differences(
+    key: &str,
+    before: &Value,
+    now: &Value,
+    found: &mut dyn FnMut(&str, &Value, &Value),
+) {
     match (before, now) {
         _ if before == now => {}
         (Value::Object(a), Value::Object(b)) => {

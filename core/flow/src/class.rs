@@ -10,6 +10,8 @@ pub enum Class {
     Failed,
     /// The workflow, or a file it names, is not valid: change it.
     Invalid,
+    /// Something is not as the workflow's lock has it.
+    Locked,
     /// Two results that should have the same bits have others.
     Differ,
     /// A backend or a device is missing: install it.
@@ -28,6 +30,7 @@ impl Class {
         match self {
             Self::Failed => 1,
             Self::Invalid => 3,
+            Self::Locked => 5,
             Self::Differ => 6,
             Self::Missing => 69,
             Self::Bug => 70,
@@ -41,6 +44,7 @@ impl Class {
         match self {
             Self::Failed => "failed",
             Self::Invalid => "invalid",
+            Self::Locked => "locked",
             Self::Differ => "differ",
             Self::Missing => "missing",
             Self::Bug => "bug",

@@ -111,6 +111,28 @@ pub enum Error {
         /// Which one.
         what: String,
     },
+    /// A lock is not what the engine writes.
+    #[error("{} is no lock: {what}", path.display())]
+    InvalidLock {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Something is not as the lock has it.
+    #[error("not as {} has it:{}", lock.display(), indented(differences))]
+    NotAsLocked {
+        /// The lock.
+        lock: PathBuf,
+        /// Everything that differs, in words.
+        differences: Vec<String>,
+    },
+    /// There are no results that a lock could hold a run to.
+    #[error("nothing to pin: no whole result of {stages}")]
+    NothingToPin {
+        /// The stages that have none.
+        stages: String,
+    },
     /// A run of the past is not done again.
     #[error("{}: {why}", run.display())]
     NotAgain {
@@ -131,6 +153,10 @@ pub enum Error {
         /// Why.
         error: io::Error,
     },
+}
+
+fn indented(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| ["\n  ", line]).collect()
 }
 
 fn verb(class: Class) -> &'static str {
@@ -154,6 +180,9 @@ impl Error {
             },
             Self::Stage { error, .. } => error.class,
             Self::NotAgain { class, .. } => *class,
+            Self::InvalidLock { .. } => Class::Invalid,
+            Self::NotAsLocked { .. } => Class::Locked,
+            Self::NothingToPin { .. } => Class::Failed,
             Self::InUse { .. } | Self::Damaged { .. } | Self::Format { .. } | Self::Io { .. } => Class::Io,
         }
     }
@@ -164,6 +193,13 @@ impl Error {
             Self::Stage { error, .. } => error.help.clone(),
             Self::InUse { .. } => Some("Wait for it to end, or start a run of its own with --fresh.".into()),
             Self::Format { .. } => Some("Look at this run with the version that made it.".into()),
+            Self::InvalidLock { .. } => Some("Write it again with `fp8flow lock`.".into()),
+            Self::NothingToPin { .. } => {
+                Some("Run the workflow first: a lock holds runs to the results it has.".into())
+            }
+            Self::NotAsLocked { .. } => {
+                Some("Put back what is locked, or run without --locked and then `fp8flow lock` again.".into())
+            }
             _ => None,
         }
     }

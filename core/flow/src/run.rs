@@ -16,7 +16,7 @@ use crate::lock::Lock;
 use crate::record::{FORMAT, Record, Status, runs};
 use crate::store::Store;
 use crate::time::now;
-use crate::{Artifact, Class, Error, Event, Observer, Plan, Registry, atomic, birth, events, plan};
+use crate::{Artifact, Class, Error, Event, Held, Observer, Plan, Registry, atomic, birth, events, plan};
 
 /// How a plan is run.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct RunOptions {
     pub fresh: bool,
     /// Does every stage that the run has no result of, though another run's may be stored.
     pub no_cache: bool,
+    /// The lock that its results are held to.
+    pub held: Option<Held>,
     /// Where it runs, written into `run.json`: arguments, versions, CPU, device.
     pub environment: Value,
     /// An object with what must be the same for an unfinished run to go on, beside the workflow: the numerics
@@ -54,6 +56,7 @@ pub struct Run<'a> {
     /// The folder of runs, for the store.
     runs: PathBuf,
     exchange: Exchange,
+    held: Option<Held>,
     record: Record,
     /// Where it stood when it was opened, if it is an old one.
     before: Option<Record>,
@@ -77,6 +80,7 @@ impl<'a> Run<'a> {
     /// Opens the newest unfinished run of `plan`, or a new one.
     pub fn open(plan: &'a Plan, options: RunOptions) -> Result<Self, Error> {
         let (runs, exchange) = (folder_of_runs(plan, &options)?, options.exchange());
+        let held = options.held;
         let mut passed_over = Vec::new();
         let unfinished = if options.fresh {
             None
@@ -96,7 +100,17 @@ impl<'a> Run<'a> {
                     ..before.clone()
                 };
                 let before = Some(before);
-                return Ok(Self { plan, folder, runs, exchange, record, before, passed_over, _lock: lock });
+                return Ok(Self {
+                    plan,
+                    folder,
+                    runs,
+                    exchange,
+                    held,
+                    record,
+                    before,
+                    passed_over,
+                    _lock: lock,
+                });
             }
         }
         let sequence = self::runs(&runs).last().map_or(0, |(_, record)| record.sequence) + 1;
@@ -119,7 +133,7 @@ impl<'a> Run<'a> {
             environment: options.environment,
         };
         let (folder, record, lock) = birth::create(&runs, record)?;
-        Ok(Self { plan, folder, runs, exchange, record, before: None, passed_over, _lock: lock })
+        Ok(Self { plan, folder, runs, exchange, held, record, before: None, passed_over, _lock: lock })
     }
 
     /// Its name.
@@ -221,6 +235,9 @@ impl<'a> Run<'a> {
                     None => job.work(&artifacts)?,
                 },
             };
+            if let Some(held) = &self.held {
+                held.check(&stage.name, &manifest, &plan.folder)?;
+            }
             report.extend(manifest.report);
             results.insert(&stage.name, manifest.result);
             artifacts.push(manifest.artifact);
@@ -242,6 +259,12 @@ impl<'a> Run<'a> {
 pub(crate) fn folder_of_runs(plan: &Plan, options: &RunOptions) -> Result<PathBuf, Error> {
     let folder = options.runs.clone().unwrap_or_else(|| plan.folder.join("runs"));
     std::path::absolute(&folder).map_err(Error::io("find", &folder))
+}
+
+/// The runs in `folder` of the very same `plan`, newest first.
+pub(crate) fn of_plan(plan: &Plan, folder: &Path, binding: &Value) -> Vec<(PathBuf, Record)> {
+    let same = |record: &Record| record.identity == plan.identity && record.binding == *binding;
+    runs(folder).into_iter().rev().filter(|(_, record)| same(record)).collect()
 }
 
 /// The run in `folder` that goes on when `plan` is run. `passed_over` hears, in words, of each that does not because other

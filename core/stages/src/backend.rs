@@ -145,6 +145,7 @@ fn planned(
         "plugin": plugin.name(),
         "version": plugin.manifest().version,
         "path": plugin.found().path,
+        "sdk": plugin.manifest().sdk,
         "digest": plugin.digest().to_string(),
         "recipe": choice.recipe,
         "options": choice.options,

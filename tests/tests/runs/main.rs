@@ -10,6 +10,7 @@ mod environment;
 mod incompatible;
 mod invalid;
 mod layers;
+mod lock;
 mod memory;
 mod program;
 mod proof;

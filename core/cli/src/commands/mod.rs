@@ -6,6 +6,7 @@ mod diff;
 mod doctor;
 mod gc;
 mod init;
+mod lock;
 mod logs;
 mod metrics;
 mod plan;
@@ -38,6 +39,7 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
         Command::Check(args) => check::check(&common, &args, screen),
         Command::Plan(args) => plan::plan(&common, &args, screen),
         Command::Plugin(args) => plugin::plugin(&common, &args, screen),
+        Command::Lock(args) => lock::lock(&common, args, screen),
         Command::Gc(args) => gc::gc(&args, screen),
         Command::Doctor(args) => doctor::doctor(&common, args, screen),
         Command::Bench(command) => bench::bench(&common, &command, screen),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fp8flow_flow::{Class, Event, Observer, Run, RunOptions};
+use fp8flow_flow::{Class, Event, Held, Observer, Pins, Run, RunOptions};
 
 use super::planned;
 use crate::args::{Common, RunArgs};
@@ -19,12 +19,15 @@ pub(super) fn run(common: &Common, args: RunArgs, screen: &Screen) -> Result<(),
     show_warnings(&plan.warnings, screen);
     let stopping = "the current step is finished and saved";
     signals::listen(&machine.cancel, screen, stopping).map_err(|error| Failure::new(Class::Io, error))?;
+    let binding = Machine::binding(&plan);
+    let lock = args.locked.then(|| Held::to(&Pins::path(&plan.path), &plan, &registry, &binding));
     let options = RunOptions {
+        held: lock.transpose()?,
         runs: args.runs,
         fresh: args.fresh,
         no_cache: args.no_cache,
         environment: machine.environment(&plan),
-        binding: Machine::binding(&plan),
+        binding,
     };
     let run = Run::open(&plan, options)?;
     let observer: Arc<dyn Observer> = if screen.json() {
