@@ -183,6 +183,12 @@ pub(crate) struct RunArgs {
     /// Do every stage that the run has no result of, though another run's may be stored.
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Run only this stage, and take what it is made from as it is stored. May be given several times.
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["fresh", "no_cache"])]
+    pub(crate) only: Vec<String>,
+    /// Do this stage and those that are made from it once more, in a run of their own; take the others as they are stored.
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["fresh", "no_cache", "only"])]
+    pub(crate) from: Option<String>,
     /// Hold the run to the workflow's lock (`workflow.lock`): refuse what differs before it starts, fail where a result does.
     #[arg(long)]
     pub(crate) locked: bool,

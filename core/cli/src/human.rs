@@ -1,6 +1,8 @@
 //! A run for people: a bar for the stage at work on a terminal, plain lines elsewhere.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fp8flow_flow::{Class, Event, Observer};
@@ -25,9 +27,11 @@ pub(crate) struct Human {
 
 #[derive(Default)]
 struct State {
-    bar: Option<ProgressBar>,
-    /// When progress was last a line.
-    line: Option<Instant>,
+    /// The stages at work.
+    stages: Vec<String>,
+    bars: BTreeMap<String, ProgressBar>,
+    /// When a stage's progress was last a line.
+    lines: BTreeMap<String, Instant>,
 }
 
 impl Human {
@@ -46,13 +50,32 @@ impl Human {
         }
     }
 
-    fn progress(&self, done: u64, total: Option<u64>, unit: &str, message: &str, moment: Instant) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says a line of a stage, with its name where others are at work beside it.
+    fn say_of(&self, stage: &str, line: impl Display) {
+        let beside = self.state().stages.iter().any(|other| other != stage);
+        let who = if beside { format!("{stage}: ") } else { String::new() };
+        self.say(format!("{INDENT}{who}{line}"));
+    }
+
+    fn progress(
+        &self,
+        stage: &str,
+        done: u64,
+        total: Option<u64>,
+        unit: &str,
+        message: &str,
+        moment: Instant,
+    ) {
+        let mut state = self.state();
         if self.quiet {
             return;
         }
         if !self.told && self.screen.has_bars() {
-            let bar = state.bar.get_or_insert_with(|| {
+            let bar = state.bars.entry(stage.to_owned()).or_insert_with(|| {
                 let bar = self.screen.bars().add(bar(total, unit));
                 // A stage that goes on has not done its first steps in this moment.
                 bar.set_position(done);
@@ -64,21 +87,24 @@ impl Human {
             return;
         }
         let last = Some(done) == total;
-        if last || state.line.is_none_or(|line| moment.saturating_duration_since(line) >= BETWEEN_LINES) {
-            state.line = Some(moment);
+        let before = state.lines.get(stage);
+        if last || before.is_none_or(|line| moment.saturating_duration_since(*line) >= BETWEEN_LINES) {
+            state.lines.insert(stage.to_owned(), moment);
+            drop(state);
             let of = total.map_or(String::new(), |total| format!(" of {total}"));
             let comma = if message.is_empty() { "" } else { ", " };
-            self.screen.print(format!("{INDENT}{unit} {done}{of}{comma}{message}"));
+            self.say_of(stage, format_args!("{unit} {done}{of}{comma}{message}"));
         }
     }
 
-    fn end_of_stage(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = state.bar.take() {
+    fn end_of_stage(&self, stage: &str) {
+        let mut state = self.state();
+        if let Some(bar) = state.bars.remove(stage) {
             bar.finish_and_clear();
             self.screen.bars().remove(&bar);
         }
-        state.line = None;
+        state.lines.remove(stage);
+        state.stages.retain(|other| other != stage);
     }
 }
 
@@ -111,29 +137,30 @@ impl Human {
             Event::StageStarted { stage, uses, index, of, resumed, reason } => {
                 let again = if *resumed { ", goes on" } else { "" };
                 self.say(format!("[{index}/{of}] {stage} ({uses}{again})"));
+                self.state().stages.push(stage.clone());
                 if !reason.is_empty() {
-                    self.say(format!("{INDENT}{reason}"));
+                    self.say_of(stage, reason);
                 }
             }
             Event::StageCached { stage, reason, .. } | Event::StageSkipped { stage, reason } => {
                 self.say(format!("[---] {stage}: {reason}"));
             }
-            Event::Progress { done, total, unit, message, .. } => {
-                self.progress(*done, *total, unit, message, moment);
+            Event::Progress { stage, done, total, unit, message } => {
+                self.progress(stage, *done, *total, unit, message, moment);
             }
-            Event::Said { line, .. } => self.say(format!("{INDENT}{line}")),
+            Event::Said { stage, line } => self.say_of(stage, line),
             Event::Warning { stage, message } => {
                 let who = if stage.is_empty() { String::new() } else { format!("{stage}: ") };
                 let line = format!("\x1b[1;33mwarning\x1b[0m: {who}{message}");
                 if self.told { self.screen.print(line) } else { self.screen.complain(line) }
             }
-            Event::StageFinished { seconds, summary, .. } => {
-                self.end_of_stage();
+            Event::StageFinished { stage, seconds, summary } => {
                 let colon = if summary.is_empty() { "" } else { ": " };
-                self.say(format!("{INDENT}done in {}{colon}{summary}", duration(*seconds)));
+                self.say_of(stage, format_args!("done in {}{colon}{summary}", duration(*seconds)));
+                self.end_of_stage(stage);
             }
             Event::StageFailed { stage, class, message } => {
-                self.end_of_stage();
+                self.end_of_stage(stage);
                 // Of a run of this process the error is shown where it ends.
                 if self.told {
                     let (colour, word) =

@@ -111,6 +111,12 @@ pub enum Error {
         /// Which one.
         what: String,
     },
+    /// A stage is only to be taken, and no result of it is stored.
+    #[error("stage `{stage}` has no stored result, and is not to be run")]
+    NoResult {
+        /// The stage.
+        stage: String,
+    },
     /// A lock is not what the engine writes.
     #[error("{} is no lock: {what}", path.display())]
     InvalidLock {
@@ -182,7 +188,7 @@ impl Error {
             Self::NotAgain { class, .. } => *class,
             Self::InvalidLock { .. } => Class::Invalid,
             Self::NotAsLocked { .. } => Class::Locked,
-            Self::NothingToPin { .. } => Class::Failed,
+            Self::NothingToPin { .. } | Self::NoResult { .. } => Class::Failed,
             Self::InUse { .. } | Self::Damaged { .. } | Self::Format { .. } | Self::Io { .. } => Class::Io,
         }
     }
@@ -193,6 +199,7 @@ impl Error {
             Self::Stage { error, .. } => error.help.clone(),
             Self::InUse { .. } => Some("Wait for it to end, or start a run of its own with --fresh.".into()),
             Self::Format { .. } => Some("Look at this run with the version that made it.".into()),
+            Self::NoResult { .. } => Some("Run without --only, or name that stage too.".into()),
             Self::InvalidLock { .. } => Some("Write it again with `fp8flow lock`.".into()),
             Self::NothingToPin { .. } => {
                 Some("Run the workflow first: a lock holds runs to the results it has.".into())

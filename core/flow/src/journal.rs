@@ -1,5 +1,6 @@
 //! Where events go: to the observer, and to `events.jsonl`.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -20,7 +21,8 @@ pub(crate) struct Journal {
 
 struct State {
     file: File,
-    progress: Option<Instant>,
+    /// When a stage's progress was last written.
+    progress: BTreeMap<String, Instant>,
     /// Whether a write failed: said once, for the file is a convenience and the work goes on.
     broken: bool,
 }
@@ -41,21 +43,21 @@ impl Journal {
             Ok(file)
         };
         let file = open().map_err(Error::io("write", path))?;
-        Ok(Self { observer, state: Mutex::new(State { file, progress: None, broken: false }) })
+        Ok(Self { observer, state: Mutex::new(State { file, progress: BTreeMap::new(), broken: false }) })
     }
 
     pub(crate) fn emit(&self, event: &Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.observer.on(event);
-        if let Event::StageStarted { .. } = event {
-            state.progress = None;
+        if let Event::StageStarted { stage, .. } = event {
+            state.progress.remove(stage);
         }
-        if let Event::Progress { done, total, .. } = event {
-            let due = state.progress.is_none_or(|last| last.elapsed() >= BETWEEN_PROGRESS);
+        if let Event::Progress { stage, done, total, .. } = event {
+            let due = state.progress.get(stage).is_none_or(|last| last.elapsed() >= BETWEEN_PROGRESS);
             if !due && Some(*done) != *total {
                 return;
             }
-            state.progress = Some(Instant::now());
+            state.progress.insert(stage.clone(), Instant::now());
         }
         if let Err(error) = state.write(event)
             && !state.broken

@@ -37,6 +37,8 @@ pub struct Plan {
     pub stages: Vec<PlannedStage>,
     /// Digest of every value that counts: two workflows with the same one are the same run.
     pub identity: String,
+    /// The stages that are to be run, where it is not all of them ([`Plan::only`]).
+    pub only: Vec<String>,
     /// What a person should know although the run can start.
     pub warnings: Findings,
     /// Where its keys are written.
@@ -82,6 +84,41 @@ impl Plan {
     /// The stage `name`.
     pub fn stage(&self, name: &str) -> Option<&PlannedStage> {
         self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// The stage `name` and those that are made from it, however far.
+    pub(crate) fn from(&self, name: &str) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for stage in &self.stages {
+            if stage.name == name || stage.inputs.iter().any(|(_, input)| names.contains(input)) {
+                names.push(stage.name.clone());
+            }
+        }
+        names
+    }
+
+    /// The plan of the stages `only`: those that they are made from are taken from the store and never run, the others
+    /// are left out. A run of it is another run than one of the whole. The error is a name that no stage has.
+    pub fn only(mut self, only: &[String]) -> Result<Self, String> {
+        if let Some(unknown) = only.iter().find(|name| self.stage(name).is_none()) {
+            return Err(unknown.clone());
+        }
+        let mut needed: Vec<String> = only.to_vec();
+        for stage in self.stages.iter().rev() {
+            if needed.contains(&stage.name) {
+                needed.extend(stage.inputs.iter().map(|(_, input)| input.clone()));
+            }
+        }
+        self.stages.retain(|stage| needed.contains(&stage.name));
+        let names = self.stages.iter().map(|stage| stage.name.clone());
+        self.only = names.filter(|name| only.contains(name)).collect();
+        self.identity = digest::of_json(&json!({ "of": self.identity, "only": self.only }));
+        Ok(self)
+    }
+
+    /// Whether a stage is only there for others, which take its result.
+    pub(crate) fn only_takes(&self, name: &str) -> bool {
+        !self.only.is_empty() && !self.only.iter().any(|only| only == name)
     }
 
     /// The section `name`.

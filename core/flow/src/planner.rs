@@ -186,6 +186,7 @@ impl Planner<'_> {
             sections: self.sections,
             stages: self.stages,
             identity,
+            only: Vec::new(),
             warnings: findings,
             places: Places::new(self.workflow.sources.clone(), &self.workflow.root),
         })

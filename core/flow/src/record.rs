@@ -33,6 +33,9 @@ pub struct Record {
     /// What `--set` laid over it, in order.
     #[serde(default)]
     pub sets: Vec<String>,
+    /// The stages that were to be run, where it was not all of them ([`crate::Plan::only`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// Digest of every value that counts ([`crate::Plan::identity`]).
     pub identity: String,
     /// What else must be the same for the run to go on: [`crate::RunOptions::binding`].

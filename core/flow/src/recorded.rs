@@ -43,6 +43,16 @@ impl Recorded {
         let name = Path::new(&record.file).file_name().unwrap_or_default();
         let file = Path::new(&record.folder).join(name);
         let plan = Workflow::parse(&file, text, &record.sets)?.with_runs(folder.parent()).plan(registry)?;
+        let plan = if record.only.is_empty() {
+            plan
+        } else {
+            plan.only(&record.only).map_err(|name| {
+                refused(
+                    Class::Invalid,
+                    format!("its run.json names a stage `{name}` that its workflow has not"),
+                )
+            })?
+        };
         if plan.identity != record.identity {
             let why = "this version of fp8flow gives its workflow other values, by other defaults; use the version that made it";
             return Err(refused(Class::Invalid, why.into()));

@@ -13,10 +13,15 @@ use crate::cache::{Cache, Exchange};
 use crate::job::Job;
 use crate::journal::Journal;
 use crate::lock::Lock;
+use crate::manifest::Manifest;
+use crate::plan::PlannedStage;
 use crate::record::{FORMAT, Record, Status, runs};
 use crate::store::Store;
 use crate::time::now;
-use crate::{Artifact, Class, Error, Event, Held, Observer, Plan, Registry, atomic, birth, events, plan};
+use crate::{
+    Artifact, Class, Error, Event, Held, Observer, Plan, Registry, Threads, atomic, birth, events, plan,
+    schedule,
+};
 
 /// How a plan is run.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +32,10 @@ pub struct RunOptions {
     pub fresh: bool,
     /// Does every stage that the run has no result of, though another run's may be stored.
     pub no_cache: bool,
+    /// The threads there are, for stages side by side; 0 is 1.
+    pub threads: usize,
+    /// Does this stage and those that are made from it, though their results may be stored, in a run of their own.
+    pub from: Option<String>,
     /// The lock that its results are held to.
     pub held: Option<Held>,
     /// Where it runs, written into `run.json`: arguments, versions, CPU, device.
@@ -55,14 +64,23 @@ pub struct Run<'a> {
     folder: PathBuf,
     /// The folder of runs, for the store.
     runs: PathBuf,
-    exchange: Exchange,
-    held: Option<Held>,
+    how: How,
     record: Record,
     /// Where it stood when it was opened, if it is an old one.
     before: Option<Record>,
     /// Unfinished runs that were passed over, and why.
     passed_over: Vec<String>,
     _lock: Lock,
+}
+
+/// How its stages are done.
+#[derive(Debug)]
+struct How {
+    exchange: Exchange,
+    threads: usize,
+    /// Stages that are done although their results may be stored.
+    again: Vec<String>,
+    held: Option<Held>,
 }
 
 /// A finished run.
@@ -80,9 +98,10 @@ impl<'a> Run<'a> {
     /// Opens the newest unfinished run of `plan`, or a new one.
     pub fn open(plan: &'a Plan, options: RunOptions) -> Result<Self, Error> {
         let (runs, exchange) = (folder_of_runs(plan, &options)?, options.exchange());
-        let held = options.held;
+        let again = options.from.as_deref().map_or(Vec::new(), |stage| plan.from(stage));
+        let how = How { exchange, threads: options.threads, again, held: options.held };
         let mut passed_over = Vec::new();
-        let unfinished = if options.fresh {
+        let unfinished = if options.fresh || !how.again.is_empty() {
             None
         } else {
             unfinished(plan, &runs, &options.binding, |line| passed_over.push(line))
@@ -100,17 +119,7 @@ impl<'a> Run<'a> {
                     ..before.clone()
                 };
                 let before = Some(before);
-                return Ok(Self {
-                    plan,
-                    folder,
-                    runs,
-                    exchange,
-                    held,
-                    record,
-                    before,
-                    passed_over,
-                    _lock: lock,
-                });
+                return Ok(Self { plan, folder, runs, how, record, before, passed_over, _lock: lock });
             }
         }
         let sequence = self::runs(&runs).last().map_or(0, |(_, record)| record.sequence) + 1;
@@ -122,6 +131,7 @@ impl<'a> Run<'a> {
             file: plan.path.display().to_string(),
             folder: plan.folder.display().to_string(),
             sets: plan.sets.clone(),
+            only: plan.only.clone(),
             identity: plan.identity.clone(),
             binding: options.binding,
             status: Status::Running,
@@ -133,7 +143,7 @@ impl<'a> Run<'a> {
             environment: options.environment,
         };
         let (folder, record, lock) = birth::create(&runs, record)?;
-        Ok(Self { plan, folder, runs, exchange, held, record, before: None, passed_over, _lock: lock })
+        Ok(Self { plan, folder, runs, how, record, before: None, passed_over, _lock: lock })
     }
 
     /// Its name.
@@ -215,33 +225,42 @@ impl<'a> Run<'a> {
     ) -> Result<Finished, Error> {
         let (store, binding) = (Store::of(&self.runs), &self.record.binding);
         let cache = Cache { store, plan: self.plan, registry, binding };
-        let mut artifacts: Vec<Artifact> = Vec::new();
-        let mut results: BTreeMap<&str, String> = BTreeMap::new();
-        let mut report = Vec::new();
-        for (index, stage) in self.plan.stages.iter().enumerate() {
-            let inputs: BTreeMap<String, String> = stage
-                .inputs
-                .iter()
-                .map(|(edge, name)| (edge.clone(), results[name.as_str()].clone()))
-                .collect();
-            let (plan, run, id, exchange) = (self.plan, &*self.folder, self.id(), self.exchange);
-            let begun = Begun::new(plan, registry, &self.record.binding, stage, inputs);
-            let cache = &cache;
+        let number = |name: &str| self.plan.stages.iter().position(|stage| stage.name == name);
+        let task = |stage: &PlannedStage| {
+            let before = stage.inputs.iter().filter_map(|(_, input)| number(input)).collect();
+            let kind = registry.find(&stage.uses).map(|entry| &entry.kind);
+            (before, kind.map_or(Threads::All, |kind| kind.threads(&stage.params)))
+        };
+        let tasks: Vec<_> = self.plan.stages.iter().map(task).collect();
+        let job = |index: usize, given: Vec<Manifest>| {
+            let stage = &self.plan.stages[index];
+            let edges = stage.inputs.iter().map(|(edge, _)| edge.clone());
+            let inputs = edges.zip(&given).map(|(edge, input)| (edge, input.result.clone())).collect();
+            let begun = Begun::new(self.plan, registry, binding, stage, inputs);
+            let (plan, run, id, cache) = (self.plan, &*self.folder, self.id(), &cache);
+            let again = self.how.again.contains(&stage.name);
+            let exchange = if again { Exchange::Give } else { self.how.exchange };
             let job = Job { plan, run, id, cache, exchange, registry, journal, cancel, stage, index, begun };
             let manifest = match job.done()? {
                 Some(manifest) => manifest,
                 None => match job.cached() {
                     Some(manifest) => manifest,
-                    None => job.work(&artifacts)?,
+                    None if plan.only_takes(&stage.name) => {
+                        return Err(Error::NoResult { stage: stage.name.clone() });
+                    }
+                    None => {
+                        let artifacts = given.into_iter().map(|manifest| manifest.artifact);
+                        job.work(&artifacts.collect::<Vec<_>>())?
+                    }
                 },
             };
-            if let Some(held) = &self.held {
-                held.check(&stage.name, &manifest, &plan.folder)?;
-            }
-            report.extend(manifest.report);
-            results.insert(&stage.name, manifest.result);
-            artifacts.push(manifest.artifact);
-        }
+            let held = self.how.held.as_ref();
+            held.map_or(Ok(()), |held| held.check(&stage.name, &manifest, &plan.folder))?;
+            Ok(manifest)
+        };
+        let manifests = schedule::run(&tasks, self.how.threads, job).map_err(first)?;
+        let report: Vec<String> = manifests.iter().flat_map(|manifest| manifest.report.clone()).collect();
+        let artifacts = manifests.into_iter().map(|manifest| manifest.artifact).collect();
         let text: String = report.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
         let path = self.folder.join("report.txt");
         atomic::write(&path, text.as_bytes()).map_err(Error::io("write", &path))?;
@@ -253,6 +272,14 @@ impl<'a> Run<'a> {
         self.record.updated = now();
         self.record.write(&self.folder)
     }
+}
+
+/// Of the errors of several stages the first that is no mere interruption.
+fn first(mut errors: BTreeMap<usize, Error>) -> Error {
+    let own = errors.iter().find(|(_, error)| error.class() != Class::Interrupted).map(|(index, _)| *index);
+    let own =
+        own.and_then(|index| errors.remove(&index)).or_else(|| errors.pop_first().map(|(_, error)| error));
+    own.expect("there is one")
 }
 
 /// The folder of the runs of `plan`, absolute.

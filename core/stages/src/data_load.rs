@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use fp8flow_data::{Format, Records};
-use fp8flow_flow::{Artifact, Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_flow::{
+    Artifact, Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind, Threads,
+};
 use serde_json::{Value, json};
 
 use crate::failure::{OrFail as _, absolute, digest};
@@ -31,6 +33,10 @@ impl StageKind for DataLoad {
 
     fn produces(&self) -> &'static str {
         RECORDS
+    }
+
+    fn threads(&self, _: &Params) -> Threads {
+        Threads::Some(1)
     }
 
     fn fields(&self) -> Vec<Field> {

@@ -4,7 +4,9 @@ mod settings;
 
 use std::path::Path;
 
-use fp8flow_flow::{Field, Outcome, PlanCx, Planned, PlannedSection, StageCx, StageError, StageKind};
+use fp8flow_flow::{
+    Field, Outcome, Params, PlanCx, Planned, PlannedSection, StageCx, StageError, StageKind, Threads,
+};
 use fp8flow_model::{ModelConfig, linear_layers};
 use serde_json::json;
 
@@ -35,6 +37,10 @@ impl StageKind for LayersFilter {
 
     fn produces(&self) -> &'static str {
         LAYERS
+    }
+
+    fn threads(&self, _: &Params) -> Threads {
+        Threads::Some(1)
     }
 
     fn fields(&self) -> Vec<Field> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_flow::{Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind, Threads};
 use fp8flow_model::{ExportOptions, ModelConfig, export, initialise_until};
 use serde_json::json;
 
@@ -27,6 +27,10 @@ impl StageKind for ModelInit {
 
     fn produces(&self) -> &'static str {
         MODEL
+    }
+
+    fn threads(&self, _: &Params) -> Threads {
+        Threads::Some(1)
     }
 
     fn fields(&self) -> Vec<Field> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fp8flow_flow::{Field, Outcome, PlanCx, Planned, StageCx, StageError, StageKind};
+use fp8flow_flow::{Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind, Threads};
 use fp8flow_model::{BlockScales, ModelError};
 use serde_json::json;
 
@@ -27,6 +27,10 @@ impl StageKind for ModelLoad {
 
     fn produces(&self) -> &'static str {
         MODEL
+    }
+
+    fn threads(&self, _: &Params) -> Threads {
+        Threads::Some(1)
     }
 
     fn fields(&self) -> Vec<Field> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fp8flow_flow::{Class, Event, Held, Observer, Pins, Run, RunOptions};
+use fp8flow_flow::{Class, Event, Held, Observer, Pins, Plan, Run, RunOptions};
 
 use super::planned;
 use crate::args::{Common, RunArgs};
@@ -17,11 +17,14 @@ pub(super) fn run(common: &Common, args: RunArgs, screen: &Screen) -> Result<(),
     let registry = fp8flow_stages::registry(&machine.engine);
     let plan = planned(&args.workflow, args.runs.as_deref(), &registry)?;
     show_warnings(&plan.warnings, screen);
+    let plan = of_stages(plan, &args)?;
     let stopping = "the current step is finished and saved";
     signals::listen(&machine.cancel, screen, stopping).map_err(|error| Failure::new(Class::Io, error))?;
     let binding = Machine::binding(&plan);
     let lock = args.locked.then(|| Held::to(&Pins::path(&plan.path), &plan, &registry, &binding));
     let options = RunOptions {
+        threads: machine.threads(),
+        from: args.from,
         held: lock.transpose()?,
         runs: args.runs,
         fresh: args.fresh,
@@ -41,4 +44,15 @@ pub(super) fn run(common: &Common, args: RunArgs, screen: &Screen) -> Result<(),
         screen.print(format!("everything is in {}", finished.folder.display()));
     }
     Ok(())
+}
+
+/// The plan of the stages that are asked for, which must be there.
+fn of_stages(plan: Plan, args: &RunArgs) -> Result<Plan, Failure> {
+    let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+    let help = format!("It has {}.", names.join(", "));
+    let unknown = |stage: &str| Failure::usage(format!("the workflow has no stage `{stage}`"), help.clone());
+    if let Some(stage) = args.from.as_ref().filter(|stage| plan.stage(stage).is_none()) {
+        return Err(unknown(stage));
+    }
+    if args.only.is_empty() { Ok(plan) } else { plan.only(&args.only).map_err(|stage| unknown(&stage)) }
 }
