@@ -90,6 +90,8 @@ pub(crate) enum Command {
     /// Backend plugins: what is installed, and what it can do.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Draw the stages of a workflow as a graph.
+    Graph(GraphArgs),
     /// Pin what a workflow is made from and what came of it: files, plugins, values, results.
     Lock(LockArgs),
     /// Make room in a folder of runs: old runs, and stored results that no run has any more.
@@ -143,6 +145,25 @@ pub(crate) struct PlanArgs {
     /// The folder of runs; `runs` beside the workflow by default.
     #[arg(long, value_name = "DIR")]
     pub(crate) runs: Option<PathBuf>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArgs,
+    /// For what.
+    #[arg(long, value_enum, default_value = "mermaid")]
+    pub(crate) format: GraphFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// Text that Markdown on many sites shows as a drawing.
+    Mermaid,
+    /// Graphviz.
+    Dot,
+    /// A drawing.
+    Svg,
 }
 
 #[derive(Debug, Group)]

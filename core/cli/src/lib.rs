@@ -29,6 +29,7 @@ mod doctor_text;
 mod engine;
 mod explain_text;
 mod failure;
+mod graph_text;
 mod human;
 mod logging;
 mod loss_plot;

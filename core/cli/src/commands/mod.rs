@@ -5,6 +5,7 @@ mod check;
 mod diff;
 mod doctor;
 mod gc;
+mod graph;
 mod init;
 mod lock;
 mod logs;
@@ -39,6 +40,7 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
         Command::Check(args) => check::check(&common, &args, screen),
         Command::Plan(args) => plan::plan(&common, &args, screen),
         Command::Plugin(args) => plugin::plugin(&common, &args, screen),
+        Command::Graph(args) => graph::graph(&common, &args, screen),
         Command::Lock(args) => lock::lock(&common, args, screen),
         Command::Gc(args) => gc::gc(&args, screen),
         Command::Doctor(args) => doctor::doctor(&common, args, screen),
