@@ -116,6 +116,9 @@ pub(crate) struct WorkflowArgs {
     /// Another value for a key: `--set stages.train.optimizer.lr=1e-4`. May be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     pub(crate) set: Vec<String>,
+    /// Of a workflow with a `[matrix]` only this point: `--point lr=1e-4`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) point: Option<String>,
 }
 
 /// An assignment with a key and `=`; the rest is read with the workflow.

@@ -6,6 +6,13 @@ use serde_json::Value;
 
 use crate::{Field, Kind, Presence, Registry, code};
 
+const MATRIX: &str = "
+## `[matrix]`
+
+One run for every combination of values. A key is dotted and quoted, its value a list: `\"stages.train.optimizer.lr\" = [1e-4, 2e-4]`.
+`{point}` in any text of the workflow becomes the name of the point, `lr=1e-4`.
+";
+
 /// Every section, kind of stage and code of a finding, as Markdown.
 pub fn markdown(registry: &Registry) -> String {
     let mut out = String::from("# Workflow reference\n");
@@ -24,6 +31,7 @@ pub fn markdown(registry: &Registry) -> String {
         );
         table(&mut out, &entry.fields);
     }
+    out.push_str(MATRIX);
     out.push_str("\n## Codes\n\n| code | meaning |\n| --- | --- |\n");
     for (code, meaning) in code::ALL {
         let _ = writeln!(out, "| `{code}` | {meaning} |");

@@ -8,7 +8,7 @@ use crate::registry::{Registry, SectionEntry, StageEntry};
 use crate::source::Span;
 use crate::suggest::{did_you_mean, nearest};
 use crate::syntax::{Entry, Table, Tree};
-use crate::{Kind, StageKind, Workflow};
+use crate::{Kind, StageKind, Workflow, matrix};
 
 /// A stage as written, with what was read of it so far.
 pub(crate) struct Draft<'a> {
@@ -27,7 +27,7 @@ pub(crate) struct Draft<'a> {
 /// `[workflow]`, the other sections and `[stages]`, and nothing else.
 pub(crate) fn root_keys(checker: &mut Checker<'_>, root: &Table, registry: &Registry) {
     let names: Vec<&str> =
-        registry.section_entries().iter().map(|entry| entry.name).chain(["stages"]).collect();
+        registry.section_entries().iter().map(|entry| entry.name).chain(["stages", matrix::TABLE]).collect();
     for entry in root.0.iter().filter(|entry| !names.contains(&entry.key.as_str())) {
         let finding = Finding::error(code::UNKNOWN_KEY, format!("unknown table `{}`", entry.key))
             .at(entry.span, "")

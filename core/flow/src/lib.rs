@@ -62,6 +62,7 @@ mod kind;
 mod lock;
 mod look;
 mod manifest;
+mod matrix;
 mod outside;
 mod overrides;
 mod panic;

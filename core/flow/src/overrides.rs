@@ -13,6 +13,11 @@ pub(crate) fn apply(
 ) -> Result<(), Vec<Finding>> {
     let source = sources.add(format!("<--set #{number}>"), text.to_owned(), true);
     let (path, value) = parse(sources, source)?;
+    set(root, &path, value)
+}
+
+/// Puts `value` at the end of `path`. Tables on the way are entered or made.
+pub(crate) fn set(root: &mut Table, path: &[Entry], value: Node) -> Result<(), Vec<Finding>> {
     let Some((last, parents)) = path.split_last() else { return Ok(()) };
     let mut table = root;
     for entry in parents {

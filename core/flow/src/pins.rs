@@ -75,9 +75,10 @@ pub(crate) struct PinnedFile {
 }
 
 impl Pins {
-    /// The place of the lock of the workflow `file`.
-    pub fn path(file: &Path) -> PathBuf {
-        file.with_extension("lock")
+    /// The place of the lock of `plan`: beside the workflow's file, each point of a matrix with its own.
+    pub fn path(plan: &Plan) -> PathBuf {
+        let point = plan.point.as_ref().map_or(String::new(), |point| format!("{point}."));
+        plan.path.with_extension(point + "lock")
     }
 
     /// Pins `plan` and the results of its stages, every byte verified: those of the newest run that has them, else the

@@ -37,6 +37,8 @@ pub struct Plan {
     pub stages: Vec<PlannedStage>,
     /// Digest of every value that counts: two workflows with the same one are the same run.
     pub identity: String,
+    /// The point of the matrix, if the workflow has one.
+    pub point: Option<String>,
     /// The stages that are to be run, where it is not all of them ([`Plan::only`]).
     pub only: Vec<String>,
     /// What a person should know although the run can start.

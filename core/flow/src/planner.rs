@@ -176,7 +176,8 @@ impl Planner<'_> {
             return Err(Box::new(findings).into());
         }
         let name = self.sections.iter().find(|section| section.name == "workflow");
-        let name = name.map_or(String::new(), |section| section.params.get("name"));
+        let name: String = name.map_or(String::new(), |section| section.params.get("name"));
+        let name = self.workflow.point.iter().fold(name, |name, point| format!("{name}@{point}"));
         Ok(Plan {
             name,
             path: self.workflow.path.clone(),
@@ -186,6 +187,7 @@ impl Planner<'_> {
             sections: self.sections,
             stages: self.stages,
             identity,
+            point: self.workflow.point.clone(),
             only: Vec::new(),
             warnings: findings,
             places: Places::new(self.workflow.sources.clone(), &self.workflow.root),

@@ -33,6 +33,9 @@ pub struct Record {
     /// What `--set` laid over it, in order.
     #[serde(default)]
     pub sets: Vec<String>,
+    /// The point of the workflow's matrix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<String>,
     /// The stages that were to be run, where it was not all of them ([`crate::Plan::only`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,

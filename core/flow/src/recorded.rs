@@ -42,7 +42,9 @@ impl Recorded {
         })?;
         let name = Path::new(&record.file).file_name().unwrap_or_default();
         let file = Path::new(&record.folder).join(name);
-        let plan = Workflow::parse(&file, text, &record.sets)?.with_runs(folder.parent()).plan(registry)?;
+        let workflow = Workflow::parse(&file, text, &record.sets)?.with_runs(folder.parent());
+        let plan = workflow.plans(registry, record.point.as_deref())?.pop();
+        let plan = plan.ok_or_else(|| refused(Class::Invalid, "its workflow has no point".into()))?;
         let plan = if record.only.is_empty() {
             plan
         } else {

@@ -131,6 +131,7 @@ impl<'a> Run<'a> {
             file: plan.path.display().to_string(),
             folder: plan.folder.display().to_string(),
             sets: plan.sets.clone(),
+            point: plan.point.clone(),
             only: plan.only.clone(),
             identity: plan.identity.clone(),
             binding: options.binding,

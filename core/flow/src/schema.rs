@@ -5,7 +5,7 @@ use std::ops::Bound;
 use serde_json::{Map, Value, json};
 
 use crate::registry::StageEntry;
-use crate::{Field, Kind, Presence, Registry};
+use crate::{Field, Kind, Presence, Registry, matrix};
 
 /// The schema of a whole workflow.
 pub fn of_workflow(registry: &Registry) -> Value {
@@ -24,6 +24,13 @@ pub fn of_workflow(registry: &Registry) -> Value {
             "type": "object",
             "minProperties": 1,
             "additionalProperties": { "oneOf": references },
+        }),
+    );
+    properties.insert(
+        matrix::TABLE.into(),
+        json!({
+            "description": "One run for every combination of values: keys as `\"stages.train.optimizer.lr\"`, each with a list.",
+            "type": "object",
         }),
     );
     json!({

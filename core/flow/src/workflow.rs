@@ -3,22 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::findings::Findings;
+use crate::findings::{Finding, Findings, code};
 use crate::source::Sources;
 use crate::syntax::{self, Table};
-use crate::{Error, Plan, Registry, overrides, planner};
+use crate::{Error, Plan, Registry, matrix, overrides, planner};
 
 /// A workflow is written by a person: more than this is something else.
 const MOST_BYTES: u64 = 4 << 20;
 
 /// The text of a workflow, read into a tree in which everything knows its place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Workflow {
     pub(crate) path: PathBuf,
     pub(crate) folder: PathBuf,
     pub(crate) runs: PathBuf,
     pub(crate) sources: Sources,
     pub(crate) root: Table,
+    /// Which point of a matrix it is.
+    pub(crate) point: Option<String>,
 }
 
 impl Workflow {
@@ -64,7 +66,7 @@ impl Workflow {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let folder = absolute.parent().map(Path::to_owned).unwrap_or_default();
         let runs = folder.join("runs");
-        Ok(Self { path: path.to_owned(), folder, runs, sources, root })
+        Ok(Self { path: path.to_owned(), folder, runs, sources, root, point: None })
     }
 
     /// The same, with another folder of runs than `runs` beside it, if there is one: nothing may be written into it.
@@ -74,8 +76,15 @@ impl Workflow {
         Self { runs: runs.unwrap_or(self.runs), ..self }
     }
 
-    /// Gives everything its meaning: types, edges, order, and what each stage says about its part. Finds every error.
+    /// Gives everything its meaning: types, edges, order, and what each stage says about its part. Finds every error. A
+    /// workflow with a matrix has a plan for each point: [`Workflow::plans`].
     pub fn plan(&self, registry: &Registry) -> Result<Plan, Error> {
+        if let Some(matrix) = self.root.get(matrix::TABLE) {
+            let finding = Finding::error(code::OBJECTION, "[matrix] makes several workflows of this one")
+                .at(matrix.span, "")
+                .help(Some("ask for one of them: `--point NAME`".into()));
+            return Err(Box::new(Findings::new(self.sources.clone(), vec![finding])).into());
+        }
         planner::plan(self, registry)
     }
 }

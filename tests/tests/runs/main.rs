@@ -12,6 +12,7 @@ mod invalid;
 mod layers;
 mod lock;
 mod memory;
+mod points;
 mod program;
 mod proof;
 mod reproducible;

@@ -10,16 +10,17 @@ use crate::screen::Screen;
 
 pub(super) fn check(common: &Common, args: &WorkflowArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_look(common)?;
-    let plan = planned(args, None, &fp8flow_stages::registry(&machine.engine))?;
-    if screen.json() {
-        screen.print(
-            json!({ "event": "checked", "name": plan.name, "warnings": plan.warnings.json() }).to_string(),
-        );
-        return Ok(());
-    }
-    show_warnings(&plan.warnings, screen);
-    if !common.quiet {
-        screen.print(format!("{} is valid: {} stages", args.file.display(), plan.stages.len()));
+    for plan in planned(args, None, &fp8flow_stages::registry(&machine.engine))? {
+        if screen.json() {
+            let warnings = plan.warnings.json();
+            screen.print(json!({ "event": "checked", "name": plan.name, "warnings": warnings }).to_string());
+            continue;
+        }
+        show_warnings(&plan.warnings, screen);
+        if !common.quiet {
+            let point = plan.point.as_ref().map_or(String::new(), |point| format!(", {point},"));
+            screen.print(format!("{}{point} is valid: {} stages", args.file.display(), plan.stages.len()));
+        }
     }
     Ok(())
 }

@@ -15,7 +15,10 @@ pub(super) fn doctor(common: &Common, args: DoctorArgs, screen: &Screen) -> Resu
     let registry = fp8flow_stages::registry(&machine.engine);
     let plan = args.workflow.as_ref().map(|file| {
         Workflow::read(file, &args.set)
-            .and_then(|workflow| workflow.with_runs(args.runs.as_deref()).plan(&registry))
+            // Of the points of a matrix the first stands for all.
+            .and_then(|workflow| {
+                Ok(workflow.with_runs(args.runs.as_deref()).plans(&registry, None)?.swap_remove(0))
+            })
     });
     let diagnosis = examine(&Question {
         engine: &machine.engine,

@@ -1,6 +1,6 @@
 //! `fp8flow lock`: pins what a workflow is made from and what came of it.
 
-use fp8flow_flow::{Class, Error, Pins, RunOptions};
+use fp8flow_flow::{Class, Error, Pins, Plan, Registry, RunOptions};
 use serde_json::json;
 
 use super::planned;
@@ -9,15 +9,21 @@ use crate::engine::Machine;
 use crate::failure::{Failure, show_warnings};
 use crate::screen::Screen;
 
-pub(super) fn lock(common: &Common, args: LockArgs, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn lock(common: &Common, args: &LockArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_look(common)?;
     let registry = fp8flow_stages::registry(&machine.engine);
-    let plan = planned(&args.workflow, args.runs.as_deref(), &registry)?;
+    for plan in planned(&args.workflow, args.runs.as_deref(), &registry)? {
+        pin(&plan, &registry, args, screen)?;
+    }
+    Ok(())
+}
+
+fn pin(plan: &Plan, registry: &Registry, args: &LockArgs, screen: &Screen) -> Result<(), Failure> {
     show_warnings(&plan.warnings, screen);
-    let (path, binding) = (Pins::path(&plan.path), Machine::binding(&plan));
-    let options = RunOptions { runs: args.runs, binding: binding.clone(), ..RunOptions::default() };
+    let (path, binding) = (Pins::path(plan), Machine::binding(plan));
+    let options = RunOptions { runs: args.runs.clone(), binding: binding.clone(), ..RunOptions::default() };
     let made_by = concat!("fp8flow ", env!("CARGO_PKG_VERSION"));
-    let now = Pins::of(&plan, &registry, &options, made_by)?;
+    let now = Pins::of(plan, registry, &options, made_by)?;
     let (pins, updated) = match &args.update {
         None => (now, None),
         Some(stage) => {
@@ -26,7 +32,7 @@ pub(super) fn lock(common: &Common, args: LockArgs, screen: &Screen) -> Result<(
             }
             let (pins, names) = Pins::read(&path)?.updated(&now, stage);
             // Everything else must be as it was, or the lock would hold a run to what never came together.
-            let mut differences = pins.differences(&plan, &registry, &binding);
+            let mut differences = pins.differences(plan, registry, &binding);
             differences.extend(pins.other_results(&now));
             if !differences.is_empty() {
                 return Err(Error::NotAsLocked { lock: path, differences }.into());

@@ -30,7 +30,7 @@ use crate::screen::Screen;
 pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
     let Args { common, command } = arguments;
     match command {
-        Command::Run(args) => run::run(&common, args, screen),
+        Command::Run(args) => run::run(&common, &args, screen),
         Command::Runs(command) => runs::runs(&command, screen),
         Command::Status(args) => status::status(&args, screen),
         Command::Logs(args) => logs::logs(&common, &args, screen),
@@ -41,7 +41,7 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
         Command::Plan(args) => plan::plan(&common, &args, screen),
         Command::Plugin(args) => plugin::plugin(&common, &args, screen),
         Command::Graph(args) => graph::graph(&common, &args, screen),
-        Command::Lock(args) => lock::lock(&common, args, screen),
+        Command::Lock(args) => lock::lock(&common, &args, screen),
         Command::Gc(args) => gc::gc(&args, screen),
         Command::Doctor(args) => doctor::doctor(&common, args, screen),
         Command::Bench(command) => bench::bench(&common, &command, screen),
@@ -50,7 +50,9 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
     }
 }
 
-/// The plan of the workflow that `args` name, whose runs are in `runs` if that is given.
-fn planned(args: &WorkflowArgs, runs: Option<&Path>, registry: &Registry) -> Result<Plan, Failure> {
-    Ok(Workflow::read(&args.file, &args.set)?.with_runs(runs).plan(registry)?)
+/// The plans of the workflow that `args` name, whose runs are in `runs` if that is given: one, or one for each point of its
+/// matrix.
+fn planned(args: &WorkflowArgs, runs: Option<&Path>, registry: &Registry) -> Result<Vec<Plan>, Failure> {
+    let workflow = Workflow::read(&args.file, &args.set)?.with_runs(runs);
+    Ok(workflow.plans(registry, args.point.as_deref())?)
 }

@@ -1,7 +1,7 @@
 //! `fp8flow plan`: what a workflow would do.
 
 use fp8flow_flow::{Class, Plan, Registry, RunOptions, State, explain};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::planned;
 use crate::args::{Common, PlanArgs};
@@ -14,7 +14,27 @@ use crate::screen::Screen;
 pub(super) fn plan(common: &Common, args: &PlanArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_look(common)?;
     let registry = fp8flow_stages::registry(&machine.engine);
-    let plan = planned(&args.workflow, args.runs.as_deref(), &registry)?;
+    let (mut needed, mut told) = (false, Vec::new());
+    for plan in planned(&args.workflow, args.runs.as_deref(), &registry)? {
+        let (work, object) = one(&plan, &registry, args, screen)?;
+        needed |= work;
+        told.extend(object);
+    }
+    if let (true, [object]) = (screen.json(), &told[..]) {
+        screen.print(object.to_string());
+    } else if screen.json() {
+        screen.print(json!({ "format": 1, "points": told }).to_string());
+    }
+    if args.check && needed { Err(Failure::WorkNeeded) } else { Ok(()) }
+}
+
+/// Shows one plan, or what `--json` says of it; and whether there is anything to do, where that is asked.
+fn one(
+    plan: &Plan,
+    registry: &Registry,
+    args: &PlanArgs,
+    screen: &Screen,
+) -> Result<(bool, Option<Value>), Failure> {
     let only = args.stage.as_deref();
     if let Some(name) = only
         && !plan.stages.iter().any(|stage| stage.name == name)
@@ -24,7 +44,7 @@ pub(super) fn plan(common: &Common, args: &PlanArgs, screen: &Screen) -> Result<
             .help(format!("It has {}.", names.join(", "))));
     }
     if args.explain || args.check {
-        return why(&plan, &registry, args, screen);
+        return why(plan, registry, args, screen);
     }
     if screen.json() {
         let mut object = plan.json();
@@ -32,16 +52,20 @@ pub(super) fn plan(common: &Common, args: &PlanArgs, screen: &Screen) -> Result<
             stages.retain(|stage| stage["name"] == name);
         }
         object["warnings"] = plan.warnings.json().into();
-        screen.print(object.to_string());
-    } else {
-        show_warnings(&plan.warnings, screen);
-        screen.print(plan_text::text(&plan, only));
+        return Ok((false, Some(object)));
     }
-    Ok(())
+    show_warnings(&plan.warnings, screen);
+    screen.print(plan_text::text(plan, only));
+    Ok((false, None))
 }
 
-/// Why each stage is run or not; with `--check`, whether there is anything to do is the exit code.
-fn why(plan: &Plan, registry: &Registry, args: &PlanArgs, screen: &Screen) -> Result<(), Failure> {
+/// Why each stage is run or not, and whether there is anything to do.
+fn why(
+    plan: &Plan,
+    registry: &Registry,
+    args: &PlanArgs,
+    screen: &Screen,
+) -> Result<(bool, Option<Value>), Failure> {
     let options =
         RunOptions { runs: args.runs.clone(), binding: Machine::binding(plan), ..RunOptions::default() };
     let mut explained = explain(plan, registry, &options)?;
@@ -51,10 +75,9 @@ fn why(plan: &Plan, registry: &Registry, args: &PlanArgs, screen: &Screen) -> Re
     }
     if screen.json() {
         let object = json!({ "format": 1, "name": plan.name, "work_needed": needed, "stages": explained });
-        screen.print(object.to_string());
-    } else {
-        show_warnings(&plan.warnings, screen);
-        screen.print(explain_text::text(plan, &explained));
+        return Ok((needed, Some(object)));
     }
-    if args.check && needed { Err(Failure::WorkNeeded) } else { Ok(()) }
+    show_warnings(&plan.warnings, screen);
+    screen.print(explain_text::text(plan, &explained));
+    Ok((needed, None))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fp8flow_flow::{Class, Event, Held, Observer, Pins, Plan, Run, RunOptions};
+use fp8flow_flow::{Class, Event, Held, Observer, Pins, Plan, Registry, Run, RunOptions};
 
 use super::planned;
 use crate::args::{Common, RunArgs};
@@ -12,34 +12,59 @@ use crate::human::Human;
 use crate::screen::Screen;
 use crate::signals;
 
-pub(super) fn run(common: &Common, args: RunArgs, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn run(common: &Common, args: &RunArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_compute(common)?;
     let registry = fp8flow_stages::registry(&machine.engine);
-    let plan = planned(&args.workflow, args.runs.as_deref(), &registry)?;
-    show_warnings(&plan.warnings, screen);
-    let plan = of_stages(plan, &args)?;
+    let plans = planned(&args.workflow, args.runs.as_deref(), &registry)?;
+    let plans =
+        plans.into_iter().map(|plan| of_stages(plan, args)).collect::<Result<Vec<Plan>, Failure>>()?;
     let stopping = "the current step is finished and saved";
     signals::listen(&machine.cancel, screen, stopping).map_err(|error| Failure::new(Class::Io, error))?;
-    let binding = Machine::binding(&plan);
-    let lock = args.locked.then(|| Held::to(&Pins::path(&plan.path), &plan, &registry, &binding));
+    let mut failed = None;
+    for plan in &plans {
+        match one(plan, &registry, &machine, common, args, screen) {
+            // Another point of the matrix may do better; nothing would, once it is stopped or has no room to write.
+            Err(Failure::Engine(error)) if plans.len() > 1 && error.class() == Class::Failed => {
+                let failure = Failure::Engine(error);
+                failure.show(screen);
+                failed = failed.or(Some(Failure::Said(Class::Failed)));
+            }
+            result => result?,
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Runs one plan.
+fn one(
+    plan: &Plan,
+    registry: &Registry,
+    machine: &Machine,
+    common: &Common,
+    args: &RunArgs,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    show_warnings(&plan.warnings, screen);
+    let binding = Machine::binding(plan);
+    let lock = args.locked.then(|| Held::to(&Pins::path(plan), plan, registry, &binding));
     let options = RunOptions {
         threads: machine.threads(),
-        from: args.from,
+        from: args.from.clone(),
         held: lock.transpose()?,
-        runs: args.runs,
+        runs: args.runs.clone(),
         fresh: args.fresh,
         no_cache: args.no_cache,
-        environment: machine.environment(&plan),
+        environment: machine.environment(plan),
         binding,
     };
-    let run = Run::open(&plan, options)?;
+    let run = Run::open(plan, options)?;
     let observer: Arc<dyn Observer> = if screen.json() {
         let screen = screen.clone();
         Arc::new(move |event: &Event| screen.print(event.line()))
     } else {
         Arc::new(Human::new(screen.clone(), common.quiet))
     };
-    let finished = run.execute(&registry, observer, &machine.cancel)?;
+    let finished = run.execute(registry, observer, &machine.cancel)?;
     if !screen.json() && !common.quiet {
         screen.print(format!("everything is in {}", finished.folder.display()));
     }
