@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::time::now;
 use crate::{
     Artifact, Class, Error, Event, Held, Observer, Plan, Registry, Threads, atomic, birth, events, plan,
-    schedule,
+    provenance, schedule,
 };
 
 /// How a plan is run.
@@ -260,6 +260,7 @@ impl<'a> Run<'a> {
             Ok(manifest)
         };
         let manifests = schedule::run(&tasks, self.how.threads, job).map_err(first)?;
+        provenance::write(&self.folder, self.plan, registry, &self.record, &manifests)?;
         let report: Vec<String> = manifests.iter().flat_map(|manifest| manifest.report.clone()).collect();
         let artifacts = manifests.into_iter().map(|manifest| manifest.artifact).collect();
         let text: String = report.iter().flat_map(|line| [line.as_str(), "\n"]).collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::context::StageCx;
-use crate::{Difference, Extent, Field, Outcome, Params, PlanCx, Redone, StageError, Threads};
+use crate::{Difference, Extent, Field, Outcome, Params, PlanCx, Redone, StageError, Threads, Tier};
 
 /// A kind of stage: what may be written, what it makes, how it is planned and run.
 ///
@@ -60,6 +60,11 @@ pub trait StageKind: Send + Sync {
     /// versions made is not taken for what this one would make.
     fn revision(&self) -> u32 {
         1
+    }
+
+    /// What is promised about the bytes of its result, as far as it is up to this stage.
+    fn tier(&self) -> Tier {
+        Tier::Portable
     }
 
     /// How many of the threads it keeps busy with these values: what is left is for stages beside it.

@@ -65,6 +65,53 @@ fn every_point_of_a_matrix_is_a_run_of_its_own_with_the_bytes_it_has_alone() {
 }
 
 #[test]
+fn a_finished_run_has_a_manifest_that_names_every_file_it_read_and_made() {
+    let bench = Bench::new();
+    succeed(bench.run(&["--set", "stages.train.clip=0.5"]));
+    let manifest = fs::read(bench.path("runs/latest/manifest.json")).unwrap();
+    let statement: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+    let predicate = &statement["predicate"];
+    assert_eq!(predicate["fp8flow_tier"], "portable");
+    let definition = &predicate["buildDefinition"];
+    assert_eq!(definition["externalParameters"]["sets"][0], "stages.train.clip=0.5");
+    assert_eq!(definition["externalParameters"]["stages"]["train"]["clip"], 0.5);
+    assert_eq!(
+        definition["internalParameters"]["sections"]["backend"]["bound"]["plugin"]["name"],
+        "torchao-rowwise"
+    );
+    let digests = |list: &Value| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|file| (text(&file["name"]), text(&file["digest"]["blake3"])))
+            .collect()
+    };
+    let made = digests(&statement["subject"]);
+    for end in [
+        "out/config.json",
+        "step-00000004/optimizer.safetensors",
+        "train/digests.jsonl",
+        "tokens/train.safetensors",
+    ] {
+        let (name, blake3) = made
+            .iter()
+            .find(|(name, _)| name.ends_with(end))
+            .unwrap_or_else(|| panic!("no {end} in {made:?}"));
+        let path: std::path::PathBuf =
+            if name.starts_with("out/") { bench.path(name) } else { bench.path("runs/latest").join(name) };
+        assert_eq!(blake3::hash(&fs::read(path).unwrap()).to_hex().to_string(), *blake3, "{name}");
+    }
+    let byproducts = digests(&predicate["runDetails"]["byproducts"]);
+    assert!(byproducts.iter().any(|(name, _)| name == "train/metrics.jsonl"), "{byproducts:?}");
+    let read = digests(&definition["resolvedDependencies"]);
+    for end in ["workflow.toml", "dates.json", "tokenizer.json", "config.json"] {
+        assert!(read.iter().any(|(name, _)| name.ends_with(end)), "no {end} in {read:?}");
+    }
+}
+
+#[test]
 fn only_a_stage_is_run_and_what_it_takes_must_be_there() {
     let bench = Bench::new();
     let ended = bench.run(&["--only", "tokens"]);
