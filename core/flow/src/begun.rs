@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::plan::counting;
 use crate::plan::{Plan, PlannedStage};
-use crate::{Error, Kind, Registry, atomic, digest, extent};
+use crate::{Error, Registry, atomic, digest, extent};
 
 /// The name of the note in a stage's folder.
 pub(crate) const FILE: &str = ".begun.json";
@@ -44,9 +44,7 @@ impl Begun {
         let entry = registry.find(&stage.uses);
         let fields = entry.map_or(&[][..], |entry| &entry.fields);
         let mut params = counting(fields, stage.params.json());
-        params.retain(|key, _| {
-            !fields.iter().any(|field| field.name == key && matches!(field.kind, Kind::Edge(_)))
-        });
+        params.retain(|key, _| !fields.iter().any(|field| field.name == key && field.kind.is_edge()));
         // What bears the name of a section counts for those that look at it.
         let machine = binding.as_object().cloned().unwrap_or_default();
         let machine = machine.into_iter().filter(|(key, _)| plan.section(key).is_none()).collect();

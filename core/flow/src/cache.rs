@@ -56,6 +56,11 @@ pub(crate) struct StoredState {
 }
 
 impl Cache<'_> {
+    /// Whether results of `stage` serve other runs.
+    pub(crate) fn is_function(&self, stage: &PlannedStage) -> bool {
+        self.registry.find(&stage.uses).is_none_or(|entry| entry.kind.is_function(&stage.params))
+    }
+
     /// Looks for a result of what `stage` is `begun` with.
     pub(crate) fn look(&self, stage: &PlannedStage, begun: &Begun) -> Looked {
         let mut looked = Looked::default();

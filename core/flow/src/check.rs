@@ -68,6 +68,9 @@ impl Checker<'_> {
             {
                 self.tables(owner, field, node)
             }
+            (Some(Entry { node: Node { value: Tree::Table(table), .. }, .. }), Kind::Map(of), _) => {
+                Some(self.map(table, of, field.name))
+            }
             (Some(entry), kind, _) => {
                 let value = self.value(&entry.node, kind);
                 if value.is_none() {
@@ -112,6 +115,25 @@ impl Checker<'_> {
         Some(Value::Array(values))
     }
 
+    /// A table with keys of the user's. What it names becomes part of other names, so that it must be one itself.
+    fn map(&mut self, table: &Table, of: &Kind, key: &str) -> Value {
+        let mut values = Map::new();
+        for entry in &table.0 {
+            if of.is_edge() && !good_name(&entry.key) {
+                let title = format!("`{}` cannot be a name in `{key}`", entry.key);
+                let finding = Finding::error(code::BAD_NAME, title)
+                    .at(entry.span, "expected letters, digits, `_` and `-`, beginning with a letter");
+                self.findings.push(finding);
+                continue;
+            }
+            match self.value(&entry.node, of) {
+                Some(value) => drop(values.insert(entry.key.clone(), value)),
+                None => self.refused(&entry.node, of, &format!("{key}.{}", entry.key)),
+            }
+        }
+        values.into()
+    }
+
     /// The value of `node` as JSON, where it is of `kind`.
     fn value(&self, node: &Node, kind: &Kind) -> Option<Value> {
         match (kind, &node.value) {
@@ -134,6 +156,12 @@ impl Checker<'_> {
                 .collect::<Option<Vec<_>>>()
                 .map(Value::from),
             (Kind::Either(kinds), _) => kinds.iter().find_map(|kind| self.value(node, kind)),
+            (Kind::Map(of), Tree::Table(table)) => table
+                .0
+                .iter()
+                .map(|entry| Some((entry.key.clone(), self.value(&entry.node, of)?)))
+                .collect::<Option<Map<_, _>>>()
+                .map(Value::from),
             (Kind::Free, Tree::Table(_)) => free(node),
             _ => None,
         }
@@ -168,6 +196,12 @@ impl Checker<'_> {
                 let finding = Finding::error(code::UNKNOWN_NAME, format!("unknown {key} `{found}`"))
                     .at(node.span, format!("expected {kind}"))
                     .help(did_you_mean(&found, *words));
+                self.findings.push(finding);
+            }
+            (Kind::Either(kinds), Tree::Text(found)) if words_of(kinds).is_some() => {
+                let finding = Finding::error(code::UNKNOWN_NAME, format!("unknown {key} `{found}`"))
+                    .at(node.span, format!("expected {kind}"))
+                    .help(did_you_mean(found, words_of(kinds).unwrap_or_default()));
                 self.findings.push(finding);
             }
             (Kind::Integer { .. }, Tree::Integer(_))
@@ -236,6 +270,17 @@ impl Checker<'_> {
         let finding = Finding::error(code::WRONG_TYPE, format!("`{key}` must be {kind}"));
         self.findings.push(finding.at(node.span, format!("found {}", node.describe())).help(hint));
     }
+}
+
+/// The words among `kinds`, if one of them is a choice.
+fn words_of(kinds: &[Kind]) -> Option<&'static [&'static str]> {
+    kinds.iter().find_map(|kind| if let Kind::Choice(words) = kind { Some(*words) } else { None })
+}
+
+/// A stage's name is the name of its folder in the run; an input's, a part of such names.
+pub(crate) fn good_name(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(inner) && name.len() <= 64
 }
 
 /// Any value that JSON can hold.

@@ -64,6 +64,15 @@ impl<'a> StageCx<'a> {
         self.artifacts.iter().find(|artifact| artifact.stage == *stage)
     }
 
+    /// The artifacts at the ends of the edges that the user has named in the table `key`, in the order of the file.
+    pub fn inputs(&self, key: &str) -> Vec<(&'a str, &'a Artifact)> {
+        let inputs = self.stage.inputs.iter().filter_map(|(edge, _)| {
+            let name = edge.strip_prefix(key)?.strip_prefix('.')?;
+            self.optional_input(edge).map(|artifact| (name, artifact))
+        });
+        inputs.collect()
+    }
+
     /// A section of the workflow, such as `backend`.
     pub fn section(&self, name: &str) -> &'a PlannedSection {
         self.note_consulted(name);

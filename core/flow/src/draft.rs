@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::check::{Checker, Owner};
+use crate::check::{Checker, Owner, good_name};
 use crate::findings::{Finding, code};
 use crate::registry::{Registry, SectionEntry, StageEntry};
 use crate::source::Span;
@@ -16,12 +16,21 @@ pub(crate) struct Draft<'a> {
     pub(crate) table: &'a Table,
     pub(crate) kind: &'a StageEntry,
     pub(crate) values: Map<String, Value>,
-    /// Its edges: the key, and the number of the draft it leads to.
-    pub(crate) edges: Vec<(&'static str, usize)>,
+    pub(crate) edges: Vec<DraftEdge>,
     /// Whether every key has a valid value.
     pub(crate) sound: bool,
     /// Whether every edge leads to a stage that fits, in no circle.
     pub(crate) connected: bool,
+}
+
+/// An edge of a stage.
+pub(crate) struct DraftEdge {
+    /// The key: `model`, or `inputs.model` where the user has named it.
+    pub(crate) key: String,
+    /// Where its value is written.
+    pub(crate) span: Span,
+    /// The number of the draft it leads to.
+    pub(crate) target: usize,
 }
 
 /// `[workflow]`, the other sections and `[stages]`, and nothing else.
@@ -98,7 +107,8 @@ pub(crate) fn drafts<'a>(
             checker.wrong_type(&written.node, &Kind::Free, &written.key);
             continue;
         };
-        if !good_name(&written.key) {
+        let taken = ["lock", "latest"].contains(&written.key.to_ascii_lowercase().as_str());
+        if taken || !good_name(&written.key) {
             let finding =
                 Finding::error(code::BAD_NAME, format!("`{}` cannot be a stage's name", written.key))
                     .at(written.span, "expected letters, digits, `_` and `-`, beginning with a letter");
@@ -113,15 +123,6 @@ pub(crate) fn drafts<'a>(
         drafts.push(Draft { written, table, kind, values, edges: Vec::new(), sound, connected: true });
     }
     drafts
-}
-
-/// A stage's name is the name of its folder in the run.
-fn good_name(name: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(inner)
-        && name.len() <= 64
-        && !["lock", "latest"].contains(&name.to_ascii_lowercase().as_str())
 }
 
 fn kind<'a>(

@@ -1,6 +1,6 @@
 //! What a run would do with each stage, and why; nothing is started and nothing written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -45,6 +45,9 @@ pub struct Explained {
     pub changes: Vec<Change>,
 }
 
+/// Why a stage is run whose results serve no other run.
+pub(crate) const NO_FUNCTION: &str = "its result is never taken from another run";
+
 /// Says for every stage of `plan` what [`crate::Run::execute`] with these options would do with it.
 pub fn explain(plan: &Plan, registry: &Registry, options: &RunOptions) -> Result<Vec<Explained>, Error> {
     let runs = run::folder_of_runs(plan, options)?;
@@ -70,14 +73,15 @@ pub fn explain(plan: &Plan, registry: &Registry, options: &RunOptions) -> Result
             look(&cache, options, stage, &begun, run)
         } else {
             let unknown: Vec<&str> = waits.iter().map(|(edge, _)| *edge).collect();
-            let changes = if options.consults_cache() {
+            let changes = if options.consults_cache() && cache.is_function(stage) {
                 cache.changes(stage, &begun, &unknown).unwrap_or_default()
             } else {
                 Vec::new()
             };
             let mut words: Vec<String> = changes.iter().map(ToString::to_string).collect();
             let mut names: Vec<String> = waits.iter().map(|(_, name)| format!("`{name}`")).collect();
-            names.dedup();
+            let mut said = BTreeSet::new();
+            names.retain(|name| said.insert(name.clone()));
             let run = if names.len() == 1 { "runs" } else { "run" };
             words.push(format!("{} {run}", names.join(" and ")));
             (told(stage, State::Run, words.join(", "), changes), None)
@@ -115,6 +119,10 @@ fn look(
                 Some(found) => objection = Some(found.message),
             }
         }
+    }
+    if !cache.is_function(stage) {
+        let reason = objection.unwrap_or_else(|| NO_FUNCTION.into());
+        return (told(stage, State::Run, reason, Vec::new()), None);
     }
     if !options.consults_cache() {
         return (told(stage, State::Run, "the cache is not asked".into(), Vec::new()), None);

@@ -97,7 +97,9 @@ pub enum Kind {
     Table(Vec<Field>),
     /// Any table: whoever declares it checks it when planning.
     Free,
-    /// The name of a stage whose artifact is of one of these kinds.
+    /// A table whose keys the user chooses, each with a value of this type. Of edges: inputs that the user names.
+    Map(Box<Kind>),
+    /// The name of a stage whose artifact is of one of these kinds; of any kind, where there are none.
     Edge(&'static [&'static str]),
 }
 
@@ -223,6 +225,19 @@ impl Field {
             presence: Presence::Default(Value::Object(serde_json::Map::new())),
             ..Self::new(name, Kind::Free)
         }
+    }
+
+    /// A table whose keys the user chooses, each with a value of the type `of`; empty by default.
+    pub fn map(name: &'static str, of: Kind) -> Self {
+        let none = Presence::Default(Value::Object(serde_json::Map::new()));
+        Self { presence: none, ..Self::new(name, Kind::Map(Box::new(of))) }
+    }
+
+    /// Inputs with names that the user chooses: a table of names, each with the name of a stage that produces one of the
+    /// artifact `kinds`; any, where there are none. The edge to the input `x` is `name.x`
+    /// ([`crate::StageCx::input`]); [`crate::StageCx::inputs`] gives them all.
+    pub fn edges(name: &'static str, kinds: &'static [&'static str]) -> Self {
+        Self::map(name, Kind::Edge(kinds))
     }
 
     /// The name of a stage that produces one of the artifact `kinds`.

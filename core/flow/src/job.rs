@@ -13,6 +13,7 @@ use crate::begun::{self, Begun};
 use crate::cache::{Cache, Exchange, StoredState, clear};
 use crate::consulted;
 use crate::context::{Reporter, StageCx};
+use crate::explain::NO_FUNCTION;
 use crate::journal::Journal;
 use crate::manifest::{self, Manifest};
 use crate::panic::words_of;
@@ -145,6 +146,8 @@ impl Job<'_> {
         let resumed = left || state.is_some();
         let reason = if let Some(state) = state {
             format!("from the state of run {} after step {}, its files verified", state.run, state.step)
+        } else if self.exchange == Exchange::Neither && !self.cache.is_function(stage) {
+            NO_FUNCTION.into()
         } else if left || self.exchange != Exchange::Both {
             String::new()
         } else {

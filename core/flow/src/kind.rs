@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::{Field, Kind};
 
@@ -20,13 +20,23 @@ impl Kind {
                 (*min..=*max).contains(&list.len()) && list.iter().all(|v| of.accepts(v))
             }),
             Self::Either(kinds) => kinds.iter().any(|kind| kind.accepts(value)),
+            Self::Map(of) => value.as_object().is_some_and(|map| map.values().all(|v| of.accepts(v))),
             Self::Table(_) | Self::Free => value.is_object(),
         }
     }
 
     /// Whether this is an edge that takes artifacts of the kind `made`.
     pub(crate) fn accepts_artifact(&self, made: &str) -> bool {
-        matches!(self, Self::Edge(kinds) if kinds.contains(&made))
+        matches!(self, Self::Edge(kinds) if kinds.is_empty() || kinds.contains(&made))
+    }
+
+    /// Whether values of this type name stages: an edge, or edges that the user names.
+    pub(crate) fn is_edge(&self) -> bool {
+        match self {
+            Self::Edge(_) => true,
+            Self::Map(of) => of.is_edge(),
+            _ => false,
+        }
     }
 
     /// `x` as JSON, if this is a number's type and `x` is in range.
@@ -53,6 +63,9 @@ impl Kind {
                 value.as_f64().and_then(|x| self.number_in_range(x)).unwrap_or_else(|| value.clone())
             }
             (Self::List { of, .. }, Value::Array(list)) => list.iter().map(|v| of.normal(v)).collect(),
+            (Self::Map(of), Value::Object(map)) => {
+                map.iter().map(|(key, v)| (key.clone(), of.normal(v))).collect::<Map<_, _>>().into()
+            }
             (Self::Either(kinds), _) => kinds
                 .iter()
                 .find(|kind| kind.accepts(value))
@@ -112,6 +125,8 @@ impl fmt::Display for Kind {
             Self::List { of, min, max } => write!(f, "a list of {min} to {max}, each {of}"),
             Self::Either(kinds) => either(f, kinds.iter().map(ToString::to_string), ", or "),
             Self::Table(_) | Self::Free => f.write_str("a table"),
+            Self::Map(of) => write!(f, "a table of names, each with {of}"),
+            Self::Edge([]) => f.write_str("the name of a stage"),
             Self::Edge(kinds) => {
                 f.write_str("the name of a stage that makes ")?;
                 either(f, kinds.iter().map(|kind| format!("`{kind}`")), " or ")
@@ -148,6 +163,7 @@ mod tests {
             (Field::strings("skip").kind, "a list, each a string"),
             (Field::amount("n").kind, "a whole number from 0 up, or a number from 0 to 1"),
             (Kind::Edge(&["model"]), "the name of a stage that makes `model`"),
+            (Field::edges("inputs", &[]).kind, "a table of names, each with the name of a stage"),
         ] {
             assert_eq!(kind.to_string(), words);
         }

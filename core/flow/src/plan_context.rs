@@ -42,6 +42,16 @@ impl<'a> PlanCx<'a> {
         self.stages.iter().find(|planned| planned.name == *stage)
     }
 
+    /// The planned stages that the edges name which the user has named in the table `key`; without those that are not
+    /// valid themselves.
+    pub fn inputs(&self, key: &str) -> Vec<(&'a str, &'a PlannedStage)> {
+        let inputs = self.inputs.iter().filter_map(|(edge, _)| {
+            let name = edge.strip_prefix(key)?.strip_prefix('.')?;
+            self.input(edge).map(|stage| (name, stage))
+        });
+        inputs.collect()
+    }
+
     /// Any planned stage upstream, by name.
     pub fn stage(&self, name: &str) -> Option<&'a PlannedStage> {
         self.stages.iter().find(|planned| planned.name == name)

@@ -84,7 +84,7 @@ impl Planner<'_> {
         let inputs: Vec<(String, String)> = draft
             .edges
             .iter()
-            .map(|&(edge, target)| (edge.to_owned(), drafts[target].written.key.clone()))
+            .map(|edge| (edge.key.clone(), drafts[edge.target].written.key.clone()))
             .collect();
         let kind = &*draft.kind.kind;
         let planned = self.ask(&mut params, &inputs, &place, |cx| kind.plan(cx));
@@ -108,6 +108,12 @@ impl Planner<'_> {
         if let Some((key, _)) = extent::open(&*draft.kind.kind, params) {
             values.remove(key);
         }
+        let named = draft
+            .kind
+            .fields
+            .iter()
+            .filter(|field| matches!(field.kind, Kind::Map(_)) && field.kind.is_edge());
+        named.for_each(|field| _ = values.shift_remove(field.name));
         for (edge, name) in inputs {
             let before = self.stages.iter().find(|stage| stage.name == *name);
             values.insert(edge.clone(), before.map(|stage| stage.lineage.clone()).into());
@@ -214,6 +220,13 @@ fn existing_paths(fields: &[Field], values: &Map<String, Value>, prefix: &str) -
         let key = format!("{prefix}{}", field.name);
         match (&field.kind, values.get(field.name)) {
             (Kind::Path { exists: true }, Some(Value::String(path))) => paths.push((key, path.clone())),
+            (Kind::List { of, .. }, Some(Value::Array(list)))
+                if matches!(**of, Kind::Path { exists: true }) =>
+            {
+                let path =
+                    |(i, path): (usize, &Value)| Some((format!("{key}.{i}"), path.as_str()?.to_owned()));
+                paths.extend(list.iter().enumerate().filter_map(path));
+            }
             (Kind::Table(inner), Some(Value::Object(values))) => {
                 paths.extend(existing_paths(inner, values, &format!("{key}.")));
             }

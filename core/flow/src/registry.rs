@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::{Field, Kind, Presence, Section, StageKind};
+use crate::{Field, Presence, Section, StageKind};
 
 /// The kinds of stages and sections that a workflow may use, registered by whoever builds the engine.
 pub struct Registry {
@@ -128,7 +128,7 @@ fn audit(owner: &str, fields: &[Field]) {
         assert!(!field.name.contains('.'), "`{owner}`: the key `{}` holds a dot", field.name);
         if let Some(inner) = field.kind.inner() {
             assert!(
-                !inner.iter().any(|field| matches!(field.kind, Kind::Edge(_))),
+                !inner.iter().any(|field| field.kind.is_edge()),
                 "`{owner}`: an edge stands in the inner table `{}`",
                 field.name
             );

@@ -240,7 +240,11 @@ impl<'a> Run<'a> {
             let begun = Begun::new(self.plan, registry, binding, stage, inputs);
             let (plan, run, id, cache) = (self.plan, &*self.folder, self.id(), &cache);
             let again = self.how.again.contains(&stage.name);
-            let exchange = if again { Exchange::Give } else { self.how.exchange };
+            let exchange = match self.how.exchange {
+                _ if !cache.is_function(stage) => Exchange::Neither,
+                _ if again => Exchange::Give,
+                exchange => exchange,
+            };
             let job = Job { plan, run, id, cache, exchange, registry, journal, cancel, stage, index, begun };
             let manifest = match job.done()? {
                 Some(manifest) => manifest,

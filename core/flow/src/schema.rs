@@ -136,6 +136,7 @@ fn kind(kind: &Kind) -> Value {
         }
         Kind::Either(kinds) => json!({ "anyOf": kinds.iter().map(self::kind).collect::<Vec<_>>() }),
         Kind::Table(fields) => table(fields, "", &[]),
+        Kind::Map(of) => json!({ "type": "object", "additionalProperties": self::kind(of) }),
         Kind::Free => json!({ "type": "object" }),
     }
 }

@@ -86,6 +86,13 @@ pub trait StageKind: Send + Sync {
         None
     }
 
+    /// Whether what it makes with `params` is a function of its values, its inputs and what it reads. Where it is not, its
+    /// result is neither stored for other runs nor taken from one.
+    fn is_function(&self, params: &Params) -> bool {
+        let _ = params;
+        true
+    }
+
     /// Names within its folder that the folder of the run links to, if it is the first that has them.
     fn links(&self) -> &'static [&'static str] {
         &[]

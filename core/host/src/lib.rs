@@ -45,6 +45,7 @@ mod place;
 mod plugin;
 mod pool;
 pub mod probe;
+pub mod program;
 mod search;
 mod seen;
 mod services;
