@@ -218,7 +218,8 @@ fn place(aside: &Path, folder: &Path) -> Result<(), Error> {
 
 /// Removes whatever is at `path`.
 pub(crate) fn clear(path: &Path) -> Result<(), Error> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let removed =
+        if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("clear", path)(error)),
         _ => Ok(()),

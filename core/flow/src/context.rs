@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::cache::clear;
 use crate::consulted::{FACTS, SEED};
 use crate::journal::Journal;
 use crate::plan::{Plan, PlannedSection, PlannedStage};
-use crate::{Artifact, Event, Params, StageError};
+use crate::{Artifact, Class, Event, Params, StageError, begun};
 
 /// What a stage sees while it runs.
 pub struct StageCx<'a> {
@@ -45,6 +46,20 @@ impl<'a> StageCx<'a> {
     /// The stage's own folder. It exists; a fresh stage finds it empty but for the engine's own `.begun.json`.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Removes everything from the stage's own folder but what belongs to the engine and the names `keep`: for a stage that
+    /// begins from nothing once more.
+    pub fn empty_folder(&self, keep: &[&str]) -> Result<(), StageError> {
+        let failed = |error| StageError::io(&self.folder, error);
+        for entry in std::fs::read_dir(&self.folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if name != begun::FILE && !keep.iter().any(|kept| name == *kept) {
+                let path = self.folder.join(name);
+                clear(&path).map_err(|error| StageError::new(Class::Io, error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the stage was begun before, with the same values and inputs, and left in the middle: its folder holds

@@ -9,6 +9,7 @@
 //! | `train.sft`, `train.pt` | `model` | the training loop, resumable |
 //! | `eval` | `evaluation` | loss, perplexity, exact match, samples |
 //! | `checkpoint.export` | `model` | a folder that Hugging Face tools load |
+//! | `command` | `files` | any program, on results of stages and files of the workflow |
 //!
 //! Each is a file: its keys, what `plan` says of it, what it does. They share the artifact kinds and nothing else;
 //! the work itself is in the crates below. [`registry`] hands them to the engine.
@@ -16,6 +17,7 @@
 
 mod backend;
 mod checkpoint_export;
+mod command;
 mod data_load;
 mod data_tokenize;
 mod device;
@@ -61,6 +63,7 @@ pub fn registry(engine: &Engine) -> Registry {
         .stage(train(train::Task::FineTune))
         .stage(train(train::Task::PreTrain))
         .stage(eval::Eval(engine.clone()))
-        .stage(checkpoint_export::CheckpointExport(engine.clone()));
+        .stage(checkpoint_export::CheckpointExport(engine.clone()))
+        .stage(command::Command);
     support::ELSEWHERE.iter().fold(known, |registry, (name, instead)| registry.elsewhere(name, instead))
 }
