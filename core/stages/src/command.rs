@@ -114,7 +114,10 @@ impl StageKind for Command {
             return Err(StageError::failed(message).help("Run again, and leave it as it is meanwhile."));
         }
         let outputs = outputs::collect(cx)?;
+        let program = given::arguments(cx)?.first().map(|first| program::resolve(cx.params(), first));
         let mut outcome = Outcome::new(json!({ "tier": TIER, OUTPUTS: cx.params().get::<Value>("outputs") }))
+            .account(json!({ "program": program.transpose()?, "attempts": number }))
+            .aside([LOG, METRICS])
             .read(read)
             .summary(outputs.summary(number));
         for (name, path) in outputs.paths {

@@ -6,6 +6,7 @@
 mod cache;
 mod findings;
 mod hostile;
+mod named;
 mod overrides;
 mod runs;
 mod tables;

@@ -61,7 +61,7 @@ pub(crate) fn registry(calls: &Calls) -> Registry {
 pub(crate) struct Calls(Arc<Mutex<Vec<String>>>);
 
 impl Calls {
-    fn note(&self, what: impl Into<String>) {
+    pub(crate) fn note(&self, what: impl Into<String>) {
         self.0.lock().expect("no panic holds it").push(what.into());
     }
 

@@ -138,6 +138,10 @@ fn results_go_from_command_to_command_by_names_that_the_user_chose() {
     );
     let sorted = finished.folder.join("count/sorted.txt");
     assert_eq!(finished.report[0], format!("count.sorted: {}", sorted.display()));
+    let manifest: Value =
+        serde_json::from_str(&text(&finished.folder.join("join/stage.json"))).expect("JSON");
+    assert_eq!(manifest["account"]["attempts"], 1);
+    assert!(manifest["account"]["program"].as_str().expect("a path").ends_with("/sh"));
     let given: Value = serde_json::from_str(&text(&finished.folder.join("tell/given.json"))).expect("JSON");
     assert_eq!(given["params"], json!({ "list": [1, { "x": true }] }));
     assert_eq!(given["inputs"]["first"]["outputs"]["deep"], json!(finished.folder.join("count/d")));
@@ -439,6 +443,20 @@ fn a_result_that_is_no_function_is_made_in_every_run_and_shared_with_none() {
     assert_eq!(text(&bench.path("count")).lines().count(), 3);
     bench.run(&workflow.replace("cache = false\n", "")).expect("it runs");
     assert_eq!(text(&bench.path("count")).lines().count(), 3);
+}
+
+#[test]
+fn what_a_program_prints_is_no_part_of_its_result() {
+    let bench = Bench::new();
+    let workflow = [
+        shell("a", "date +%N; echo x >>count; : >{out.o}", "outputs = { o = \"o\" }\ncache = false"),
+        shell("b", "cat {in.a.o} >{out.o}", "inputs = { a = \"a\" }\noutputs = { o = \"o\" }"),
+    ]
+    .concat();
+    bench.run(&workflow).expect("it runs");
+    assert_eq!(bench.begun(), 2);
+    bench.run(&workflow).expect("it runs");
+    assert_eq!(bench.begun(), 1, "another log is the same result");
 }
 
 #[test]
