@@ -14,6 +14,7 @@ use fp8flow_flow::{
 use serde_json::{Value, json};
 
 use super::{Command, LOG, METRICS};
+use crate::data_load::DataLoad;
 
 /// A folder for a workflow, and what its runs tell.
 struct Bench {
@@ -23,7 +24,7 @@ struct Bench {
 }
 
 fn registry() -> Registry {
-    Registry::new().stage(Command)
+    Registry::new().stage(Command).stage(DataLoad)
 }
 
 /// A stage `name` that runs `script` in a shell, with `more` keys.
@@ -457,6 +458,37 @@ fn what_a_program_prints_is_no_part_of_its_result() {
     assert_eq!(bench.begun(), 2);
     bench.run(&workflow).expect("it runs");
     assert_eq!(bench.begun(), 1, "another log is the same result");
+}
+
+#[test]
+fn a_dataset_that_a_command_makes_is_loaded() {
+    let bench = Bench::new();
+    let make = "printf '[{{\"instruction\": \"a\", \"output\": \"b\"}}]' >{out.rows}; : >{out.notes}";
+    let make = shell("make", make, "outputs = { rows = \"rows.json\", notes = \"notes\" }");
+    let load = "[stages.load]\nuses = \"data.load\"\nfrom = \"make\"\n";
+    let workflow = format!("{make}{load}output = \"rows\"\n");
+    let finished = bench.run(&workflow).expect("it runs");
+    let info = &finished.artifacts[1].info;
+    assert_eq!(
+        (&info["path"], &info["rows"], &info["unusable"]),
+        (&json!("rows.json"), &json!(1), &json!({}))
+    );
+    assert_eq!(bench.begun(), 2);
+    fs::remove_dir_all(&finished.folder).expect("removed");
+    let finished = bench.run(&workflow).expect("it runs");
+    assert_eq!(bench.begun(), 0);
+    assert!(finished.folder.join("load/rows.json").is_file());
+    bench.write("mine.json", "[]", 0o644);
+    for (more, words) in [
+        ("", "the command has several outputs: `rows`, `notes`"),
+        ("output = \"row\"", "the command has no output `row`|did you mean `rows`?"),
+        ("path = \"mine.json\"", "`path` and `from` are two datasets"),
+    ] {
+        let said = bench.objections(&format!("{make}{load}{more}\n"));
+        words.split('|').for_each(|words| assert!(said.contains(words), "{words}\n{said}"));
+    }
+    let said = bench.objections("[stages.load]\nuses = \"data.load\"\n");
+    assert!(said.contains("data/train.json") && said.contains("its default stands"), "{said}");
 }
 
 #[test]
