@@ -58,7 +58,9 @@ impl Cache<'_> {
         let known = self.store.entries().into_iter().filter_map(|(_, manifest)| manifest);
         let known: Vec<Manifest> = known.filter(|manifest| manifest.uses == stage.uses).collect();
         let same_name = known.iter().any(|manifest| manifest.stage == stage.name);
-        let candidates = known.iter().filter(|manifest| !same_name || manifest.stage == stage.name);
+        // What bears the name of another stage of the workflow is that one's.
+        let others = |manifest: &Manifest| !same_name && self.plan.stage(&manifest.stage).is_none();
+        let candidates = known.iter().filter(|manifest| manifest.stage == stage.name || others(manifest));
         let measured = candidates.map(|manifest| (self.since(stage, begun, unknown, manifest), manifest));
         let nearest =
             measured.min_by(|(a, x), (b, y)| a.len().cmp(&b.len()).then_with(|| y.finished.cmp(&x.finished)));

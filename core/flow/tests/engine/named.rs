@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fp8flow_flow::{
-    Error, Event, Field, Kind, Outcome, Params, PlanCx, Planned, Registry, Run, RunOptions, StageCx,
-    StageError, StageKind, State, Workflow, docs, explain, schema,
+    Artifact, Error, Event, Field, Kind, Outcome, Params, PlanCx, Planned, Registry, Run, RunOptions,
+    StageCx, StageError, StageKind, State, Workflow, docs, explain, schema,
 };
 use serde_json::json;
 use snapbox::{assert_data_eq, str};
@@ -52,11 +52,12 @@ impl StageKind for Gather {
         cx.empty_folder(&["kept"])?;
         assert!(!cx.folder().join("left").exists() && cx.folder().join("kept/inner").exists());
         let all = cx.inputs("inputs").into_iter().chain(cx.inputs("models"));
-        let lines: String =
-            all.map(|(name, artifact)| format!("{name} {} {}\n", artifact.stage, artifact.kind)).collect();
+        let line =
+            |(name, artifact): (&str, &Artifact)| format!("{name} {} {}", artifact.stage, artifact.kind);
+        let lines: Vec<String> = all.map(line).collect();
         assert!(cx.optional_input("inputs").is_none());
         let path = cx.folder().join("names");
-        fs::write(&path, lines).map_err(|error| StageError::io(&path, error))?;
+        fs::write(&path, lines.join("\n")).map_err(|error| StageError::io(&path, error))?;
         Ok(Outcome::default())
     }
 }
@@ -125,7 +126,7 @@ fn inputs_have_the_names_that_were_chosen_and_come_first() {
     let (calls, folder) = bench.run(&text, &[]);
     assert_eq!(calls.last().map(String::as_str), Some("gather"));
     let names = fs::read_to_string(folder.join("all/names")).expect("there");
-    assert_eq!(names, "rows records records\nafter export folder\nrows2 records records\nbase model model\n");
+    assert_eq!(names, "rows records records\nafter export folder\nrows2 records records\nbase model model");
     assert_eq!(
         bench.plan(&text, &["stages.all.inputs.more=tokens"]).expect("good").stages[5].inputs.len(),
         5
@@ -142,11 +143,11 @@ fn a_result_depends_on_what_its_named_inputs_hold_and_on_their_names() {
     let words = "`records` and `export` run".to_owned();
     assert_eq!(bench.why(&text, &[]), (State::Run, words));
     assert!(bench.run(&text, &[]).0.contains(&"gather".to_owned()));
-    let reasons = bench.heard.take().into_iter().filter_map(|event| match event {
+    let mut reasons = bench.heard.take().into_iter().filter_map(|event| match event {
         Event::StageStarted { stage, reason, .. } if stage == "all" => Some(reason),
         _ => None,
     });
-    assert_eq!(reasons.last().expect("it began"), "`inputs.rows` is another, `inputs.rows2` is another");
+    assert_eq!(reasons.next_back().expect("it began"), "`inputs.rows` is another, `inputs.rows2` is another");
     // Another name of the stage is nothing, another name of the input is.
     let renamed =
         text.replace("stages.export]", "stages.out]").replace("after = \"export\"", "after = \"out\"");
@@ -265,4 +266,20 @@ fn what_is_no_function_is_done_in_every_run_and_once_in_each() {
     assert_eq!(bench.why(&text, &[]).0, State::Done);
     open().execute(&bench.registry(), bench.heard.observer(), &Arc::default()).expect("it goes on");
     assert!(!bench.calls.take().contains(&"gather".to_owned()));
+}
+
+#[test]
+fn a_stage_is_not_held_against_another_one_of_its_kind() {
+    let bench = Bench::new();
+    bench.run(&(GOOD.to_owned() + STAGE), &[]);
+    let more =
+        format!("{GOOD}{STAGE}\n{}", STAGE.replace("stages.all", "stages.more").replace("rows2", "other"));
+    let plan = bench.plan(&more, &[]).expect("it is good");
+    let told = explain(&plan, &bench.registry(), &RunOptions::default()).expect("told");
+    assert_eq!(told.last().expect("there").reason, "no result of it is stored");
+    // One that has another name now is still known.
+    let renamed = format!("{GOOD}{}", STAGE.replace("stages.all", "stages.more").replace("rows2", "other"));
+    let plan = bench.plan(&renamed, &[]).expect("it is good");
+    let told = explain(&plan, &bench.registry(), &RunOptions::default()).expect("told");
+    assert_eq!(told[5].reason, "`inputs.other` is another, `inputs.rows2` is not written any more");
 }

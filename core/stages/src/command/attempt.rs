@@ -101,7 +101,7 @@ impl Attempt<'_, '_> {
             match &ending {
                 Some((_, kill)) if Instant::now() >= *kill => running.kill(),
                 Some((Ended::TimedOut(_), kill)) if self.cx.cancelled() => {
-                    ending = Some((Ended::Stopped, *kill))
+                    ending = Some((Ended::Stopped, *kill));
                 }
                 Some(_) => {}
                 None if self.cx.cancelled() => ending = Some(self.ask(running, Ended::Stopped)),
@@ -166,7 +166,9 @@ impl Ended {
             return StageError::interrupted(message);
         }
         if let Self::Exit { last, .. } | Self::Signal { last, .. } = self {
-            last.iter().for_each(|line| message += &format!("\n  {line}"));
+            for line in last {
+                let _ = write!(message, "\n  {line}");
+            }
         }
         let log = cx.folder().join(LOG);
         let error = StageError::failed(message);

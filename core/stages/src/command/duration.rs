@@ -1,5 +1,6 @@
 //! `90s`, `1h30m`: how long, as a person writes it.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Units from the longest to the shortest, in milliseconds.
@@ -28,7 +29,7 @@ pub(super) fn words(duration: Duration) -> String {
     let mut words = String::new();
     for (name, each) in UNITS {
         if rest >= each {
-            words += &format!("{}{name}", rest / each);
+            let _ = write!(words, "{}{name}", rest / each);
             rest %= each;
         }
     }

@@ -39,9 +39,8 @@ const WARNINGS: u64 = 5;
 /// Listens to one attempt.
 pub(super) struct Ear {
     reporter: Reporter,
-    output: Lines,
-    errors: Lines,
-    metrics: Lines,
+    /// Those of each stream.
+    lines: [Lines; 3],
     log: Writer,
     measured: Writer,
     /// The last lines on standard error.
@@ -65,9 +64,7 @@ impl Ear {
     pub(super) fn new(folder: &Path, reporter: Reporter) -> Self {
         Self {
             reporter,
-            output: Lines::new(LONGEST, true),
-            errors: Lines::new(LONGEST, true),
-            metrics: Lines::new(LONGEST_METRICS, false),
+            lines: [Lines::new(LONGEST, true), Lines::new(LONGEST, true), Lines::new(LONGEST_METRICS, false)],
             log: Writer::new(folder.join(LOG), LOG_LIMIT),
             measured: Writer::new(folder.join(METRICS), u64::MAX),
             last: VecDeque::new(),
@@ -109,21 +106,12 @@ impl Ear {
     }
 
     fn with(&mut self, stream: Stream, feed: impl FnOnce(&mut Lines, &mut dyn FnMut(Line<'_>))) {
-        let place = |ear: &mut Self| match stream {
-            Stream::Output => std::mem::replace(&mut ear.output, Lines::new(0, false)),
-            Stream::Errors => std::mem::replace(&mut ear.errors, Lines::new(0, false)),
-            Stream::Metrics => std::mem::replace(&mut ear.metrics, Lines::new(0, false)),
-        };
-        let mut lines = place(self);
+        let mut lines = std::mem::replace(&mut self.lines[stream as usize], Lines::new(0, false));
         feed(&mut lines, &mut |line| match stream {
             Stream::Metrics => self.measure(line),
             Stream::Output | Stream::Errors => self.line(stream, line),
         });
-        match stream {
-            Stream::Output => self.output = lines,
-            Stream::Errors => self.errors = lines,
-            Stream::Metrics => self.metrics = lines,
-        }
+        self.lines[stream as usize] = lines;
     }
 
     fn line(&mut self, stream: Stream, line: Line<'_>) {
@@ -212,13 +200,11 @@ impl Writer {
         let bytes = if self.written > self.limit { b"(what comes after this is dropped)" } else { bytes };
         let path = &self.path;
         let failed = |error| StageError::io(path, error);
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let file = File::options().create(true).append(true).open(path).map_err(failed)?;
-                self.file.insert(BufWriter::new(file))
-            }
-        };
+        if self.file.is_none() {
+            let file = File::options().create(true).append(true).open(path).map_err(failed)?;
+            self.file = Some(BufWriter::new(file));
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
         file.write_all(bytes).and_then(|()| file.write_all(b"\n")).map_err(failed)
     }
 

@@ -90,7 +90,9 @@ mod tests {
         let mut told = Vec::new();
         let mut tell =
             |line: Line<'_>| told.push((String::from_utf8_lossy(line.bytes).into_owned(), line.cut));
-        pieces.iter().for_each(|piece| lines.take(piece, &mut tell));
+        for piece in pieces {
+            lines.take(piece, &mut tell);
+        }
         lines.finish(&mut tell);
         told
     }
