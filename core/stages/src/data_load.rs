@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use fp8flow_data::{Format, Records};
 use fp8flow_flow::{
-    Artifact, Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind, Threads,
+    Artifact, Field, Outcome, Params, PlanCx, Planned, StageCx, StageError, StageKind, Threads, code,
 };
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ impl StageKind for DataLoad {
         }
         let path = cx.params().get::<Option<PathBuf>>("path").unwrap_or_else(|| cx.folder().join(DEFAULT));
         if !path.exists() {
-            cx.error("path", format!("no such file or folder: {}", path.display()));
+            cx.error("path", format!("no such file or folder: {}", path.display())).code(code::NO_SUCH_PATH);
         } else if !path.is_file() {
             cx.error("path", format!("{} is not a regular file", path.display()));
         }

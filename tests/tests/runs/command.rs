@@ -170,3 +170,28 @@ fn nothing_writes_into_a_run_whose_process_was_killed() {
     let ended = bench.run(&[]);
     assert_eq!(ended.code, Some(0), "{}", ended.all());
 }
+
+#[test]
+fn a_second_signal_leaves_at_once_and_takes_a_stubborn_program_along() {
+    let bench = endless();
+    let script = fs::read_to_string(bench.path("work.sh")).unwrap();
+    bench.write(
+        "work.sh",
+        script.replace("echo asked >asked; exit 0", ": >asked").replace("wait", "wait; wait; wait"),
+    );
+    let mut child = bench.start();
+    let pids = at_work(&bench);
+    signal(&child, "TERM");
+    await_that(|| bench.path("asked").exists());
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    await_that(|| pids.iter().all(|pid| is_gone(pid)));
+}
+
+#[test]
+fn the_example_is_valid() {
+    let path = quickstart().join("../commands.toml");
+    let ended = Bench::new().fp8flow(&["plan", path.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(!ended.all().contains("warning"), "{}", ended.all());
+}

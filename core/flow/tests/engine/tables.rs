@@ -228,7 +228,7 @@ fn a_mistake_in_a_list_of_tables_is_shown_at_its_place() {
 #[test]
 fn the_workflows_of_the_repository_are_read() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../workflows");
-    for name in ["quickstart.toml", "sft.toml"] {
+    for name in ["quickstart.toml", "sft.toml", "commands.toml"] {
         let workflow = fp8flow_flow::Workflow::read(&folder.join(name), [""; 0]).expect("it is TOML");
         let Err(Error::Workflow(findings)) = workflow.plan(&Registry::new()) else {
             panic!("it uses no stage")
