@@ -31,9 +31,9 @@ impl Curve {
     pub(crate) fn of(run: &Seen, only: Option<&str>) -> Result<Vec<Self>, Failure> {
         let id = &run.record.id;
         let mut curves = Vec::new();
-        for stage in run.stage_names()? {
+        for (stage, uses) in run.stage_kinds()? {
             let folder = run.folder.join(&stage);
-            let chosen = only.is_none_or(|only| only == stage);
+            let chosen = fp8flow_stages::is_training(&uses) && only.is_none_or(|only| only == stage);
             if chosen && folder.join(METRICS).exists() {
                 let (steps, held_out) = (read(&folder.join(METRICS))?, read(&folder.join(EVALUATIONS))?);
                 curves.push(Self { label: id.clone(), run: id.clone(), stage, steps, held_out });

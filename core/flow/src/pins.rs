@@ -161,7 +161,7 @@ impl PinnedStage {
     pub(crate) fn new(stage: &PlannedStage, registry: &Registry, left: Left) -> Self {
         let entry = registry.find(&stage.uses);
         let fields = entry.map_or(&[][..], |entry| &entry.fields);
-        let edges = |key: &str| stage.inputs.iter().any(|(edge, _)| edge == key);
+        let edges = |key: &str| fields.iter().any(|field| field.name == key && field.kind.is_edge());
         let mut values = counting(fields, stage.params.json());
         values.retain(|key, _| !edges(key));
         Self {

@@ -100,6 +100,11 @@ impl Seen {
         Ok(planned(&self.folder)?.into_iter().map(|stage| stage.name).collect())
     }
 
+    /// The names of the stages with their kinds, in their order.
+    pub fn stage_kinds(&self) -> Result<Vec<(String, String)>, Error> {
+        Ok(planned(&self.folder)?.into_iter().map(|stage| (stage.name, stage.uses)).collect())
+    }
+
     /// Every stage, by manifests and events.
     pub fn stages(&self) -> Result<Stages, Error> {
         let Told { mut stages, worked } = Told::read(self)?;

@@ -22,7 +22,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use fp8flow_flow::{
-    Difference, Field, Outcome, Params, PlanCx, Planned, Redone, StageCx, StageError, StageKind,
+    Difference, Field, Outcome, Params, PlanCx, Planned, Redone, StageCx, StageError, StageKind, Threads,
 };
 use serde_json::{Value, json};
 
@@ -70,9 +70,8 @@ impl StageKind for Command {
         placeholders::check(cx);
         let settings = Settings::check(cx);
         let found = program::check(cx);
-        let words = cx.params().get::<Vec<String>>("argv").join(" ");
         let facts = json!({ "tier": TIER, OUTPUTS: cx.params().get::<Value>("outputs"), "program": found });
-        let planned = Planned::new(facts).line(words);
+        let planned = Planned::new(facts);
         let planned = match found {
             Some(path) => planned.line(format!("the program is {}", path.display())),
             None => planned,
@@ -81,6 +80,10 @@ impl StageKind for Command {
             Some(timeout) => planned.line(format!("at most {}", duration::words(timeout))),
             None => planned,
         }
+    }
+
+    fn threads(&self, params: &Params) -> Threads {
+        params.get::<Option<usize>>("threads").map_or(Threads::All, Threads::Some)
     }
 
     fn is_function(&self, params: &Params) -> bool {

@@ -49,6 +49,11 @@ pub use glob::Glob;
 pub use layer_plan::{FilterRule, LayerPlan, Menu, Offer, PlannedLayer, RecipeChoice};
 pub use training_memory::TrainingMemory;
 
+/// Whether stages of the kind `uses` train: those leave metrics of steps.
+pub fn is_training(uses: &str) -> bool {
+    train::Task::of(uses).is_some()
+}
+
 /// Every section and stage of a workflow, on `engine`.
 pub fn registry(engine: &Engine) -> Registry {
     let train = |task| train::Train { engine: engine.clone(), task };

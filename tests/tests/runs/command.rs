@@ -114,6 +114,10 @@ fn a_script_joins_a_pipeline_and_is_run_again_when_it_changes() {
     assert_eq!(bench.fp8flow(&check).code, Some(0));
     let verified = bench.fp8flow(&["verify", "latest"]);
     assert_eq!(verified.code, Some(0), "{}", verified.all());
+    assert_eq!(bench.fp8flow(&["lock", "workflow.toml"]).code, Some(0));
+    let lock = fs::read_to_string(bench.path("workflow.lock")).unwrap();
+    assert!(lock.contains("\"inputs.model\" = \"model\"") && lock.contains("score.sh"), "{lock}");
+    assert_eq!(bench.run(&["--locked"]).code, Some(0));
     bench.write("score.sh", SCORE.replace("set -eu", "set -e"));
     let told = bench.fp8flow(&check);
     assert_eq!(told.code, Some(4));
@@ -123,12 +127,16 @@ fn a_script_joins_a_pipeline_and_is_run_again_when_it_changes() {
 #[test]
 fn a_program_that_fails_says_why_and_mistakes_are_found_before() {
     let bench = scoring();
-    bench.write("score.sh", "echo all is lost >&2\nexit 3\n");
+    bench.write("score.sh", "echo '{\"loss\": 1}' >&3\necho all is lost >&2\nexit 3\n");
     let ended = bench.run(&[]);
     assert_eq!(ended.code, Some(1), "{}", ended.all());
     for words in ["stage `score` failed: `sh` ended with status 3", "  all is lost", "score/log.txt"] {
         assert!(ended.err.contains(words), "no `{words}` in\n{}", ended.err);
     }
+    // Its metrics are not those of a training.
+    let status = bench.fp8flow(&["status", "latest"]);
+    assert_eq!(status.code, Some(0), "{}", status.all());
+    assert!(status.out.contains("  all is lost"), "{}", status.out);
     for (set, words) in [
         ("stages.score.inputs.model=modle", "there is no stage `modle`"),
         ("stages.score.outputs.report=../report", "../report is not within the stage's folder"),

@@ -46,7 +46,9 @@ fn look(run: &Seen, stage: SeenStage) -> Result<Shown, Failure> {
     let folder = run.folder.join(&stage.name);
     let checkpoints = Checkpoints::new(folder.join(CHECKPOINTS), 1).steps()?;
     let begun = matches!(stage.state, StageState::Running | StageState::Stopped | StageState::Failed { .. });
-    let steps: Vec<StepMetrics> = if begun { tail(&folder.join(METRICS), TAIL)? } else { Vec::new() };
+    let trains = fp8flow_stages::is_training(&stage.uses);
+    let steps: Vec<StepMetrics> =
+        if begun && trains { tail(&folder.join(METRICS), TAIL)? } else { Vec::new() };
     let total = stage.progress.as_ref().and_then(|progress| progress.total);
     let last = steps.last().cloned();
     let left = match (&last, total) {

@@ -26,6 +26,10 @@ pub(super) fn fields() -> Vec<Field> {
             .default(json!(["PATH"]))
             .about("Variables of the environment that the program sees; all others are removed."),
         Field::map("set", Kind::Text).about("Variables of the environment that are set for it."),
+        Field::integer("threads", 1..)
+            .optional("all: it runs alone")
+            .about("How many threads it keeps busy; the others are for stages beside it.")
+            .changes_no_result(),
         Field::text("timeout")
             .optional("none")
             .about("How long it may take: `90s`, `30m`, `2h`, `1h30m`. Then it is asked to end, and killed.")

@@ -138,10 +138,19 @@ impl Outputs {
     pub(super) fn summary(&self, attempts: u64) -> String {
         let files = match self.files {
             0 => "no files".into(),
-            1 => format!("1 file, {}", gb(self.bytes)),
-            n => format!("{n} files, {}", gb(self.bytes)),
+            1 => format!("1 file, {}", size(self.bytes)),
+            n => format!("{n} files, {}", size(self.bytes)),
         };
         if attempts > 1 { format!("{files}, at attempt {attempts}") } else { files }
+    }
+}
+
+/// Bytes as people say them, also few.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} B"),
+        1000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => gb(bytes),
     }
 }
 
@@ -175,6 +184,12 @@ fn no_devices(folder: &Path) -> Result<(), StageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_said_in_their_unit() {
+        let said = [0, 999, 1240, 20_000_000].map(size);
+        assert_eq!(said, ["0 B", "999 B", "1.2 kB", "20.0 MB"]);
+    }
 
     #[test]
     fn an_output_is_within_the_folder_and_not_hidden() {
