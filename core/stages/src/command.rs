@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use fp8flow_flow::{
     Difference, Field, Outcome, Params, PlanCx, Planned, Redone, StageCx, StageError, StageKind, Threads,
+    Tier,
 };
 use serde_json::{Value, json};
 
@@ -43,9 +44,6 @@ pub(crate) const LOG: &str = "log.txt";
 
 /// What it measured.
 pub(crate) const METRICS: &str = "metrics.jsonl";
-
-/// How much such a result is worth: what went in and what came out is known by digest, and nobody vouches for more.
-const TIER: &str = "recorded";
 
 impl StageKind for Command {
     fn name(&self) -> &'static str {
@@ -70,7 +68,7 @@ impl StageKind for Command {
         placeholders::check(cx);
         let settings = Settings::check(cx);
         let found = program::check(cx);
-        let facts = json!({ "tier": TIER, OUTPUTS: cx.params().get::<Value>("outputs"), "program": found });
+        let facts = json!({ OUTPUTS: cx.params().get::<Value>("outputs"), "program": found });
         let planned = Planned::new(facts);
         let planned = match found {
             Some(path) => planned.line(format!("the program is {}", path.display())),
@@ -80,6 +78,10 @@ impl StageKind for Command {
             Some(timeout) => planned.line(format!("at most {}", duration::words(timeout))),
             None => planned,
         }
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Recorded
     }
 
     fn threads(&self, params: &Params) -> Threads {
@@ -118,7 +120,7 @@ impl StageKind for Command {
         }
         let outputs = outputs::collect(cx)?;
         let program = given::arguments(cx)?.first().map(|first| program::resolve(cx.params(), first));
-        let mut outcome = Outcome::new(json!({ "tier": TIER, OUTPUTS: cx.params().get::<Value>("outputs") }))
+        let mut outcome = Outcome::new(json!({ OUTPUTS: cx.params().get::<Value>("outputs") }))
             .account(json!({ "program": program.transpose()?, "attempts": number }))
             .aside([LOG, METRICS])
             .read(read)

@@ -116,7 +116,10 @@ fn row(shown: &Shown) -> Vec<Cell> {
         }
         StageState::Running => ("running", "\x1b[1;96m", progress(shown)),
         StageState::Stopped => ("stopped", "\x1b[33m", progress(shown)),
-        StageState::Failed { message, .. } => ("failed", "\x1b[1;91m", message.clone()),
+        StageState::Failed { message, .. } => {
+            // All of it stands below.
+            ("failed", "\x1b[1;91m", message.lines().next().unwrap_or_default().to_owned())
+        }
         StageState::Waiting => ("not yet", "\x1b[2m", String::new()),
     };
     vec![Cell::new(word).colour(tint), Cell::new(&stage.name), Cell::new(&stage.uses), Cell::new(words)]
