@@ -70,7 +70,7 @@ error[F0101]: unknown table `bakend`
 5 | [bakend]
   |  ^^^^^^
   |
-  = note: known tables: workflow, backend, stages
+  = note: known tables: workflow, backend, stages, matrix
 help: did you mean `backend`?
 
 "#]]
