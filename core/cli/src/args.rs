@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args as Group, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-pub(crate) use looking::{LogsArgs, MetricsArgs, RunsCommand, StatusArgs};
+pub(crate) use looking::{ExportKind, LogsArgs, MetricsArgs, ReportArgs, RunsCommand, StatusArgs};
 
 pub(crate) use bench::{BackendArgs, BenchCommand, BenchPrecision, BenchRecompute};
 
@@ -77,8 +77,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// What happened in a run, or happens.
     Logs(LogsArgs),
-    /// Loss, learning rate and speed of one run or of several, as a table or a plot.
+    /// Loss, learning rate and speed of one run or of several, as a table, a plot, or the files of other programs.
     Metrics(MetricsArgs),
+    /// A run as one page for a browser: proof, curves, digests, values.
+    Report(ReportArgs),
     /// Run a finished run once more, beside it, and say whether every bit is the same.
     Verify(VerifyArgs),
     /// Hold two runs against each other: parameters, metrics, and the first step and tensor where they part.
@@ -216,6 +218,9 @@ pub(crate) struct RunArgs {
     /// Hold the run to the workflow's lock (`workflow.lock`): refuse what differs before it starts, fail where a result does.
     #[arg(long)]
     pub(crate) locked: bool,
+    /// Also write these files for other programs while it trains, into `logs/` in the run's folder.
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_enum)]
+    pub(crate) export: Vec<ExportKind>,
 }
 
 #[derive(Debug, Group)]

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use fp8flow_bench::BenchError;
 use fp8flow_flow::{Class, Error, Findings};
 use fp8flow_host::HostError;
+use fp8flow_report::ReportError;
 use fp8flow_train::TrainError;
 use serde_json::json;
 
@@ -139,6 +140,16 @@ impl From<Error> for Failure {
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         Self::new(fp8flow_stages::train_class(&error), error)
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Run(error) => error.into(),
+            ReportError::Training(error) => error.into(),
+            error @ (ReportError::Read { .. } | ReportError::Write { .. }) => Self::new(Class::Io, error),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fp8flow_flow::{Class, Event, Observer};
+use fp8flow_report::words::duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::screen::Screen;
@@ -175,31 +176,6 @@ impl Human {
                 self.say(format!("{status} after {}", duration(*seconds)));
             }
             _ => {}
-        }
-    }
-}
-
-/// `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`.
-pub(crate) fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        _ if seconds < 9.95 => format!("{seconds:.1} s"),
-        0..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-
-    #[test]
-    fn durations_are_short() {
-        for (seconds, words) in
-            [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (185.2, "3 min 5 s"), (7800.0, "2 h 10 min")]
-        {
-            assert_eq!(duration(seconds), words);
         }
     }
 }

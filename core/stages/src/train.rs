@@ -151,6 +151,7 @@ impl StageKind for Train {
         let mut settings = fields::settings(params, cx.seed());
         let per_epoch = steps_per_epoch(cx, &settings, examples.len())?;
         fields::set_steps(&mut settings, params, per_epoch)?;
+        cx.note(json!({ "steps": settings.steps, "steps_per_epoch": per_epoch }));
         if fallback.is_some() {
             let precision: &str = params.get("precision");
             settings.precision = Some(format!("{precision} (fallback)"));
@@ -210,15 +211,16 @@ impl StageKind for Train {
             format!("{CHECKPOINTS}/{}", checkpoint.file_name().unwrap_or_default().to_string_lossy())
         };
         let folder = folder_of(&trained.checkpoint);
-        let planned = planned.map(|memory| memory.peak());
         let report = report::Report::new(&trained, &decisions, &challenged, limits, fallback, planned);
         // Times, what is watched, and states on the way: the bits of the result are the last state and the chain.
         let checkpoints = Checkpoints::new(cx.folder().join(CHECKPOINTS), usize::MAX);
         let on_the_way = checkpoints.steps().or_fail()?.into_iter().map(|step| checkpoints.path(step));
         let on_the_way = on_the_way.filter(|path| *path != trained.checkpoint).map(|path| folder_of(&path));
+        let mut account = report.json();
+        account["steps_per_epoch"] = per_epoch.into();
         let aside = [METRICS, TELEMETRY, EVALUATIONS].map(String::from).into_iter().chain(on_the_way);
         let mut outcome = Outcome::new(json!({ "folder": folder, "metrics": METRICS }))
-            .account(report.json())
+            .account(account)
             .aside(aside)
             .summary(report.summary());
         outcome.report = report.lines(&watch);

@@ -30,7 +30,7 @@ pub use gradient_tree::Accumulation;
 pub use metrics::StepMetrics;
 pub use optimizer::{Decayed, OptimizerConfig};
 pub use schedule::{Decay, Schedule, Warmup};
-pub use telemetry::LayerTelemetry;
+pub use telemetry::{LayerTelemetry, read_telemetry};
 pub use trainer::{
     CHECKPOINTS, EVALUATIONS, Job, METRICS, Rehearsed, TELEMETRY, TrainConfig, Trained, Watcher, check_fit,
     largest_micro_batch, rehearse, train,

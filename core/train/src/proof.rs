@@ -3,6 +3,7 @@
 use std::fmt;
 
 use fp8flow_sdk::{Counters, Decision, Precision};
+use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
@@ -74,6 +75,31 @@ pub fn due(decisions: &[(String, Decision)], passes: Passes) -> [u64; 3] {
         let due = passes.due(decision);
         [sum[0] + due[0], sum[1] + due[1], sum[2] + due[2]]
     })
+}
+
+/// What a layer owed and what it counted, `[fprop, dgrad, wgrad]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerCount {
+    /// The layer.
+    pub layer: String,
+    /// FP8 GEMMs that were due.
+    pub planned: [u64; 3],
+    /// FP8 GEMMs that the backend counted.
+    pub counted: [u64; 3],
+}
+
+/// The account of every layer, in the order of `decisions`.
+pub fn by_layer(
+    decisions: &[(String, Decision)],
+    counters: &[(String, Counters)],
+    passes: Passes,
+) -> Vec<LayerCount> {
+    let count = |(layer, decision): &(String, Decision)| {
+        let counters = counters.iter().find(|(name, _)| name == layer).map(|(_, counters)| *counters);
+        let Counters { fprop, dgrad, wgrad, .. } = counters.unwrap_or_default();
+        LayerCount { layer: layer.clone(), planned: passes.due(decision), counted: [fprop, dgrad, wgrad] }
+    };
+    decisions.iter().map(count).collect()
 }
 
 /// A layer that has not run what was planned.
@@ -187,6 +213,13 @@ mod tests {
         decisions[0].1.precision = Precision::High;
         assert!(check(&decisions, &[], PASSES).is_ok());
         assert!(check(&decisions, &counted(13, 5, 5), PASSES).is_err());
+    }
+
+    #[test]
+    fn the_account_names_every_layer_with_what_it_owed_and_counted() {
+        let accounts = by_layer(&planned(&["q_proj", "lm_head"], [1, 1, 0]), &counted(13, 5, 0), PASSES);
+        let of = |layer: &str, counted| LayerCount { layer: layer.into(), planned: [13, 5, 0], counted };
+        assert_eq!(accounts, [of("q_proj", [13, 5, 0]), of("lm_head", [0; 3])]);
     }
 
     #[test]

@@ -4,11 +4,14 @@
 //! each tensor.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use fp8flow_sdk::Counters;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Line;
+use crate::trainer::TELEMETRY;
+use crate::{TrainError, digests};
 
 /// The casts of one layer in one step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -74,6 +77,12 @@ impl LayerTelemetry {
         };
         Self { step, layer: layer.to_owned(), input: casts(0), weight: casts(1), gradient: casts(2) }
     }
+}
+
+/// The lines of the file in a training stage's folder, one by one; none if there is no file. It ends before a line that was
+/// cut off.
+pub fn read_telemetry(folder: &Path) -> Result<impl Iterator<Item = LayerTelemetry> + use<>, TrainError> {
+    digests::lines(&folder.join(TELEMETRY))
 }
 
 /// The weight among the tensors of [`Counters`].

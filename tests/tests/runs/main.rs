@@ -16,5 +16,6 @@ mod memory;
 mod points;
 mod program;
 mod proof;
+mod report;
 mod reproducible;
 mod tour;

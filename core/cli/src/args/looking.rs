@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as Group, Subcommand};
+use clap::{Args as Group, Subcommand, ValueEnum};
+use fp8flow_report::Export;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
@@ -53,6 +54,57 @@ pub(crate) struct MetricsArgs {
     /// Only this training stage.
     #[arg(long, value_name = "NAME")]
     pub(crate) stage: Option<String>,
+    /// Write these files for other programs, into `logs/` in the run's folder.
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_enum)]
+    pub(crate) export: Vec<ExportKind>,
+    /// Write them into this folder instead.
+    #[arg(long, value_name = "DIR", requires = "export")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on writing them until the run ends.
+    #[arg(short, long, requires = "export")]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) place: RunsArgs,
+}
+
+/// What other programs read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportKind {
+    /// An event file of TensorBoard.
+    Tensorboard,
+    /// `trainer_log.jsonl`, as LLaMA-Factory writes it.
+    #[value(name = "trainer_log")]
+    TrainerLog,
+    /// `training_loss.svg`, the curves of the loss.
+    Svg,
+}
+
+impl ExportKind {
+    /// What these are in the report's words, each once.
+    pub(crate) fn all(kinds: &[Self]) -> Vec<Export> {
+        let mut all = Vec::new();
+        for kind in kinds {
+            let kind = match kind {
+                Self::Tensorboard => Export::TensorBoard,
+                Self::TrainerLog => Export::TrainerLog,
+                Self::Svg => Export::Svg,
+            };
+            if !all.contains(&kind) {
+                all.push(kind);
+            }
+        }
+        all
+    }
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct ReportArgs {
+    /// The run: its id, the beginning of one, or its folder; the newest by default.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Where to write it; `report.html` in the run's folder by default. What is there is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) place: RunsArgs,
 }

@@ -1,34 +1,44 @@
 //! `fp8flow metrics`: what training measured, of several runs side by side.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use fp8flow_flow::Class;
+use fp8flow_flow::{Class, Seen};
+use fp8flow_report::Curve;
 use fp8flow_train::StepMetrics;
 use serde_json::{Value, json};
 
-use crate::args::MetricsArgs;
+use crate::args::{ExportKind, MetricsArgs};
 use crate::choose;
-use crate::curves::Curve;
 use crate::failure::Failure;
-use crate::loss_plot;
+use crate::run_text::near;
 use crate::screen::Screen;
+use crate::signals;
 use crate::table::{self, Cell};
 
 /// Steps that a table shows, the first and the last among them.
 const ROWS: u64 = 12;
 
+/// Between two looks at a run at work.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 const DIM: &str = "\x1b[2m";
 const GREEN: &str = "\x1b[1;32m";
 
 pub(super) fn metrics(args: &MetricsArgs, screen: &Screen) -> Result<(), Failure> {
+    let runs = args.run.iter().map(|word| choose::one(&args.place.runs, Some(word)));
+    let runs = runs.collect::<Result<Vec<Seen>, Failure>>()?;
+    if !args.export.is_empty() {
+        return export(args, &runs, screen);
+    }
     let mut curves = Vec::new();
-    for word in &args.run {
-        let run = choose::one(&args.place.runs, Some(word))?;
-        curves.extend(Curve::of(&run, args.stage.as_deref())?);
+    for run in &runs {
+        curves.extend(of(run, args.stage.as_deref())?);
     }
     if let Some(path) = &args.plot {
-        let svg = loss_plot::svg(&curves).map_err(|error| Failure::new(Class::Bug, error))?;
-        std::fs::write(path, svg)
+        std::fs::write(path, fp8flow_report::svg(&curves))
             .map_err(|error| Failure::new(Class::Io, format!("{}: {error}", path.display())))?;
     }
     if screen.json() {
@@ -40,6 +50,52 @@ pub(super) fn metrics(args: &MetricsArgs, screen: &Screen) -> Result<(), Failure
     show(&curves, screen);
     if let Some(path) = &args.plot {
         screen.print(format!("\nthe curves are in {}", path.display()));
+    }
+    Ok(())
+}
+
+/// What the training stages of `run` measured, or the stage `only`.
+fn of(run: &Seen, only: Option<&str>) -> Result<Vec<Curve>, Failure> {
+    let curves = Curve::of(run, only)?;
+    if curves.is_empty() {
+        let id = &run.record.id;
+        let what = only.map_or("no training stage".into(), |name| format!("no training stage `{name}`"));
+        let help = format!("`fp8flow status {id}` shows how far it has come.");
+        return Err(Failure::usage(format!("{what} of run {id} has measured anything"), help));
+    }
+    Ok(curves)
+}
+
+/// Writes the files of other programs, with `--follow` as long as the runs are at work.
+fn export(args: &MetricsArgs, runs: &[Seen], screen: &Screen) -> Result<(), Failure> {
+    if args.follow && runs.len() > 1 {
+        return Err(Failure::usage("one run is followed at a time", "Start the command once for each."));
+    }
+    let (kinds, only) = (ExportKind::all(&args.export), args.stage.as_deref());
+    let stop = Arc::new(AtomicBool::new(false));
+    if args.follow {
+        signals::end_quietly(&stop).map_err(|error| Failure::new(Class::Io, error))?;
+    }
+    let mut files = Vec::new();
+    for run in runs {
+        let several = (runs.len() > 1).then(|| args.out.as_ref().map(|out| out.join(&run.record.id)));
+        let out = several.flatten().or_else(|| args.out.clone());
+        let out = out.as_deref();
+        files.extend(if args.follow {
+            let running = || Seen::look(&run.folder).is_ok_and(|run| run.is_running());
+            let wait = || running() && screen.wait(BETWEEN_LOOKS) && !stop.load(Ordering::Relaxed);
+            fp8flow_report::follow(run, &kinds, only, out, wait)?
+        } else {
+            of(run, only)?;
+            fp8flow_report::export(run, &kinds, only, out)?
+        });
+    }
+    if screen.json() {
+        screen.print(json!({ "files": files }).to_string());
+        return Ok(());
+    }
+    for file in &files {
+        screen.print(near(&std::path::absolute(file).unwrap_or_else(|_| file.clone())));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod logs;
 mod metrics;
 mod plan;
 mod plugin;
+mod report;
 mod run;
 mod runs;
 mod schema;
@@ -35,6 +36,7 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
         Command::Status(args) => status::status(&args, screen),
         Command::Logs(args) => logs::logs(&common, &args, screen),
         Command::Metrics(args) => metrics::metrics(&args, screen),
+        Command::Report(args) => report::report(&args, screen),
         Command::Verify(args) => verify::verify(&common, args, screen),
         Command::Diff(args) => diff::diff(&args, screen),
         Command::Check(args) => check::check(&common, &args, screen),

@@ -9,7 +9,9 @@ use crate::args::{Common, RunArgs};
 use crate::engine::Machine;
 use crate::failure::{Failure, show_warnings};
 use crate::human::Human;
+use crate::run_text::near;
 use crate::screen::Screen;
+use crate::shown::{self, Exports};
 use crate::signals;
 
 pub(super) fn run(common: &Common, args: &RunArgs, screen: &Screen) -> Result<(), Failure> {
@@ -64,8 +66,15 @@ fn one(
     } else {
         Arc::new(Human::new(screen.clone(), common.quiet))
     };
-    let finished = run.execute(registry, observer, &machine.cancel)?;
+    let folder = run.folder().to_owned();
+    let exports = Exports::begin(&folder, &args.export);
+    let finished = run.execute(registry, observer, &machine.cancel);
+    let page = shown::end(&folder, exports, screen);
+    let finished = finished?;
     if !screen.json() && !common.quiet {
+        if let Some(page) = page {
+            screen.print(format!("the report is {}", near(&page)));
+        }
         screen.print(format!("everything is in {}", finished.folder.display()));
     }
     Ok(())

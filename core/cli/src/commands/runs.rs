@@ -1,13 +1,13 @@
 //! `fp8flow runs`: the runs of a folder.
 
 use fp8flow_flow::Seen;
+use fp8flow_report::words::{duration, go_on, minute};
 use serde_json::json;
 
 use crate::args::RunsCommand;
 use crate::choose;
 use crate::failure::Failure;
-use crate::human::duration;
-use crate::run_text::{colour, go_on, minute, object};
+use crate::run_text::{colour, object};
 use crate::screen::Screen;
 use crate::table::{self, Cell};
 

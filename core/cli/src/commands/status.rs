@@ -1,6 +1,7 @@
 //! `fp8flow status`: where a run stands, stage by stage.
 
 use fp8flow_flow::{Seen, SeenStage, StageState, Standing};
+use fp8flow_report::words::{duration, go_on, minute};
 use fp8flow_train::metrics::tail;
 use fp8flow_train::{CHECKPOINTS, Checkpoints, METRICS, StepMetrics};
 use serde_json::{Value, json};
@@ -8,8 +9,7 @@ use serde_json::{Value, json};
 use crate::args::StatusArgs;
 use crate::choose;
 use crate::failure::Failure;
-use crate::human::duration;
-use crate::run_text::{colour, go_on, minute, near, object, place};
+use crate::run_text::{colour, near, object, place};
 use crate::screen::Screen;
 use crate::table::{self, Cell};
 

@@ -6,6 +6,7 @@
 mod bench;
 mod looking;
 mod measuring;
+mod reporting;
 mod running;
 mod stopping;
 mod watching;

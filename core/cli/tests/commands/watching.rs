@@ -91,7 +91,7 @@ fn a_finished_run_is_looked_at_and_not_touched() {
     // What `run` printed, apart from what it adds of its own.
     let logs = bench.fp8flow("logs");
     assert_eq!(logs.code, 0);
-    let own = format!("everything is in {}\n", folder.display());
+    let own = format!("the report is runs/{id}/report.html\neverything is in {}\n", folder.display());
     assert_eq!(format!("{}{own}", logs.out), ran.out);
     let one = bench.fp8flow("logs --stage train");
     expect(&one, &["[5/6] train (train.sft)\n", "      step 3 of 3, loss "]);

@@ -2,13 +2,14 @@
 
 use fp8flow_host::machine::Memory;
 use fp8flow_sdk::{Decision, Precision};
-use fp8flow_train::proof::{self, Fp8Gemms, Passes};
+use fp8flow_train::proof::{self, Fp8Gemms, LayerCount, Passes};
 use fp8flow_train::telemetry::{Shares, Worst};
 use fp8flow_train::{Evaluated, Evaluation, StepMetrics, Trained};
 use serde_json::{Value, json};
 
 use super::evidence::Challenged;
 use super::watch::{Watch, percent};
+use crate::TrainingMemory;
 use crate::model::gb;
 
 pub(super) struct Report<'a> {
@@ -16,6 +17,7 @@ pub(super) struct Report<'a> {
     /// FP8 GEMMs that were due, by role.
     due: [u64; 3],
     passes: Passes,
+    by_layer: Vec<LayerCount>,
     layers: usize,
     planned: usize,
     challenged: &'a [Challenged],
@@ -26,8 +28,10 @@ pub(super) struct Report<'a> {
     metrics: &'a [StepMetrics],
     evaluations: &'a [Evaluated],
     tokens_per_s: f64,
-    /// The planned peak, in bytes.
-    memory: Option<u64>,
+    /// What was planned to be held at once.
+    memory: Option<TrainingMemory>,
+    /// The peak so far, where the system tells.
+    peak: Option<u64>,
 }
 
 impl<'a> Report<'a> {
@@ -37,7 +41,7 @@ impl<'a> Report<'a> {
         challenged: &'a [Challenged],
         limits: Shares,
         fallback: Option<&'a str>,
-        memory: Option<u64>,
+        memory: Option<TrainingMemory>,
     ) -> Self {
         let here = &trained.metrics[trained.metrics.len() - trained.steps_here as usize..];
         let mut speeds: Vec<f64> = here.iter().map(|line| line.tokens_per_s).collect();
@@ -46,6 +50,7 @@ impl<'a> Report<'a> {
             gemms: Fp8Gemms::sum(&trained.counters),
             due: proof::due(decisions, trained.passes),
             passes: trained.passes,
+            by_layer: proof::by_layer(decisions, &trained.counters, trained.passes),
             challenged,
             worst: worst(&trained.worst, limits),
             fallback,
@@ -55,6 +60,7 @@ impl<'a> Report<'a> {
             metrics: &trained.metrics,
             evaluations: &trained.evaluations,
             memory,
+            peak: Memory::peak(),
             tokens_per_s: speeds.get(speeds.len() / 2).copied().unwrap_or(0.0),
         }
     }
@@ -86,6 +92,7 @@ impl<'a> Report<'a> {
                 "planned": { "fprop": self.due[0], "dgrad": self.due[1], "wgrad": self.due[2] },
                 "gemms": { "fprop": fprop, "dgrad": dgrad, "wgrad": wgrad },
                 "passes": { "trained": trained, "recomputed": recomputed, "evaluated": evaluated },
+                "by_layer": self.by_layer,
                 "challenge": self.challenged.iter().map(Challenged::json).collect::<Vec<_>>(),
                 "non_finite_scales": non_finite,
                 "watched": { "elements": cast, "saturated": saturated, "underflowed": underflowed },
@@ -95,6 +102,12 @@ impl<'a> Report<'a> {
             },
             "fallback": self.fallback,
             "evaluations": self.evaluations,
+            "tokens_per_s": self.tokens_per_s,
+            "memory": {
+                "planned": self.memory.map(|memory| memory.peak()),
+                "parts": self.memory,
+                "peak": self.peak,
+            },
         })
     }
 
@@ -131,8 +144,8 @@ impl<'a> Report<'a> {
         let (first, last) = self.losses();
         lines.push(format!("loss: {first:.4} at the first step, {last:.4} at the last"));
         lines.push(format!("speed: {:.0} tokens/s (median step)", self.tokens_per_s));
-        if let Some(peak) = Memory::peak() {
-            let planned = self.memory.map(|planned| format!(", {} planned", gb(planned)));
+        if let Some(peak) = self.peak {
+            let planned = self.memory.map(|planned| format!(", {} planned", gb(planned.peak())));
             lines.push(format!("memory: {} at the peak{}", gb(peak), planned.unwrap_or_default()));
         }
         let edges =
