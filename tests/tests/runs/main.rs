@@ -4,6 +4,7 @@
 
 mod cache;
 mod changed;
+mod dependencies;
 mod digests;
 mod doctor;
 mod environment;
