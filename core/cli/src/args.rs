@@ -216,6 +216,9 @@ pub(crate) struct RunArgs {
     /// Hold the run to the workflow's lock (`workflow.lock`): refuse what differs before it starts, fail where a result does.
     #[arg(long)]
     pub(crate) locked: bool,
+    /// Where another process works on the run, wait for it to end instead of giving up.
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 #[derive(Debug, Group)]

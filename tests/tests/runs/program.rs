@@ -196,7 +196,12 @@ dir = "out"
 
     /// A digest a line of every file of the final checkpoint and of the export.
     pub(crate) fn result(&self) -> String {
-        let checkpoints = self.run_folder().join("train/checkpoints");
+        self.result_of(&self.run_folder())
+    }
+
+    /// The same of one of several runs.
+    pub(crate) fn result_of(&self, run: &Path) -> String {
+        let checkpoints = run.join("train/checkpoints");
         let mut steps: Vec<_> =
             std::fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path()).collect();
         steps.sort();
