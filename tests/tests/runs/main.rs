@@ -19,5 +19,6 @@ mod points;
 mod program;
 mod proof;
 mod reproducible;
+mod storm;
 mod surroundings;
 mod tour;
