@@ -197,6 +197,7 @@ pub(crate) struct GcArgs {
 }
 
 #[derive(Debug, Group)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag of the command line")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) workflow: WorkflowArgs,
@@ -221,6 +222,9 @@ pub(crate) struct RunArgs {
     /// Also write these files for other programs while it trains, into `logs/` in the run's folder.
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_enum)]
     pub(crate) export: Vec<ExportKind>,
+    /// Where another process works on the run, wait for it to end instead of giving up.
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 #[derive(Debug, Group)]

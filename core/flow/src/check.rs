@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use crate::belongs::{Within, belongs};
 use crate::findings::{Finding, code};
+use crate::registry::Registry;
 use crate::source::{Sources, Span};
 use crate::suggest::{did_you_mean, nearest};
 use crate::syntax::{Entry, Node, Table, Tree};
@@ -11,6 +13,11 @@ use crate::{Field, Kind, Presence};
 /// Checks tables and collects what is wrong with them.
 pub(crate) struct Checker<'a> {
     pub(crate) sources: &'a Sources,
+    /// For where a key belongs that stands in the wrong place.
+    pub(crate) root: &'a Table,
+    pub(crate) registry: &'a Registry,
+    /// The section or stage that is checked.
+    pub(crate) within: Option<Within<'a>>,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -34,8 +41,9 @@ impl Checker<'_> {
     ) -> Map<String, Value> {
         let known = |key: &str| fields.iter().any(|field| field.name == key) || also.contains(&key);
         let unknown = || table.0.iter().filter(|entry| !known(&entry.key));
-        let finding = |entry| unknown_key(owner, fields, entry, also);
-        self.findings.extend(unknown().map(finding));
+        let found: Vec<Finding> =
+            unknown().map(|entry| self.unknown_key(owner, fields, entry, also)).collect();
+        self.findings.extend(found);
         let mut values = Map::new();
         for field in fields {
             // A key that was misspelt is not missing as well.
@@ -246,6 +254,37 @@ impl Checker<'_> {
         self.findings.push(finding);
     }
 
+    /// A key that `fields` do not have: misspelt, or written where it does not belong.
+    fn unknown_key(&self, owner: &Owner, fields: &[Field], entry: &Entry, also: &[&str]) -> Finding {
+        let names = || fields.iter().map(|field| field.name).chain(also.iter().copied());
+        let home = fields.iter().find(|field| {
+            matches!(&field.kind, Kind::Table(inner) if inner.iter().any(|field| field.name == entry.key))
+        });
+        let help = match home {
+            Some(home) => Some(format!("`{}` belongs in `{} = {{ … }}`", entry.key, home.name)),
+            None => self.meant(&entry.key, names()),
+        };
+        let finding =
+            Finding::error(code::UNKNOWN_KEY, format!("unknown key `{}` in {}", entry.key, owner.name))
+                .at(entry.span, "");
+        let finding = if names().next().is_none() {
+            finding.note("it has no keys")
+        } else {
+            finding.note(format!("known keys: {}", names().collect::<Vec<_>>().join(", ")))
+        };
+        finding.help(help)
+    }
+
+    /// What was meant by a key that is none of `names`: one of them, or the same key in another place.
+    pub(crate) fn meant<'n>(&self, key: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+        let meant = did_you_mean(key, names);
+        let elsewhere = belongs(key, self.within.as_ref(), self.root, self.registry);
+        match (meant, elsewhere) {
+            (Some(meant), Some(elsewhere)) => Some(format!("{meant} Or else: {elsewhere}.")),
+            (meant, elsewhere) => meant.or(elsewhere),
+        }
+    }
+
     /// Reports a value of another type than `kind`.
     pub(crate) fn wrong_type(&mut self, node: &Node, kind: &Kind, key: &str) {
         let hint = match (kind, &node.value) {
@@ -297,25 +336,4 @@ fn free(node: &Node) -> Option<Value> {
             table.0.iter().map(pair).collect::<Option<Map<_, _>>>()?.into()
         }
     })
-}
-
-/// A key that `fields` do not have: misspelt, or written a table too high or too low.
-fn unknown_key(owner: &Owner, fields: &[Field], entry: &Entry, also: &[&str]) -> Finding {
-    let names = || fields.iter().map(|field| field.name).chain(also.iter().copied());
-    let home = fields.iter().find(|field| {
-        matches!(&field.kind, Kind::Table(inner) if inner.iter().any(|field| field.name == entry.key))
-    });
-    let help = match home {
-        Some(home) => Some(format!("`{}` belongs in `{} = {{ … }}`", entry.key, home.name)),
-        None => did_you_mean(&entry.key, names()),
-    };
-    let mut finding =
-        Finding::error(code::UNKNOWN_KEY, format!("unknown key `{}` in {}", entry.key, owner.name))
-            .at(entry.span, "");
-    if names().next().is_none() {
-        finding = finding.note("it has no keys");
-    } else {
-        finding = finding.note(format!("known keys: {}", names().collect::<Vec<_>>().join(", ")));
-    }
-    finding.help(help)
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::belongs::Within;
 use crate::check::{Checker, Owner, good_name};
 use crate::findings::{Finding, code};
 use crate::registry::{Registry, SectionEntry, StageEntry};
@@ -38,10 +39,15 @@ pub(crate) fn root_keys(checker: &mut Checker<'_>, root: &Table, registry: &Regi
     let names: Vec<&str> =
         registry.section_entries().iter().map(|entry| entry.name).chain(["stages", matrix::TABLE]).collect();
     for entry in root.0.iter().filter(|entry| !names.contains(&entry.key.as_str())) {
+        let help = if entry.node.table().is_some_and(|table| table.get("uses").is_some()) {
+            Some(format!("a stage is written `[stages.{}]`", entry.key))
+        } else {
+            checker.meant(&entry.key, names.iter().copied())
+        };
         let finding = Finding::error(code::UNKNOWN_KEY, format!("unknown table `{}`", entry.key))
             .at(entry.span, "")
             .note(format!("known tables: {}", names.join(", ")))
-            .help(did_you_mean(&entry.key, &names));
+            .help(help);
         checker.findings.push(finding);
     }
 }
@@ -50,7 +56,7 @@ pub(crate) fn root_keys(checker: &mut Checker<'_>, root: &Table, registry: &Regi
 pub(crate) type SectionDraft<'a> = (&'a SectionEntry, Map<String, Value>, bool);
 
 pub(crate) fn sections<'a>(
-    checker: &mut Checker<'_>,
+    checker: &mut Checker<'a>,
     workflow: &Workflow,
     registry: &'a Registry,
 ) -> Vec<SectionDraft<'a>> {
@@ -68,7 +74,9 @@ pub(crate) fn sections<'a>(
             Some((_, Some(table))) => table,
             None => &empty,
         };
+        checker.within = Some(Within { name: owner.name.clone(), fields: &entry.fields });
         let mut values = checker.table(&owner, &entry.fields, table, &[]);
+        checker.within = None;
         if entry.name == "workflow" && values.get("name").is_some_and(Value::is_null) {
             let stem = workflow.path.file_stem().map_or("workflow".into(), |stem| stem.to_string_lossy());
             values.insert("name".into(), stem.into());
@@ -80,7 +88,7 @@ pub(crate) fn sections<'a>(
 
 /// Every stage whose kind is known, with its keys checked.
 pub(crate) fn drafts<'a>(
-    checker: &mut Checker<'_>,
+    checker: &mut Checker<'a>,
     root: &'a Table,
     registry: &'a Registry,
 ) -> Vec<Draft<'a>> {
@@ -105,6 +113,10 @@ pub(crate) fn drafts<'a>(
         let before = checker.findings.len();
         let Some(table) = written.node.table() else {
             checker.wrong_type(&written.node, &Kind::Free, &written.key);
+            let help = checker.meant(&written.key, std::iter::empty());
+            if let Some(last) = checker.findings.last_mut().filter(|_| help.is_some()) {
+                last.help = help;
+            }
             continue;
         };
         let taken = ["lock", "latest"].contains(&written.key.to_ascii_lowercase().as_str());
@@ -117,7 +129,9 @@ pub(crate) fn drafts<'a>(
         let Some(kind) = kind(checker, written, table, stages, registry) else { continue };
         let name = format!("stage `{}` ({})", written.key, kind.kind.name());
         let owner = Owner { name, span: Some(written.span) };
+        checker.within = Some(Within { name: owner.name.clone(), fields: &kind.fields });
         let mut values = checker.table(&owner, &kind.fields, table, &["uses"]);
+        checker.within = None;
         values.insert("uses".into(), kind.kind.name().into());
         let sound = checker.findings.len() == before;
         drafts.push(Draft { written, table, kind, values, edges: Vec::new(), sound, connected: true });
@@ -149,9 +163,14 @@ fn kind<'a>(
             .at(near.span, "")
             .help(did_you_mean(&near.key, ["uses"]))
         } else {
+            let section = registry.section_entries().iter().find(|section| section.name == written.key);
             Finding::error(code::MISSING_KEY, format!("stage `{}` lacks the key `uses`", written.key))
                 .at(written.span, "`uses` must be written")
                 .note(known())
+                .help(
+                    section
+                        .map(|section| format!("`[{}]` stands beside `[stages]`, not in it", section.name)),
+                )
         };
         checker.findings.push(finding);
         return None;

@@ -197,7 +197,9 @@ impl Error {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Stage { error, .. } => error.help.clone(),
-            Self::InUse { .. } => Some("Wait for it to end, or start a run of its own with --fresh.".into()),
+            Self::InUse { .. } => {
+                Some("Wait for it to end (--wait does), or start a run of its own with --fresh.".into())
+            }
             Self::Format { .. } => Some("Look at this run with the version that made it.".into()),
             Self::NoResult { .. } => Some("Run without --only, or name that stage too.".into()),
             Self::InvalidLock { .. } => Some("Write it again with `fp8flow lock`.".into()),

@@ -35,6 +35,7 @@
 mod artifact;
 pub mod atomic;
 mod begun;
+mod belongs;
 mod birth;
 mod cache;
 mod changes;

@@ -19,7 +19,13 @@ use crate::{Class, Error, Field, Kind, Params, Planned, Workflow, digest, extent
 
 /// Plans `workflow`, or says everything that is wrong with it.
 pub(crate) fn plan(workflow: &Workflow, registry: &Registry) -> Result<Plan, Error> {
-    let mut checker = Checker { sources: &workflow.sources, findings: Vec::new() };
+    let mut checker = Checker {
+        sources: &workflow.sources,
+        root: &workflow.root,
+        registry,
+        within: None,
+        findings: Vec::new(),
+    };
     draft::root_keys(&mut checker, &workflow.root, registry);
     let sections = draft::sections(&mut checker, workflow, registry);
     let mut drafts = draft::drafts(&mut checker, &workflow.root, registry);

@@ -103,6 +103,11 @@ impl Registry {
         self.stages.iter().map(|entry| &*entry.kind)
     }
 
+    /// The tables beside the stages, `[workflow]` first, with their keys.
+    pub fn sections(&self) -> impl Iterator<Item = (&'static str, &[Field])> {
+        self.sections.iter().map(|entry| (entry.name, &entry.fields[..]))
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<&StageEntry> {
         self.stages.iter().find(|entry| entry.kind.name() == name)
     }

@@ -194,6 +194,8 @@ impl<'a> Run<'a> {
         self.record.exit_code = None;
         self.record.error = None;
         atomic::remove_leftovers(&self.folder).map_err(Error::io("clean", &self.folder))?;
+        // A process that was killed while it stored its last result has left something there.
+        Store::of(&self.runs).open()?;
         self.write_record()?;
         atomic::write_json(&self.folder.join(plan::FILE), &self.plan.json())?;
         let path = self.folder.join(plan::WORKFLOW);

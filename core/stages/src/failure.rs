@@ -31,7 +31,7 @@ pub fn train_class(error: &TrainError) -> Class {
     match error {
         TrainError::Data(error) => data_class(error),
         TrainError::Model(error) => model_class(error),
-        TrainError::Io { .. } | TrainError::Line { .. } => Class::Io,
+        TrainError::Io { .. } | TrainError::NoRoom { .. } | TrainError::Line { .. } => Class::Io,
         TrainError::Interrupted { .. } => Class::Interrupted,
         TrainError::Decoder(DecoderError::Layer { source, .. } | DecoderError::Backend(source)) => {
             backend_class(source)

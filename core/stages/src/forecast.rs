@@ -45,12 +45,18 @@ pub(crate) struct Needs {
 /// Something that will be written.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Output {
+    /// The stage that writes it.
+    #[serde(skip)]
+    pub(crate) stage: String,
     /// What, in a few words.
     pub(crate) what: String,
     /// Where.
     pub(crate) folder: PathBuf,
     /// How much, at most.
     pub(crate) bytes: u64,
+    /// How much where the stage goes on from what it has written before.
+    #[serde(skip)]
+    pub(crate) least: u64,
 }
 
 impl Forecast {
@@ -71,22 +77,29 @@ impl Forecast {
         let mut outputs = Vec::new();
         for (name, needs) in &self.needs {
             let Some(stage) = plan.stage(name) else { continue };
-            let mut push = |what: &str, folder: &Path, bytes| {
-                outputs.push(Output { what: what.into(), folder: folder.to_owned(), bytes });
+            let mut push = |what: &str, folder: &Path, bytes: u64, least: u64| {
+                let (stage, what, folder) = (name.clone(), what.into(), folder.to_owned());
+                outputs.push(Output { stage, what, folder, bytes, least });
             };
             let parameters = needs.parameters;
             match stage.uses.as_str() {
-                "model.init" => push("of fresh weights", runs, 2 * parameters),
+                "model.init" => push("of fresh weights", runs, 2 * parameters, 2 * parameters),
                 "checkpoint.export" => {
                     let bytes = if stage.params.get::<&str>("dtype") == "f32" { 4 } else { 2 };
-                    push("of export", &stage.params.get::<PathBuf>("dir"), bytes * parameters);
+                    push(
+                        "of export",
+                        &stage.params.get::<PathBuf>("dir"),
+                        bytes * parameters,
+                        bytes * parameters,
+                    );
                 }
                 _ if needs.gradients.is_some() => {
                     // The newest is whole before the oldest is removed.
                     let kept = stage.params.get::<u64>("checkpoint.keep").saturating_add(1);
                     let written =
                         if stage.params.get::<u64>("checkpoint.every_steps") == 0 { 1 } else { kept };
-                    push("of checkpoints", runs, (CHECKPOINT * parameters).saturating_mul(written));
+                    let one = CHECKPOINT * parameters;
+                    push("of checkpoints", runs, one.saturating_mul(written), one);
                 }
                 _ => {}
             }

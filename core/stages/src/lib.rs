@@ -22,6 +22,7 @@ mod data_load;
 mod data_tokenize;
 mod device;
 pub mod diff;
+pub mod disk;
 pub mod doctor;
 mod engine;
 mod eval;

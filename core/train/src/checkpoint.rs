@@ -19,7 +19,7 @@ use fp8flow_sdk::{ErrorKind, StateDict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::TrainError;
+use crate::{TrainError, room};
 
 /// The f32 masters, in a checkpoint.
 pub const MODEL: &str = "model.safetensors";
@@ -199,11 +199,20 @@ impl Checkpoints {
         verify(&self.path(step), step).map(drop)
     }
 
+    /// Fails unless there is room for all that will lie here at once: the newest is whole before the oldest is removed.
+    /// `often`: whether any is saved but the last.
+    pub(crate) fn expect_room(&self, parameters: &Parameters, often: bool) -> Result<(), TrainError> {
+        let there = self.steps()?.len().min(self.keep);
+        let more = if often { self.keep + 1 - there } else { 1 };
+        room::expect(&self.folder, room::of_checkpoint(parameters).saturating_mul(more as u64))
+    }
+
     /// Saves a checkpoint and then removes the oldest; returns its folder.
     pub(crate) fn save(&self, snapshot: &Snapshot<'_>) -> Result<PathBuf, TrainError> {
         let name = name_of(snapshot.state.step);
         let aside = self.folder.join(format!(".tmp-{name}-{}", std::process::id()));
         let path = self.folder.join(name);
+        room::expect(&self.folder, room::of_checkpoint(snapshot.parameters))?;
         fs::create_dir(&aside).map_err(TrainError::io(&aside, "create"))?;
         let written = write_all(&aside, snapshot).and_then(|()| {
             if path.exists() {

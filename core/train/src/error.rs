@@ -83,6 +83,19 @@ pub enum TrainError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The disk has no room for what is to be saved.
+    #[error(
+        "{}: {needed} bytes are needed for checkpoints, {free} are free; make room and run again, it goes on from the newest checkpoint",
+        folder.display()
+    )]
+    NoRoom {
+        /// The folder of the checkpoints.
+        folder: PathBuf,
+        /// Bytes that will be written.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// A file of lines holds one that is none of its own.
     #[error("{} is damaged: line {number}: {source}", path.display())]
     Line {

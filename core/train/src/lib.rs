@@ -17,6 +17,7 @@ pub mod invariants;
 pub mod metrics;
 pub mod optimizer;
 pub mod proof;
+mod room;
 pub mod schedule;
 pub mod telemetry;
 pub mod trainer;

@@ -279,6 +279,9 @@ impl<'a> Run<'a> {
             }
             (fresh()?, 0)
         };
+        if done < config.steps {
+            checkpoints.expect_room(&parameters, config.checkpoint_every > 0)?;
+        }
         invariants::all_there_once(job.decoder.config(), [&parameters, &optimizer.m, &optimizer.v])?;
         job.decoder.weights_changed(job.device, &parameters)?;
         let digests = Digests::open(job.folder, done, &parameters, job.device.cpu().pool)?;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The quickstart's folder.
@@ -96,6 +97,31 @@ dir = "out"
         bench
     }
 
+    /// The same with a model of one block and two steps, for machines that are slow.
+    pub(crate) fn tiny() -> Self {
+        let data = quickstart().display().to_string();
+        let bench = Self::new()
+            .with(&format!("{data}/model/config.json"), "config.json")
+            .with(&format!("{data}/dates.json"), "rows.json")
+            .with("held_out = 4", "held_out = 2")
+            .with("steps = 4", "steps = 2")
+            .with("batch = { micro = 2, per_step = 6 }", "batch = { micro = 1, per_step = 2 }");
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(quickstart().join(name)).unwrap();
+            serde_json::from_str::<Value>(&text).unwrap()
+        };
+        let mut config = read("model/config.json");
+        for (key, value) in [("hidden_size", 64), ("intermediate_size", 128), ("num_hidden_layers", 1)] {
+            config[key] = value.into();
+        }
+        config["num_attention_heads"] = 4.into();
+        config["num_key_value_heads"] = 2.into();
+        bench.write("config.json", config.to_string());
+        let rows = read("dates.json").as_array().unwrap()[..8].to_vec();
+        bench.write("rows.json", Value::from(rows).to_string());
+        bench
+    }
+
     /// The same with `from` replaced by `to`, which must change it.
     pub(crate) fn with(mut self, from: &str, to: &str) -> Self {
         assert!(self.text.contains(from), "the workflow has no `{from}`");
@@ -118,9 +144,15 @@ dir = "out"
 
     /// The binary with `arguments`, a cache of its own and no plugin folder of the user's.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fp8flow-under-test"));
+        self.command_under(&[], arguments)
+    }
+
+    /// The same, run by another program.
+    pub(crate) fn command_under(&self, under: &[&str], arguments: &[&str]) -> Command {
+        let words = [under, &[env!("CARGO_BIN_EXE_fp8flow-under-test")], arguments].concat();
+        let mut command = Command::new(words[0]);
         command
-            .args(arguments)
+            .args(&words[1..])
             .current_dir(self.folder.path())
             .env("XDG_CACHE_HOME", self.path("cache"))
             .env("XDG_DATA_HOME", self.path("data-home"))
@@ -164,7 +196,12 @@ dir = "out"
 
     /// A digest a line of every file of the final checkpoint and of the export.
     pub(crate) fn result(&self) -> String {
-        let checkpoints = self.run_folder().join("train/checkpoints");
+        self.result_of(&self.run_folder())
+    }
+
+    /// The same of one of several runs.
+    pub(crate) fn result_of(&self, run: &Path) -> String {
+        let checkpoints = run.join("train/checkpoints");
         let mut steps: Vec<_> =
             std::fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path()).collect();
         steps.sort();

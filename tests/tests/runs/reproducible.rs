@@ -26,7 +26,8 @@ pub(crate) fn expected_of(bench: &Bench) -> String {
 #[test]
 fn threads_and_instruction_sets_change_no_byte() {
     let expected = expected();
-    for threads in ["1", "2", "3"] {
+    println!("{expected}");
+    for threads in ["1", "2", "3", "4", "8"] {
         let bench = Bench::new();
         let ended = bench.run(&["--threads", threads]);
         assert_eq!(ended.code, Some(0), "{}", ended.all());
@@ -42,6 +43,27 @@ fn threads_and_instruction_sets_change_no_byte() {
             bench.command(&["run", "workflow.toml"]).env("FP8FLOW_ISA", isa.name()).output().unwrap().into();
         assert_eq!(ended.code, Some(0), "{}", ended.all());
         assert_eq!(bench.result(), expected, "{}", isa.name());
+    }
+}
+
+/// Processors without AVX, which have to be emulated where there is none.
+#[test]
+fn a_processor_without_avx_changes_no_byte() {
+    let version = Command::new("qemu-x86_64").arg("--version").output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        println!("skipped: there is no qemu-x86_64 (Debian has it in qemu-user)");
+        return;
+    }
+    let expected = expected_of(&Bench::tiny());
+    println!("{expected}");
+    for cpu in ["Nehalem", "qemu64"] {
+        let bench = Bench::tiny();
+        let mut command = bench.command_under(&["qemu-x86_64", "-cpu", cpu], &["run", "workflow.toml"]);
+        let ended: Ended = command.output().unwrap().into();
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        let record = std::fs::read_to_string(bench.run_folder().join("run.json")).unwrap();
+        assert!(record.contains("\"isa\": \"scalar\""), "{record}");
+        assert_eq!(bench.result(), expected, "{cpu}");
     }
 }
 

@@ -1,8 +1,12 @@
 //! `fp8flow run`: a workflow, from its beginning or from where it stopped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
-use fp8flow_flow::{Class, Event, Held, Observer, Pins, Plan, Registry, Run, RunOptions};
+use fp8flow_flow::{Class, Error, Event, Held, Observer, Pins, Plan, Registry, Run, RunOptions};
+use fp8flow_stages::disk;
 
 use super::planned;
 use crate::args::{Common, RunArgs};
@@ -59,7 +63,12 @@ fn one(
         environment: machine.environment(plan),
         binding,
     };
-    let run = Run::open(plan, options)?;
+    let runs = options.runs.clone().unwrap_or_else(|| plan.folder.join("runs"));
+    if let Some(shortage) = disk::shortage(plan, registry, &options, &runs)? {
+        let advice = "Make room, keep fewer checkpoints (`checkpoint.keep`), or name another folder.";
+        return Err(Failure::new(Class::Io, shortage).help(advice));
+    }
+    let run = open(plan, &options, args.wait.then_some(&*machine.cancel), screen)?;
     let observer: Arc<dyn Observer> = if screen.json() {
         let screen = screen.clone();
         Arc::new(move |event: &Event| screen.print(event.line()))
@@ -89,4 +98,30 @@ fn of_stages(plan: Plan, args: &RunArgs) -> Result<Plan, Failure> {
         return Err(unknown(stage));
     }
     if args.only.is_empty() { Ok(plan) } else { plan.only(&args.only).map_err(|stage| unknown(&stage)) }
+}
+
+/// Opens the run. Where another process works on it, waits until that has ended, if `wait` is the flag that ends waiting.
+fn open<'a>(
+    plan: &'a Plan,
+    options: &RunOptions,
+    wait: Option<&AtomicBool>,
+    screen: &Screen,
+) -> Result<Run<'a>, Failure> {
+    let mut said = false;
+    loop {
+        let (run, owner) = match (Run::open(plan, options.clone()), wait) {
+            (Err(Error::InUse { run, owner }), Some(stop)) if !stop.load(Ordering::Relaxed) => (run, owner),
+            (Err(Error::InUse { run, .. }), Some(_)) => {
+                let message = format!("stopped while another process worked on {}", run.display());
+                return Err(Failure::new(Class::Interrupted, message));
+            }
+            (opened, _) => return Ok(opened?),
+        };
+        if !said {
+            let owner = owner.unwrap_or_else(|| "another process".into());
+            screen.complain(format!("waiting for {owner}, which works on {}", run.display()));
+            said = true;
+        }
+        sleep(Duration::from_millis(250));
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use fp8flow_flow::{Error, Event, Plan, PlannedStage, Run, RunOptions, Workflow};
+use fp8flow_flow::{Error, Event, Plan, PlannedStage, Registry, Run, RunOptions, Workflow};
 use fp8flow_host::{Pool, Services};
 use fp8flow_kernels::Isa;
 use fp8flow_stages::{Engine, registry};
@@ -60,6 +60,16 @@ impl Bench {
     pub(crate) fn plan_of(&self, text: &str, runs: Option<&Path>) -> Result<Plan, Error> {
         let workflow = Workflow::parse(&self.path("w.toml"), text, [""; 0])?;
         workflow.with_runs(runs).plan(&registry(&self.engine()))
+    }
+
+    /// Every section and stage.
+    pub(crate) fn registry(&self) -> Registry {
+        registry(&self.engine())
+    }
+
+    /// Plans a whole workflow with a registry that is there.
+    pub(crate) fn plan_with(&self, text: &str, registry: &Registry) -> Result<Plan, Error> {
+        Workflow::parse(&self.path("w.toml"), text, [""; 0])?.plan(registry)
     }
 
     /// What is said about these keys; something must be wrong with them. And the exit code.

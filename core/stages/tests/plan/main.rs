@@ -6,3 +6,4 @@ mod backend;
 mod bench;
 mod exports;
 mod filter;
+mod keys;
