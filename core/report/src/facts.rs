@@ -97,7 +97,7 @@ impl Facts {
         for seen in all {
             let own = planned.iter().find(|stage| stage.name == seen.name);
             let result = run.result(&seen.name)?;
-            let training = match own.filter(|_| seen.uses.starts_with("train.")) {
+            let training = match own.filter(|_| fp8flow_stages::is_training(&seen.uses)) {
                 Some(own) => Some(Training::read(run, own, &planned, result.as_ref())?),
                 None => None,
             };
