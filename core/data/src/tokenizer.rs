@@ -14,6 +14,9 @@ const SPECIALS: &str = "special_tokens_map.json";
 const CONFIG: &str = "tokenizer_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
 
+/// Far more than the largest vocabulary takes.
+const MOST_BYTES: u64 = 1 << 30;
+
 /// Text to tokens and back.
 ///
 /// Nothing is truncated, padded or added, whatever the file asks for: templates and cutoffs say what is wanted.
@@ -80,11 +83,8 @@ impl Tokenizer {
         } else {
             (path.parent().unwrap_or(Path::new("")).to_owned(), path.to_owned())
         };
-        let bytes = std::fs::read(&path).map_err(|source| DataError::Io {
-            action: "read",
-            path: path.clone(),
-            source,
-        })?;
+        let bytes =
+            read(&path).map_err(|source| DataError::Io { action: "read", path: path.clone(), source })?;
         let inner = parse(&bytes, &path)?;
         let vocabulary = vocabulary(&inner, &path)?;
         let mut tokenizer = Self {
@@ -276,8 +276,22 @@ pub(crate) fn encode_with_offsets(
     guarded(|| marked.encode(text, false))
 }
 
+/// The bytes of a file of a size that one of these can have.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let about = std::fs::metadata(path)?;
+    let refused = |what: String| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
+    // A pipe would not be opened before somebody writes to it, and a device may have no end.
+    if !about.is_file() {
+        return refused("it is not a regular file".into());
+    }
+    if about.len() > MOST_BYTES {
+        return refused(format!("it has {} bytes, more than any tokenizer", about.len()));
+    }
+    std::fs::read(path)
+}
+
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DataError> {
-    match std::fs::read(path) {
+    match read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(DataError::Io { action: "read", path: path.to_owned(), source }),

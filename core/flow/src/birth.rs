@@ -87,6 +87,14 @@ pub(crate) fn sweep(runs: &Path) {
     }
 }
 
+/// Points `latest` at the run `id` that goes on, where the process that made it was killed before it could.
+pub(crate) fn mend_latest(runs: &Path, id: &str) {
+    let _ = fs::remove_file(runs.join(".latest.aside"));
+    if !runs.join("latest").exists() {
+        point_latest(runs, id);
+    }
+}
+
 /// `runs/latest` leads to the newest run: a convenience, so that a file system without links is no error.
 fn point_latest(runs: &Path, id: &str) {
     #[cfg(unix)]
@@ -118,6 +126,20 @@ mod tests {
         assert!(name(time, 0).starts_with("20260921-"), "{}", name(time, 0));
         let names: std::collections::HashSet<String> = (0..50).map(|salt| name(time, salt)).collect();
         assert!(names.len() > 40);
+    }
+
+    #[test]
+    fn a_run_that_goes_on_is_pointed_at_where_no_other_is() {
+        let runs = tempfile::tempdir().expect("a folder");
+        let leads_to = || fs::read_link(runs.path().join("latest")).ok();
+        for id in ["one", "two"] {
+            fs::create_dir(runs.path().join(id)).expect("made");
+        }
+        fs::write(runs.path().join(".latest.aside"), "").expect("written");
+        mend_latest(runs.path(), "one");
+        mend_latest(runs.path(), "two");
+        assert_eq!(leads_to(), Some("one".into()));
+        assert!(!runs.path().join(".latest.aside").exists());
     }
 
     #[test]

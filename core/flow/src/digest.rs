@@ -25,6 +25,11 @@ pub fn of_file(path: &Path) -> io::Result<(u64, String)> {
 
 /// The same; `proceed` is asked again and again, and nothing comes of it where it says no.
 pub fn of_file_while(path: &Path, proceed: impl Fn() -> bool) -> io::Result<Option<(u64, String)>> {
+    // A pipe would not be opened before somebody writes to it, and a device may have no end. A lock or a stored result may
+    // name either.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
     let mut file = File::open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 18];
@@ -97,5 +102,13 @@ mod tests {
         std::fs::write(&path, &bytes).expect("written");
         assert_eq!(of_file(&path).expect("read"), (600_000, of_bytes(&bytes)));
         assert_eq!(of_file_while(&path, || false).expect("read"), None);
+    }
+
+    #[test]
+    fn what_may_have_no_end_is_refused() {
+        for path in [Path::new("/dev/zero"), Path::new("/")] {
+            let error = of_file(path).expect_err("no file").to_string();
+            assert!(error.contains("it is not a regular file"), "{error}");
+        }
     }
 }

@@ -196,6 +196,7 @@ impl<'a> Run<'a> {
         atomic::remove_leftovers(&self.folder).map_err(Error::io("clean", &self.folder))?;
         // A process that was killed while it stored its last result has left something there.
         Store::of(&self.runs).open()?;
+        birth::mend_latest(&self.runs, &self.record.id);
         self.write_record()?;
         atomic::write_json(&self.folder.join(plan::FILE), &self.plan.json())?;
         let path = self.folder.join(plan::WORKFLOW);

@@ -84,6 +84,11 @@ fn is_plain_name(name: &str) -> bool {
 
 /// The text of a JSON file of bounded size.
 pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
+    // A pipe would not be opened before somebody writes to it.
+    if !std::fs::metadata(path).at(path, "open")?.is_file() {
+        let source = std::io::Error::other("it is not a regular file");
+        return Err(ModelError::Io { path: path.to_path_buf(), action: "read", source });
+    }
     let file = File::open(path).at(path, "open")?;
     let mut text = String::new();
     file.take(LONGEST_JSON + 1).read_to_string(&mut text).at(path, "read")?;

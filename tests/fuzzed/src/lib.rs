@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     targets::checkpoint::TARGET,
     targets::runs::TARGET,
     targets::store::TARGET,
+    targets::lock::TARGET,
 ];
 
 impl Target {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -55,7 +56,9 @@ fn a_storm_of_kills_changes_no_byte_and_leaves_nothing_behind() {
         let (precision, expected, whole) = &straight[runs % 2];
         let bench = workflow(precision);
         loop {
-            let mut child = bench.start();
+            let said = fs::File::create(bench.path("said.txt")).unwrap();
+            let mut child =
+                bench.command(&["run", "workflow.toml"]).stdout(Stdio::null()).stderr(said).spawn().unwrap();
             starts += 1;
             // Past the end of a straight run too, for what is slower after a kill.
             let moment = if killed < kills {
@@ -74,7 +77,8 @@ fn a_storm_of_kills_changes_no_byte_and_leaves_nothing_behind() {
                 sleep(Duration::from_micros(500));
             };
             if let Some(status) = ended {
-                assert_eq!(status.code(), Some(0), "seed {seed}, after {killed} kills");
+                let said = fs::read_to_string(bench.path("said.txt")).unwrap();
+                assert_eq!(status.code(), Some(0), "seed {seed}, after {killed} kills: {said}");
                 break;
             }
             child.kill().unwrap();

@@ -3,11 +3,11 @@
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use crate::program::Bench;
+use crate::program::{Bench, Ended, quickstart};
 use crate::reproducible::expected_of;
 
 /// A run that was asked to stop after a checkpoint.
@@ -67,6 +67,24 @@ fn clocks_that_go_wrong_change_nothing() {
     assert_eq!(bench.fp8flow(&["status"]).code, Some(0));
     assert_eq!(bench.run(&[]).code, Some(0));
     assert_eq!(bench.result(), expected);
+}
+
+#[test]
+fn what_has_no_end_is_refused_wherever_a_file_is_named() {
+    let data = quickstart().display().to_string();
+    for (from, to) in [
+        (format!("{data}/dates.json"), "/dev/zero"),
+        (format!("{data}/model/tokenizer.json"), "/dev/zero"),
+        (format!("{data}/model/config.json"), "/dev/zero"),
+        (format!("{data}/model/config.json"), "pipe"),
+    ] {
+        let bench = Bench::new().with(&from, to);
+        assert!(Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
+        let mut command = bench.command_under(&["timeout", "-s", "KILL", "20"], &["run", "workflow.toml"]);
+        let ended: Ended = command.output().unwrap().into();
+        assert!(matches!(ended.code, Some(3 | 74)), "{from} = {to}: {:?} {}", ended.code, ended.all());
+        assert!(ended.err.contains("not a regular file"), "{}", ended.err);
+    }
 }
 
 #[test]

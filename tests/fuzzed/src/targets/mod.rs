@@ -3,6 +3,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod config;
 pub(crate) mod dataset;
+pub(crate) mod lock;
 pub(crate) mod runs;
 pub(crate) mod safetensors;
 pub(crate) mod store;
