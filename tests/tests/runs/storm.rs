@@ -101,7 +101,12 @@ fn a_storm_of_kills_changes_no_byte_and_leaves_nothing_behind() {
     println!("{killed} kills, {starts} starts, {runs} runs, all with the same bytes; hits: {hits:?}");
 }
 
-/// The run that came to its end last.
+/// The run that was begun last.
 fn newest(bench: &Bench) -> PathBuf {
-    fs::canonicalize(bench.path("runs/latest")).unwrap()
+    let runs = fs::read_dir(bench.path("runs")).unwrap().flatten().map(|run| run.path());
+    let sequence = |run: &PathBuf| {
+        let record = fs::read_to_string(run.join("run.json")).ok()?;
+        serde_json::from_str::<serde_json::Value>(&record).ok()?["sequence"].as_u64()
+    };
+    runs.filter(|run| !run.is_symlink()).max_by_key(sequence).unwrap()
 }
