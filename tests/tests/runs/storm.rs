@@ -95,6 +95,12 @@ fn a_storm_of_kills_changes_no_byte_and_leaves_nothing_behind() {
         runs += 1;
         let last = newest(&bench);
         assert_eq!(bench.result_of(&last), *expected, "seed {seed}, after {killed} kills");
+        let latest = fs::canonicalize(bench.path("runs/latest"));
+        assert!(
+            latest.as_ref().is_ok_and(|latest| *latest == last.canonicalize().unwrap()),
+            "seed {seed}, after {killed} kills: {latest:?}, {:?}",
+            fs::read_dir(bench.path("runs")).unwrap().collect::<Vec<_>>()
+        );
         let left = left_aside(bench.folder.path());
         assert!(left.is_empty(), "seed {seed}, after {killed} kills: {left:?}");
     }
