@@ -233,7 +233,11 @@ impl Job<'_> {
     ) -> Result<Manifest, Error> {
         let (stage, plan) = (self.stage, self.plan);
         let wrote = manifest::wrote(&outcome)?;
-        let outputs = manifest::outputs(folder, &wrote)?;
+        let proceed = || !self.cancel.load(Ordering::Relaxed);
+        let Some(outputs) = manifest::outputs(folder, &wrote, &proceed)? else {
+            let error = StageError::interrupted("stopped while its result was sealed");
+            return Err(Error::Stage { run: self.run.to_owned(), stage: stage.name.clone(), error });
+        };
         let read = outside::look(&self.plan.folder, &outcome.read)?;
         let artifact = Artifact {
             stage: stage.name.clone(),

@@ -155,15 +155,19 @@ impl Objection {
     }
 }
 
-/// Digests and syncs everything that a stage left, so that its manifest may claim it.
-pub(crate) fn outputs(folder: &Path, outside: &[PathBuf]) -> Result<Vec<Output>, Error> {
+/// Digests and syncs everything that a stage left, so that its manifest may claim it; `None` where `proceed` says no.
+pub(crate) fn outputs(
+    folder: &Path,
+    outside: &[PathBuf],
+    proceed: &dyn Fn() -> bool,
+) -> Result<Option<Vec<Output>>, Error> {
     let mut outputs = Vec::new();
-    walk(folder, Path::new(""), &mut outputs)?;
+    let mut whole = walk(folder, Path::new(""), proceed, &mut outputs)?;
     for path in outside {
-        walk(Path::new("/"), path, &mut outputs)?;
+        whole = whole && walk(Path::new("/"), path, proceed, &mut outputs)?;
     }
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(outputs)
+    Ok(whole.then_some(outputs))
 }
 
 /// What `outcome` says was written outside the stage's folder, as absolute paths.
@@ -200,9 +204,14 @@ pub(crate) fn result<'a>(
     digest::of_json(&json!({ "kind": artifact.kind, "info": info, "read": read, "outputs": outputs }))
 }
 
-/// Adds the files at `path`, a file or a folder. Names that begin with a dot are somebody's scratch; links lead
-/// elsewhere.
-fn walk(root: &Path, path: &Path, outputs: &mut Vec<Output>) -> Result<(), Error> {
+/// Adds the files at `path`, a file or a folder, and says whether it came to the end. Names that begin with a dot are
+/// somebody's scratch; links lead elsewhere.
+fn walk(
+    root: &Path,
+    path: &Path,
+    proceed: &dyn Fn() -> bool,
+    outputs: &mut Vec<Output>,
+) -> Result<bool, Error> {
     let full = root.join(path);
     if full.is_dir() {
         let entries = fs::read_dir(&full).and_then(Iterator::collect::<io::Result<Vec<_>>>);
@@ -210,15 +219,18 @@ fn walk(root: &Path, path: &Path, outputs: &mut Vec<Output>) -> Result<(), Error
             let inner = path.join(entry.file_name());
             let hidden = entry.file_name().to_string_lossy().starts_with('.');
             let link = entry.file_type().map_err(Error::io("look at", &entry.path()))?.is_symlink();
-            if !hidden && !link && inner != Path::new(FILE) {
-                walk(root, &inner, outputs)?;
+            let counts = !hidden && !link && inner != Path::new(FILE);
+            if counts && !walk(root, &inner, proceed, outputs)? {
+                return Ok(false);
             }
         }
-        return File::open(&full).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", &full));
+        let synced = File::open(&full).and_then(|folder| folder.sync_all());
+        return synced.map(|()| true).map_err(Error::io("sync", &full));
     }
     let synced = File::open(&full).and_then(|file| file.sync_all());
     synced.map_err(Error::io("sync", &full))?;
-    let (size, blake3) = digest::of_file(&full).map_err(Error::io("read", &full))?;
+    let digest = digest::of_file_while(&full, proceed).map_err(Error::io("read", &full))?;
+    let Some((size, blake3)) = digest else { return Ok(false) };
     outputs.push(Output { path: path.to_owned(), size, blake3 });
-    Ok(())
+    Ok(true)
 }
