@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::record::Record;
 use crate::scratch;
 use crate::store::Store;
@@ -72,7 +72,7 @@ fn attempt(runs: &Path, record: &Record) -> Result<(PathBuf, Lock), Error> {
 }
 
 /// Removes what was killed before it had its name or while it was removed, and folders of verifications that were: nobody
-/// holds their lock.
+/// holds their lock. Also files that killed processes left half written in runs.
 pub(crate) fn sweep(runs: &Path) {
     for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -83,6 +83,9 @@ pub(crate) fn sweep(runs: &Path) {
             && Lock::take(&entry.path()).is_ok()
         {
             let _ = fs::remove_dir_all(entry.path());
+        } else if !name.starts_with('.') && lock::holder(&entry.path()).is_ok_and(|holder| holder.is_none()) {
+            // A run that has its last word said, and its page half written.
+            let _ = atomic::remove_leftovers(&entry.path());
         }
     }
 }

@@ -16,8 +16,10 @@ use crate::context::{Reporter, StageCx};
 use crate::explain::NO_FUNCTION;
 use crate::journal::Journal;
 use crate::manifest::{self, Manifest};
+use crate::outside::Watch;
 use crate::panic::words_of;
 use crate::plan::PlannedStage;
+use crate::planner::existing_paths;
 use crate::time::now;
 use crate::{Artifact, Error, Event, Outcome, Plan, Registry, StageError, atomic, outside, relocate, store};
 
@@ -112,11 +114,11 @@ impl Job<'_> {
         }
     }
 
-    /// Runs the stage and seals its result.
-    pub(crate) fn work(&self, artifacts: &[Artifact]) -> Result<Manifest, Error> {
+    /// Runs the stage on the results that are `given` and seals its own.
+    pub(crate) fn work(&self, given: &[Manifest]) -> Result<Manifest, Error> {
         let folder = self.folder();
         let begun = Instant::now();
-        let sealed = self.run_stage(artifacts, &folder).and_then(|worked| self.seal(worked, &folder, begun));
+        let sealed = self.run_stage(given, &folder).and_then(|worked| self.seal(worked, &folder, begun));
         match &sealed {
             Ok(manifest) => self.journal.emit(&Event::StageFinished {
                 stage: self.stage.name.clone(),
@@ -135,11 +137,19 @@ impl Job<'_> {
         sealed
     }
 
-    fn run_stage(&self, artifacts: &[Artifact], folder: &Path) -> Result<(Outcome, BTreeSet<String>), Error> {
+    fn run_stage(&self, given: &[Manifest], folder: &Path) -> Result<(Outcome, BTreeSet<String>), Error> {
         let stage = self.stage;
         let failed = |error| Error::Stage { run: self.run.to_owned(), stage: stage.name.clone(), error };
         if self.cancel.load(Ordering::Relaxed) {
             return Err(failed(StageError::interrupted("stopped before it began")));
+        }
+        // What others have read outside the run is often only pointed at, and read here.
+        for input in given {
+            if let Some(difference) = input.read.iter().find_map(|read| read.difference(&self.plan.folder)) {
+                let message = format!("{difference} stage `{}` read it", input.stage);
+                let help = "Run again: what depends on it is done again.";
+                return Err(failed(StageError::failed(message).help(help)));
+            }
         }
         let left = self.prepare(folder)?;
         let state = if left { None } else { self.go_on_from_stored(folder)? };
@@ -165,10 +175,11 @@ impl Job<'_> {
         self.link();
         let kind = self.registry.find(&stage.uses).map(|entry| &*entry.kind);
         let kind = kind.ok_or_else(|| failed(StageError::bug("the plan is of another registry")))?;
+        let artifacts: Vec<Artifact> = given.iter().map(|input| input.artifact.clone()).collect();
         let mut cx = StageCx {
             plan: self.plan,
             stage,
-            artifacts,
+            artifacts: &artifacts,
             folder: folder.to_owned(),
             resumed,
             reporter: Reporter { stage: stage.name.as_str().into(), journal: Arc::clone(self.journal) },
@@ -176,10 +187,24 @@ impl Job<'_> {
             consulted: Mutex::default(),
         };
         let _span = tracing::info_span!("stage", name = stage.name).entered();
+        let own = existing_paths(&kind.fields(), stage.params.json(), "").into_iter();
+        let own = own.map(|(_, path)| stage.params.base().join(path));
+        let of_others =
+            given.iter().flat_map(|input| &input.read).map(|read| self.plan.folder.join(&read.path));
+        let mut read: Vec<PathBuf> = of_others.collect();
+        let watch = Watch::over(own.chain(read.clone()));
         let result = catch_unwind(AssertUnwindSafe(|| kind.run(&mut cx)));
         let outcome = result.unwrap_or_else(|panic| Err(StageError::bug(words_of(&*panic))));
         let consulted = cx.consulted.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok((outcome.map_err(failed)?, consulted))
+        let outcome = outcome.map_err(failed)?;
+        // Its result may be of what the file held before, and its digest of what it holds now.
+        read.extend(outcome.read.iter().cloned());
+        if let Some(path) = watch.changed(&read) {
+            let message = format!("{} has changed while the stage was at work", path.display());
+            let help = "Run again, and leave it as it is meanwhile.";
+            return Err(failed(StageError::failed(message).help(help)));
+        }
+        Ok((outcome, consulted))
     }
 
     /// Brings the furthest state that other runs have on the way of this one's into the folder, if there is one.

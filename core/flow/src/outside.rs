@@ -1,5 +1,6 @@
 //! Files that a stage has read outside the run: what they held, so that a later attempt can tell whether they still do.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -46,6 +47,35 @@ impl Stamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+}
+
+/// Files that a stage is about to read, as far as its keys tell, and what the file system says of them before that.
+pub(crate) struct Watch(BTreeMap<PathBuf, Option<Stamp>>);
+
+impl Watch {
+    /// Watches the files among `paths`, and those that lie in the folders among them.
+    pub(crate) fn over(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut stamps = BTreeMap::new();
+        for path in paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)) {
+            let inner = fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path());
+            stamps.extend(inner.chain([path.clone()]).map(|path| (path.clone(), stamp(&path))));
+        }
+        Self(stamps)
+    }
+
+    /// The first of the files that were `read` which is not what it was.
+    pub(crate) fn changed<'a>(&self, read: &'a [PathBuf]) -> Option<&'a Path> {
+        let changed = |path: &Path| {
+            let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            self.0.get(&full).is_some_and(|before| *before != stamp(&full))
+        };
+        read.iter().map(PathBuf::as_path).find(|path| changed(path))
+    }
+}
+
+/// What the file system says of a file; `None` where there is none.
+fn stamp(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|metadata| Stamp::of(&metadata))
 }
 
 /// What is at `paths`, each named once; `folder` is the workflow's.
@@ -146,6 +176,28 @@ mod tests {
         fs::write(path, "").expect("written");
         let said = outside.difference(folder.path());
         assert_eq!(said.as_deref(), Some("chat_template.jinja was not there before"));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_or_written_to_meanwhile_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [data, config, other] =
+            ["data.json", "model/config.json", "other"].map(|name| folder.path().join(name));
+        fs::create_dir(folder.path().join("model")).expect("made");
+        for path in [&data, &config, &other] {
+            fs::write(path, "1").expect("written");
+        }
+        let watch = || Watch::over([data.clone(), folder.path().join("model")]);
+        let read = [data.clone(), config.clone(), other.clone()];
+        let (untouched, replaced, written) = (watch(), watch(), watch());
+        assert_eq!(untouched.changed(&read), None);
+        fs::write(&other, "2").expect("written");
+        assert_eq!(untouched.changed(&read), None, "nobody watches it");
+        fs::write(folder.path().join("new"), "1").expect("written");
+        fs::rename(folder.path().join("new"), &data).expect("replaced by the same bytes");
+        assert_eq!(replaced.changed(&read), Some(&*data));
+        fs::write(&config, "22").expect("written");
+        assert_eq!(written.changed(&read[1..]), Some(&*config));
     }
 
     #[test]

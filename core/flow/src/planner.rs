@@ -220,7 +220,11 @@ fn sections_digest(sections: &[draft::SectionDraft<'_>]) -> String {
 }
 
 /// Keys and values of the paths that must exist and are given.
-fn existing_paths(fields: &[Field], values: &Map<String, Value>, prefix: &str) -> Vec<(String, String)> {
+pub(crate) fn existing_paths(
+    fields: &[Field],
+    values: &Map<String, Value>,
+    prefix: &str,
+) -> Vec<(String, String)> {
     let mut paths = Vec::new();
     for field in fields {
         let key = format!("{prefix}{}", field.name);

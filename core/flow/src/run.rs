@@ -256,10 +256,7 @@ impl<'a> Run<'a> {
                     None if plan.only_takes(&stage.name) => {
                         return Err(Error::NoResult { stage: stage.name.clone() });
                     }
-                    None => {
-                        let artifacts = given.into_iter().map(|manifest| manifest.artifact);
-                        job.work(&artifacts.collect::<Vec<_>>())?
-                    }
+                    None => job.work(&given)?,
                 },
             };
             let held = self.how.held.as_ref();

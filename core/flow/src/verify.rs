@@ -22,7 +22,7 @@ use crate::plan::PlannedStage;
 use crate::recorded::Recorded;
 use crate::scratch::Scratch;
 use crate::store::Store;
-use crate::{Artifact, Class, Error, Field, Kind, Observer, Registry, StageError, digest, relocate};
+use crate::{Class, Error, Field, Kind, Observer, Registry, StageError, digest, relocate};
 
 /// A place where two results of a stage have other bits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -133,7 +133,7 @@ impl<'a> Again<'a> {
         let (plan, folder) = (&self.recorded.plan, &self.recorded.folder);
         let stage = self.stage(name)?;
         let before = self.manifest(name)?;
-        let (mut artifacts, mut inputs, mut damage) = (Vec::<Artifact>::new(), BTreeMap::new(), Vec::new());
+        let (mut given, mut inputs, mut damage) = (Vec::<Manifest>::new(), BTreeMap::new(), Vec::new());
         for (edge, from) in &stage.inputs {
             let mut input = self.manifest(from)?;
             let dir = folder.join(from);
@@ -145,8 +145,8 @@ impl<'a> Again<'a> {
                 what,
             }));
             relocate::into(&mut input, &dir, &plan.folder);
-            inputs.insert(edge.clone(), input.result);
-            artifacts.push(input.artifact);
+            inputs.insert(edge.clone(), input.result.clone());
+            given.push(input);
         }
         if !damage.is_empty() {
             return Ok(Err(damage));
@@ -172,7 +172,7 @@ impl<'a> Again<'a> {
             stage: name.into(),
             error,
         })?;
-        let manifest = match job.work(&artifacts) {
+        let manifest = match job.work(&given) {
             Ok(manifest) => Some(manifest),
             // Whoever asked it to stop may have seen enough.
             Err(error) if error.class() == Class::Interrupted => None,
