@@ -369,3 +369,39 @@ fn a_place_that_cannot_be_written_is_an_error_before_anything_runs() {
     assert!(error.to_string().starts_with("cannot create "), "{error}");
     assert!(bench.calls.take().is_empty());
 }
+
+#[test]
+fn a_file_that_changes_while_a_stage_reads_it_gives_no_result() {
+    let bench = Bench::new();
+    let rows = bench.folder.path().join("rows.txt");
+    fs::write(&rows, "somebody writes\n").expect("written");
+    let error = bench.run(&[]).expect_err("what was read is not what is there");
+    assert!(error.to_string().contains("rows.txt has changed while the stage was at work"), "{error}");
+    assert_eq!(error.class(), Class::Failed);
+    let finished = bench.run(&[]).expect("nobody writes any more");
+    assert_eq!(finished.artifacts[0].info["rows"], 2);
+}
+
+#[test]
+fn a_file_that_changes_between_two_stages_is_not_passed_on() {
+    let bench = Bench::new();
+    let rows = bench.folder.path().join("rows.txt");
+    let plan = bench.plan(&[]);
+    let written = rows.clone();
+    let observer = move |event: &Event| {
+        if matches!(event, Event::StageFinished { stage, .. } if stage == "records") {
+            fs::write(&written, "other\n").expect("written");
+        }
+    };
+    let run = Run::open(&plan, RunOptions::default()).expect("it opens");
+    let ran = run.execute(&toys::registry(&bench.calls), Arc::new(observer), &Arc::default());
+    let error = ran.expect_err("the tokens would be of something else").to_string();
+    assert!(
+        error.contains("stage `tokens` failed: rows.txt has changed since stage `records` read it"),
+        "{error}"
+    );
+    bench.calls.take();
+    let finished = bench.run(&[]).expect("it is read again");
+    assert_eq!(finished.artifacts[0].info["rows"], 1);
+    assert_eq!(bench.calls.take()[0], "load");
+}
