@@ -92,7 +92,8 @@ impl Pins {
             compare(&name, &name, &locked.inputs, &now.inputs);
             compare(&name, &name, &locked.values, &now.values);
         }
-        let planned = |name: &str| plan.stage(name).is_some();
+        // Of a part of the workflow nothing else is asked.
+        let planned = |name: &str| !plan.only.is_empty() || plan.stage(name).is_some();
         found.extend(plan.stages.iter().filter(|stage| !self.stages.contains_key(&stage.name)).map(
             |stage| {
                 let place = plan.places.of(&format!("stages.{}", stage.name));

@@ -60,6 +60,7 @@ fn a_run_that_is_held_to_a_lock_has_its_bytes_or_says_what_differs() {
     said(&locked(&bench, &[]), 0, &[]);
     fs::remove_dir_all(bench.path("out")).unwrap();
     said(&locked(&bench, &["--fresh", "--threads", "1"]), 0, &["[6/6] export"]);
+    said(&locked(&bench, &["--only", "layers"]), 0, &[]);
     let before = runs(&bench);
 
     let lr = ["--set", "stages.train.optimizer.lr=1e-3", "--set", "backend.recipe=tensorwise"];
