@@ -72,10 +72,11 @@ impl Job<'_> {
         Ok(Some(manifest))
     }
 
-    /// The result of another run, brought into this one, if one is stored that this stage would make.
-    pub(crate) fn cached(&self) -> Option<Manifest> {
+    /// The result of another run, brought into this one, if one is stored that this stage would make; else why it must run
+    /// although one is, if so.
+    pub(crate) fn cached(&self) -> Result<Manifest, Option<String>> {
         if self.exchange != Exchange::Both {
-            return None;
+            return Err(None);
         }
         let name = &self.stage.name;
         let looked = self.cache.look(self.stage, &self.begun);
@@ -84,14 +85,14 @@ impl Job<'_> {
             self.journal.emit(&Event::Warning { stage: name.clone(), message });
             self.cache.store.forget(manifest, object);
         }
-        let manifest = looked.hit?;
+        let manifest = looked.hit.ok_or(looked.occupied)?;
         let manifest = match self.cache.restore(self.stage, &self.begun, manifest, self.run) {
             Ok(manifest) => manifest,
             // A sweeper may have been faster, or there may be no room: the work itself will tell.
             Err(error) => {
                 let message = format!("its stored result cannot be used: {error}");
                 self.journal.emit(&Event::Warning { stage: name.clone(), message });
-                return None;
+                return Err(None);
             }
         };
         self.link();
@@ -101,7 +102,7 @@ impl Job<'_> {
             finished: manifest.finished.clone(),
             reason: format!("made by run {} at {}{}", manifest.run, manifest.finished, verified(&manifest)),
         });
-        Some(manifest)
+        Ok(manifest)
     }
 
     /// Lets the run's own folder lead to what the stage shows.
@@ -114,11 +115,12 @@ impl Job<'_> {
         }
     }
 
-    /// Runs the stage on the results that are `given` and seals its own.
-    pub(crate) fn work(&self, given: &[Manifest]) -> Result<Manifest, Error> {
+    /// Runs the stage on the results that are `given` and seals its own; `occupied` says why though a result is stored.
+    pub(crate) fn work(&self, given: &[Manifest], occupied: Option<String>) -> Result<Manifest, Error> {
         let folder = self.folder();
         let begun = Instant::now();
-        let sealed = self.run_stage(given, &folder).and_then(|worked| self.seal(worked, &folder, begun));
+        let sealed =
+            self.run_stage(given, occupied, &folder).and_then(|worked| self.seal(worked, &folder, begun));
         match &sealed {
             Ok(manifest) => self.journal.emit(&Event::StageFinished {
                 stage: self.stage.name.clone(),
@@ -137,7 +139,12 @@ impl Job<'_> {
         sealed
     }
 
-    fn run_stage(&self, given: &[Manifest], folder: &Path) -> Result<(Outcome, BTreeSet<String>), Error> {
+    fn run_stage(
+        &self,
+        given: &[Manifest],
+        occupied: Option<String>,
+        folder: &Path,
+    ) -> Result<(Outcome, BTreeSet<String>), Error> {
         let stage = self.stage;
         let failed = |error| Error::Stage { run: self.run.to_owned(), stage: stage.name.clone(), error };
         if self.cancel.load(Ordering::Relaxed) {
@@ -161,7 +168,6 @@ impl Job<'_> {
         } else if left || self.exchange != Exchange::Both {
             String::new()
         } else {
-            let occupied = self.cache.look(stage, &self.begun).occupied;
             self.cache.reason(stage, &self.begun, occupied).0
         };
         self.journal.emit(&Event::StageStarted {

@@ -252,11 +252,11 @@ impl<'a> Run<'a> {
             let manifest = match job.done()? {
                 Some(manifest) => manifest,
                 None => match job.cached() {
-                    Some(manifest) => manifest,
-                    None if plan.only_takes(&stage.name) => {
+                    Ok(manifest) => manifest,
+                    Err(_) if plan.only_takes(&stage.name) => {
                         return Err(Error::NoResult { stage: stage.name.clone() });
                     }
-                    None => job.work(&given)?,
+                    Err(occupied) => job.work(&given, occupied)?,
                 },
             };
             let held = self.how.held.as_ref();

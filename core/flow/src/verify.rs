@@ -172,7 +172,7 @@ impl<'a> Again<'a> {
             stage: name.into(),
             error,
         })?;
-        let manifest = match job.work(&given) {
+        let manifest = match job.work(&given, None) {
             Ok(manifest) => Some(manifest),
             // Whoever asked it to stop may have seen enough.
             Err(error) if error.class() == Class::Interrupted => None,
