@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use fp8flow_flow::Plan;
+use fp8flow_report::escaped;
 
 /// Of a box, and between boxes, in pixels.
 const WIDTH: usize = 168;
@@ -140,8 +141,4 @@ fn short(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -67,7 +67,7 @@ impl Html {
 }
 
 /// `text` as it stands in XML.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::new();
     let _ = Escape(&mut out).write_str(text);
     out

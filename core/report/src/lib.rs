@@ -28,5 +28,6 @@ pub mod words;
 pub use curve::{Curve, HeldOut};
 pub use error::ReportError;
 pub use export::{Export, export, follow};
+pub use html::escaped;
 pub use page::{FILE, page, write};
 pub use svg::svg;
