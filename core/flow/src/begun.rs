@@ -45,9 +45,7 @@ impl Begun {
         let fields = entry.map_or(&[][..], |entry| &entry.fields);
         let mut params = counting(fields, stage.params.json());
         params.retain(|key, _| !fields.iter().any(|field| field.name == key && field.kind.is_edge()));
-        // What bears the name of a section counts for those that look at it.
-        let machine = binding.as_object().cloned().unwrap_or_default();
-        let machine = machine.into_iter().filter(|(key, _)| plan.section(key).is_none()).collect();
+        let machine = plan.machine(binding);
         let revision = entry.map_or(0, |entry| entry.kind.revision());
         let extent = entry.and_then(|entry| extent::open(&*entry.kind, &stage.params));
         let extent = extent.map(|(key, _)| key.to_owned());

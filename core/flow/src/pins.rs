@@ -133,23 +133,13 @@ impl Pins {
         atomic::write(path, (HEAD.to_owned() + &text).as_bytes()).map_err(Error::io("write", path))
     }
 
-    /// This lock with what `now` has for `stage` and for those that are made from it, however far; also their names.
-    pub fn updated(mut self, now: &Self, stage: &str) -> (Self, Vec<String>) {
-        let mut names = vec![stage.to_owned()];
-        let mut next = 0;
-        while let Some(name) = names.get(next).cloned() {
-            let takes = |pinned: &PinnedStage| {
-                pinned.inputs.as_object().is_some_and(|edges| edges.values().any(|from| *from == *name))
-            };
-            let after = now.stages.iter().filter(|(_, pinned)| takes(pinned)).map(|(name, _)| name);
-            let new: Vec<String> = after.filter(|name| !names.contains(name)).cloned().collect();
-            names.extend(new);
-            next += 1;
-        }
+    /// This lock with what `now`, which pins `plan`, has for `stage` and for those that are made from it, however far; also
+    /// their names.
+    pub fn updated(mut self, now: &Self, plan: &Plan, stage: &str) -> (Self, Vec<String>) {
+        let names = plan.from(stage);
         for name in &names {
-            match now.stages.get(name) {
-                Some(pinned) => _ = self.stages.insert(name.clone(), pinned.clone()),
-                None => _ = self.stages.remove(name),
+            if let Some(pinned) = now.stages.get(name) {
+                self.stages.insert(name.clone(), pinned.clone());
             }
         }
         self.made_by.clone_from(&now.made_by);
@@ -192,9 +182,7 @@ impl Left {
 
 /// What counts for every stage.
 pub(crate) fn machine(plan: &Plan, binding: &Value) -> Value {
-    let all = binding.as_object().into_iter().flatten();
-    let machine = all.filter(|(key, _)| plan.section(key).is_none());
-    without_nulls(machine.map(|(key, value)| (key.clone(), value.clone())).collect())
+    without_nulls(plan.machine(binding).into())
 }
 
 /// The values of every section, and what it is bound to.

@@ -128,6 +128,13 @@ impl Plan {
         self.sections.iter().find(|section| section.name == name)
     }
 
+    /// What of `binding` counts for every stage. What bears the name of a section counts for those that look at it.
+    pub(crate) fn machine(&self, binding: &Value) -> Map<String, Value> {
+        let all = binding.as_object().into_iter().flatten();
+        let machine = all.filter(|(key, _)| self.section(key).is_none());
+        machine.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// Everything, for `plan --json` and the run's `plan.json`.
     pub fn json(&self) -> Value {
         let sections = self.sections.iter().map(|section| {

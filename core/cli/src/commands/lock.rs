@@ -30,7 +30,7 @@ fn pin(plan: &Plan, registry: &Registry, args: &LockArgs, screen: &Screen) -> Re
             if plan.stage(stage).is_none() {
                 return Err(Failure::new(Class::Invalid, format!("the workflow has no stage `{stage}`")));
             }
-            let (pins, names) = Pins::read(&path)?.updated(&now, stage);
+            let (pins, names) = Pins::read(&path)?.updated(&now, plan, stage);
             // Everything else must be as it was, or the lock would hold a run to what never came together.
             let mut differences = pins.differences(plan, registry, &binding);
             differences.extend(pins.other_results(&now));
