@@ -1,11 +1,12 @@
 //! What is under test: a recipe with settled options, made anew for every check.
 
 use fp8flow_sdk::kernels::Isa;
-use fp8flow_sdk::{Backend, Error, Host, OptionKind, Options, Recipe, RecipeInfo};
+use fp8flow_sdk::{Error, Host, OptionKind, Options, Recipe, RecipeInfo};
 use serde_json::Value;
 
 use crate::driver::{Failure, Layers};
 use crate::host::host;
+use crate::tested::Tested;
 use crate::values::{Activations, Values, normal};
 
 /// K of the test layers: a multiple of every block size in use.
@@ -64,8 +65,8 @@ pub(crate) fn output_gradients(dtype: Activations, tokens: usize, seed: u64) -> 
     NS.iter().zip(0..).map(|(&n, i)| Values::normal(dtype, tokens, n, 1e-3, 300 + 10 * seed + i)).collect()
 }
 
-/// Every recipe of `B` with its defaults, and with each option at each of its ends in turn.
-pub(crate) fn subjects<'a, B: Backend>(recipes: &[RecipeInfo]) -> Vec<Subject<'a>> {
+/// Every recipe of a backend with its defaults, and with each option at each of its ends in turn.
+pub(crate) fn subjects<'a>(backend: &'a dyn Tested, recipes: &[RecipeInfo]) -> Vec<Subject<'a>> {
     let mut subjects = Vec::new();
     for recipe in recipes {
         let defaults: serde_json::Map<_, _> =
@@ -82,7 +83,7 @@ pub(crate) fn subjects<'a, B: Backend>(recipes: &[RecipeInfo]) -> Vec<Subject<'a
             let name = recipe.name.clone();
             Subject {
                 label,
-                make: Box::new(move |host: &Host| B::start(host)?.recipe(host, &name, &options)),
+                make: Box::new(move |host: &Host| backend.start(host)?.recipe(host, &name, &options)),
             }
         }));
     }

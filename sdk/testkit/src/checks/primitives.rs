@@ -1,12 +1,13 @@
 //! The primitives by themselves, where a backend offers them.
 
 use fp8flow_sdk::kernels::{Elements, ElementsMut, Fp8};
-use fp8flow_sdk::{Backend, Kernels, Quantize, ScaleAxis, ScaledGemm, TensorMut, TensorRef};
+use fp8flow_sdk::{Kernels, Quantize, ScaleAxis, ScaledGemm, TensorMut, TensorRef};
 
 use super::{Found, ensure};
 use crate::driver::Failure;
 use crate::reference::{Reference, snr_db};
 use crate::subject::here;
+use crate::tested::Tested;
 use crate::values::normal;
 
 const M: usize = 48;
@@ -56,10 +57,13 @@ impl Cast {
 }
 
 /// Casts undo to within the format's noise; a GEMM of codes gives what their numbers give, whichever way they lie.
-pub(crate) fn cast_and_gemm_agree_with_arithmetic<B: Backend>() -> Found {
+pub(crate) fn cast_and_gemm_agree_with_arithmetic(backend: &dyn Tested) -> Found {
     let host = here();
-    let backend = B::start(&host).map_err(|error| Failure::Call { call: "Backend::start", error })?;
-    let Some(kernels) = backend.kernels(&host) else { return Ok("not offered".into()) };
+    let failed = |call| move |error| Failure::Call { call, error };
+    let backend = backend.start(&host).map_err(failed("Backend::start"))?;
+    let Some(kernels) = backend.kernels(&host).map_err(failed("Backend::kernels"))? else {
+        return Ok("not offered".into());
+    };
     let mut worst = f64::INFINITY;
     for axis in [ScaleAxis::Row, ScaleAxis::Col, ScaleAxis::Tensor] {
         // One scale a column belongs to an operand that is contracted along its rows.

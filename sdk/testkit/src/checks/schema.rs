@@ -1,13 +1,14 @@
 //! What a backend says of itself before anything runs.
 
-use fp8flow_sdk::{Backend, ErrorKind, LayerFacts, OptionKind, Options, Precision, RecipeInfo};
+use fp8flow_sdk::{ErrorKind, LayerFacts, OptionKind, Options, Precision, RecipeInfo};
 
 use super::{Found, ensure};
 use crate::driver::Failure;
 use crate::subject::{K, NS, Subject, here};
+use crate::tested::Tested;
 
 /// The list of recipes can be printed, parsed and built from.
-pub(crate) fn recipes_are_described<B: Backend>(recipes: &[RecipeInfo]) -> Found {
+pub(crate) fn recipes_are_described(backend: &dyn Tested, recipes: &[RecipeInfo]) -> Found {
     ensure!(!recipes.is_empty(), "the backend has no recipe");
     for (i, recipe) in recipes.iter().enumerate() {
         ensure!(is_word(&recipe.name), "recipe `{}`: a name is made of a-z, 0-9, _ and -", recipe.name);
@@ -41,7 +42,7 @@ pub(crate) fn recipes_are_described<B: Backend>(recipes: &[RecipeInfo]) -> Found
     }
     let host = here();
     let call = |error| Failure::Call { call: "Backend::start", error };
-    let unknown = B::start(&host).map_err(call)?.recipe(&host, "no such recipe", &Options::default());
+    let unknown = backend.start(&host).map_err(call)?.recipe(&host, "no such recipe", &Options::default());
     let kind = unknown.map(|_| ()).map_err(|error| error.kind);
     ensure!(kind == Err(ErrorKind::Invalid), "an unknown recipe should be ErrorKind::Invalid, not {kind:?}");
     Ok(format!("{} recipes", recipes.len()))
