@@ -62,7 +62,7 @@ fn load(found: &Found) -> Result<Library, HostError> {
     let address = *unsafe { handle.get::<*const ()>(symbol.as_bytes()) }.map_err(open_error)?;
     std::mem::forget(handle);
     // SAFETY: the library stays open.
-    unsafe { Library::from_symbol(address, plugin) }.map_err(|source| {
+    unsafe { Library::from_symbol(address, &found.manifest) }.map_err(|source| {
         if let LoadError::Layout { dump, .. } = &source {
             tracing::trace!(plugin, "{dump}");
         }

@@ -12,6 +12,8 @@ mod embed;
 
 use serde::{Deserialize, Serialize};
 
+use crate::abi::c::contract::{C_ABI, ENTRY};
+
 #[doc(hidden)]
 pub use embed::{Facts, embed, embedded_len};
 
@@ -64,6 +66,9 @@ pub struct Manifest {
     /// The crate whose name ends the exported symbol; see [`Manifest::symbol`].
     #[serde(rename = "crate")]
     pub crate_name: String,
+    /// Of a plugin in C: the `FP8FLOW_C_ABI` of its header. Such a plugin depends on that, and on no SDK or panic strategy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub c_abi: Option<u32>,
 }
 
 /// Why a section holds no manifest.
@@ -104,6 +109,12 @@ pub enum Mismatch {
     Sdk {
         /// The plugin's.
         found: String,
+    },
+    /// In C, by another contract.
+    #[error("built with a header of C ABI {found}, but this fp8flow speaks {C_ABI}; rebuild the plugin with its own fp8flow_plugin.h")]
+    CAbi {
+        /// The plugin's.
+        found: u32,
     },
     /// Built so that a panic ends the process.
     #[error(
@@ -156,15 +167,22 @@ impl Manifest {
 
     /// The exported symbol behind which the library's functions are found.
     pub fn symbol(&self) -> String {
-        format!("{SYMBOL_PREFIX}{}", self.crate_name)
+        match self.c_abi {
+            None => format!("{SYMBOL_PREFIX}{}", self.crate_name),
+            Some(_) => ENTRY.to_owned(),
+        }
     }
 
     /// Whether this SDK and the plugin's fit together: the handshake.
     pub fn check(&self) -> Result<(), Mismatch> {
-        if generation(&self.sdk).is_none() || generation(&self.sdk) != generation(SDK_VERSION) {
+        if let Some(found) = self.c_abi {
+            if found != C_ABI {
+                return Err(Mismatch::CAbi { found });
+            }
+        } else if generation(&self.sdk).is_none() || generation(&self.sdk) != generation(SDK_VERSION) {
             return Err(Mismatch::Sdk { found: self.sdk.clone() });
         }
-        if self.panic != "unwind" {
+        if self.c_abi.is_none() && self.panic != "unwind" {
             return Err(Mismatch::Panic { found: self.panic.clone() });
         }
         if self.target != target() {

@@ -30,6 +30,15 @@ impl DType {
         }
     }
 
+    /// The format of these codes.
+    pub fn fp8(self) -> Result<Fp8> {
+        match self {
+            Self::E4M3 => Ok(Fp8::E4m3),
+            Self::E5M2 => Ok(Fp8::E5m2),
+            other => Err(Error::unsupported(format!("{} is not an FP8 format", other.name()))),
+        }
+    }
+
     /// Bytes of one element; 0 for a type this SDK does not know.
     pub const fn size(self) -> usize {
         match self {
@@ -190,6 +199,15 @@ impl<'a> TensorRef<'a> {
                 other => return Err(Error::unsupported(format!("element type {}", other.0))),
             })
         }
+    }
+
+    /// The memory of a dense CPU tensor.
+    pub fn bytes(&self) -> Result<&'a [u8]> {
+        Ok(match self.elements()? {
+            Elements::F32(floats) => bytemuck::cast_slice(floats),
+            Elements::Bf16(halves) => bytemuck::cast_slice(halves),
+            Elements::E4m3(codes) | Elements::E5m2(codes) => codes,
+        })
     }
 
     /// The elements of a dense CPU tensor of f32.

@@ -46,8 +46,27 @@ extern "C" fn start<B: Backend>(host: HostBox) -> Outcome<BackendBox> {
     }))
 }
 
-fn receive_host(host: HostBox) -> Host {
+/// The engine behind a host that has crossed.
+pub(super) fn receive_host(host: HostBox) -> Host {
     Host::new(Arc::new(Engine::new(host)))
+}
+
+/// A recipe as an object, with a guard of its own.
+pub(super) fn recipe(recipe: Box<dyn Recipe>) -> RecipeBox {
+    guarded_recipe(recipe, Poison::default())
+}
+
+/// Primitives as an object, with a guard of their own.
+pub(super) fn kernels(kernels: Box<dyn Kernels>) -> KernelsBox {
+    guarded_kernels(kernels, Poison::default())
+}
+
+fn guarded_recipe(recipe: Box<dyn Recipe>, poison: Poison) -> RecipeBox {
+    RecipeObject_TO::from_value(ExportedRecipe(Guarded::new(recipe, poison)), TD_Opaque)
+}
+
+fn guarded_kernels(kernels: Box<dyn Kernels>, poison: Poison) -> KernelsBox {
+    KernelsObject_TO::from_value(ExportedKernels(Guarded::new(kernels, poison)), TD_Opaque)
 }
 
 struct ExportedBackend<B>(Guarded<B>);
@@ -56,18 +75,14 @@ impl<B: Backend> BackendObject for ExportedBackend<B> {
     fn recipe(&self, host: HostBox, name: RStr<'_>, options: RStr<'_>) -> Outcome<RecipeBox> {
         send(self.0.call("recipe", |backend| {
             let recipe = backend.recipe(&receive_host(host), name.as_str(), &from_json(options.as_str())?)?;
-            let recipe = Guarded::new(recipe, self.0.poison().clone());
-            Ok(RecipeObject_TO::from_value(ExportedRecipe(recipe), TD_Opaque))
+            Ok(guarded_recipe(recipe, self.0.poison().clone()))
         }))
     }
 
     fn kernels(&self, host: HostBox) -> Outcome<ROption<KernelsBox>> {
         send(self.0.call("kernels", |backend| {
-            let kernels = backend.kernels(&receive_host(host)).map(|kernels| {
-                let kernels = Guarded::new(kernels, self.0.poison().clone());
-                KernelsObject_TO::from_value(ExportedKernels(kernels), TD_Opaque)
-            });
-            Ok(kernels.into())
+            let kernels = backend.kernels(&receive_host(host));
+            Ok(kernels.map(|kernels| guarded_kernels(kernels, self.0.poison().clone())).into())
         }))
     }
 }

@@ -29,6 +29,9 @@ pub enum LoadError {
         /// Everything `abi_stable` has to say: thousands of lines.
         dump: String,
     },
+    /// A C plugin's table that is not whole.
+    #[error("{0}; build it with the fp8flow_plugin.h of this fp8flow")]
+    Table(String),
     /// It failed while handing over its functions.
     #[error("it failed to hand over its functions: {0}")]
     Module(String),

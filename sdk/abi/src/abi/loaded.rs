@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use abi_stable::std_types::{RSlice, RStr, RString};
 use serde::de::DeserializeOwned;
 
+use super::c::CLibrary;
 use super::layout::{self, LoadError};
 use super::lent::Lent;
 use super::objects::{BackendBox, KernelsBox, LinearBox, PluginModuleRef, RecipeBox};
@@ -17,14 +18,21 @@ use super::wire::{
 };
 use crate::{
     Backward, Counters, Decision, Error, ErrorKind, Event, Forward, Host, InputFormat, Kernels, LayerFacts,
-    Linear, Memory, Options, Precision, Quantize, Recipe, RecipeInfo, Result, ScaledGemm, StateDict,
+    Linear, Manifest, Memory, Options, Precision, Quantize, Recipe, RecipeInfo, Result, ScaledGemm, StateDict,
 };
 
 /// The functions of an opened library.
 #[derive(Clone)]
 pub struct Library {
-    functions: PluginModuleRef,
+    functions: Functions,
     plugin: Arc<str>,
+}
+
+/// By which road the library came.
+#[derive(Clone)]
+enum Functions {
+    Rust(PluginModuleRef),
+    C(CLibrary),
 }
 
 impl Library {
@@ -32,23 +40,41 @@ impl Library {
     ///
     /// # Safety
     /// `symbol` is that symbol's address, in a library that is never unloaded.
-    pub unsafe fn from_symbol(symbol: *const (), plugin: &str) -> std::result::Result<Self, LoadError> {
-        // SAFETY: promised by the caller.
-        let functions = unsafe { layout::functions(symbol) }?;
-        Ok(Self { functions, plugin: plugin.into() })
+    pub unsafe fn from_symbol(
+        symbol: *const (),
+        manifest: &Manifest,
+    ) -> std::result::Result<Self, LoadError> {
+        let functions = match manifest.c_abi {
+            // SAFETY: promised by the caller.
+            None => Functions::Rust(unsafe { layout::functions(symbol) }?),
+            // SAFETY: as above.
+            Some(_) => Functions::C(unsafe { CLibrary::from_entry(symbol) }?),
+        };
+        Ok(Self { functions, plugin: manifest.name.as_str().into() })
     }
 
     /// [`crate::Backend::recipes`].
     pub fn recipes(&self) -> Result<Vec<RecipeInfo>> {
-        let site = Site { plugin: self.plugin.clone(), layer: None, fault: Arc::default() };
-        site.read("recipes", (self.functions.recipes())())
+        let site = self.site();
+        match &self.functions {
+            Functions::Rust(functions) => site.read("recipes", (functions.recipes())()),
+            Functions::C(library) => library.recipes().map_err(|error| site.named("recipes", error)),
+        }
     }
 
     /// [`crate::Backend::start`]: a backend of its own each time.
     pub fn start(&self, host: &Host) -> Result<LoadedBackend> {
-        let site = Site { plugin: self.plugin.clone(), layer: None, fault: Arc::default() };
-        let backend = site.call("start", || (self.functions.start())(Lent::boxed(host, &self.plugin)))?;
+        let site = self.site();
+        let host = Lent::boxed(host, &self.plugin);
+        let backend = site.call("start", || match &self.functions {
+            Functions::Rust(functions) => (functions.start())(host),
+            Functions::C(library) => library.start(host),
+        })?;
         Ok(LoadedBackend { backend, site })
+    }
+
+    fn site(&self) -> Site {
+        Site { plugin: self.plugin.clone(), layer: None, fault: Arc::default() }
     }
 }
 

@@ -12,6 +12,7 @@
 //! * **Panics.** Neither side unwinds into the other. `guard` turns a plugin's panic into an error and keeps the
 //!   plugin from being called again; a panic in a task on the engine's threads is carried back to the call it
 //!   belongs to.
+//! * **C.** Plugins in C come by a header of plain structs; [`c`] dresses them as the same objects.
 //! * **Growth.** New methods go behind the last one, with a default body; fields of a root module are optional; plain
 //!   structs never change; codes are integers, and an unknown one is an error, or nothing, never a guess.
 //!   [`layout`] checks both ways, so that an older plugin runs in a newer engine.
@@ -19,6 +20,7 @@
 // Vtables, borrowed memory and calls through function pointers are what this module is made of.
 #![allow(unsafe_code)]
 
+pub mod c;
 pub mod engine;
 pub mod export;
 mod guard;

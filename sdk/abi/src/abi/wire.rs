@@ -124,6 +124,18 @@ const PASSES: [Pass; 3] = [Pass::Train, Pass::Eval, Pass::Recompute];
 const FORMATS: [Fp8; 2] = [Fp8::E4m3, Fp8::E5m2];
 const AXES: [ScaleAxis; 3] = [ScaleAxis::Row, ScaleAxis::Col, ScaleAxis::Tensor];
 
+pub(super) fn pass_code(pass: Pass) -> u32 {
+    code(&PASSES, pass)
+}
+
+pub(super) fn axis_code(axis: ScaleAxis) -> u32 {
+    code(&AXES, axis)
+}
+
+pub(super) fn axis(code: u32) -> Result<ScaleAxis> {
+    decode(&AXES, code, "axis")
+}
+
 /// The tasks of a parallel loop: a function and what it works on, borrowed for the length of a call.
 #[repr(C)]
 #[derive(Clone, Copy, StableAbi)]
@@ -214,7 +226,7 @@ impl<'a> ForwardCall<'a> {
         let Forward { pass, x, weight, y, group, saved, scratch, telemetry } = call;
         let given = x.quantized.unwrap_or(QuantizedInput { by_row: None, by_col: None });
         Self {
-            pass: code(&PASSES, pass),
+            pass: pass_code(pass),
             flags: flag(group.ready, FLAG_READY) | flag(telemetry, FLAG_TELEMETRY),
             x: x.tensor.raw(),
             by_row: given.by_row.map(CastOperand::send).into(),
@@ -331,7 +343,7 @@ impl<'a> QuantizeCall<'a> {
         Self {
             x: x.raw(),
             format: code(&FORMATS, format),
-            axis: code(&AXES, axis),
+            axis: axis_code(axis),
             power_of_two,
             codes: codes.raw(),
             scales: scales.raw(),
@@ -347,7 +359,7 @@ impl<'a> QuantizeCall<'a> {
             Ok(Quantize {
                 x: TensorRef::from_raw(self.x),
                 format: decode(&FORMATS, self.format, "format")?,
-                axis: decode(&AXES, self.axis, "axis")?,
+                axis: self::axis(self.axis)?,
                 power_of_two: self.power_of_two,
                 codes: TensorMut::from_raw(self.codes),
                 scales: TensorMut::from_raw(self.scales),
