@@ -2,6 +2,7 @@
 
 mod bench;
 mod looking;
+mod plugin;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Args as Group, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use looking::{ExportKind, LogsArgs, MetricsArgs, ReportArgs, RunsCommand, StatusArgs};
+pub(crate) use plugin::PluginCommand;
 
 pub(crate) use bench::{BackendArgs, BenchCommand, BenchPrecision, BenchRecompute};
 
@@ -278,17 +280,6 @@ pub(crate) struct DoctorArgs {
     /// The folder of runs; `runs` beside the workflow by default.
     #[arg(long, value_name = "DIR")]
     pub(crate) runs: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PluginCommand {
-    /// Every plugin in the places that are searched; no library is opened.
-    List,
-    /// All about one plugin: file, digest, recipes with their options.
-    Show {
-        /// Its name, or the path of its library.
-        name: String,
-    },
 }
 
 #[derive(Debug, Group)]

@@ -1,24 +1,12 @@
-//! `fp8flow plugin`: what is installed, and what it can do.
+//! `fp8flow plugin list`: what is installed.
 
-use fp8flow_host::{Found, Listed, Search, Shown};
-use fp8flow_host::{Listing, Step};
+use fp8flow_host::{Listed, Listing, Step};
 use serde_json::{Value, json};
 
-use crate::args::{Common, PluginCommand};
-use crate::engine::Machine;
-use crate::failure::Failure;
+use super::facts;
 use crate::screen::Screen;
 
-pub(super) fn plugin(common: &Common, command: &PluginCommand, screen: &Screen) -> Result<(), Failure> {
-    let search = Search::new(&common.plugin_path, &[]);
-    match command {
-        PluginCommand::List => list(&search.list(), screen),
-        PluginCommand::Show { name } => show(common, &search.find(name)?, screen)?,
-    }
-    Ok(())
-}
-
-fn list(listing: &Listing, screen: &Screen) {
+pub(super) fn list(listing: &Listing, screen: &Screen) {
     if screen.json() {
         let plugins: Vec<Value> = listing.plugins.iter().map(listed).collect();
         let step = |step: &Step| json!({ "origin": step.place.origin.to_string(), "path": step.place.path, "notes": step.notes });
@@ -59,37 +47,4 @@ fn listed(plugin: &Listed) -> Value {
     object["usable"] = objection(plugin).is_none().into();
     object["objection"] = objection(plugin).into();
     object
-}
-
-fn facts(found: &Found) -> Value {
-    json!({
-        "name": found.manifest.name,
-        "version": found.manifest.version,
-        "about": found.manifest.about,
-        "sdk": found.manifest.sdk,
-        "path": found.path,
-        "origin": found.place.origin.to_string(),
-        "digest": found.digest.to_string(),
-        "recipes": found.manifest.recipes,
-    })
-}
-
-/// Recipes are asked of the plugin itself, unless that was done before.
-fn show(common: &Common, found: &Found, screen: &Screen) -> Result<(), Failure> {
-    let recipes = match (found.compatible(), found.recipes()) {
-        (Err(_), _) => None,
-        (Ok(()), Some(recipes)) => Some(recipes),
-        (Ok(()), None) => {
-            let plugin = found.open(&Machine::to_look(common)?.engine.host)?;
-            Some(plugin.recipes().to_vec())
-        }
-    };
-    if screen.json() {
-        let mut object = facts(found);
-        object["recipes"] = json!(recipes);
-        screen.print(object.to_string());
-    } else {
-        screen.print(Shown { found, recipes: recipes.as_deref() }.to_string());
-    }
-    Ok(())
 }

@@ -1,0 +1,39 @@
+//! `fp8flow plugin`: one file a subcommand.
+
+mod list;
+mod show;
+
+use fp8flow_host::{Found, Search};
+use serde_json::{Value, json};
+
+use crate::args::{Common, PluginCommand};
+use crate::failure::Failure;
+use crate::screen::Screen;
+
+pub(super) fn plugin(common: &Common, command: &PluginCommand, screen: &Screen) -> Result<(), Failure> {
+    match command {
+        PluginCommand::List => {
+            list::list(&search(common).list(), screen);
+            Ok(())
+        }
+        PluginCommand::Show { name } => show::show(common, &search(common).find(name)?, screen),
+    }
+}
+
+/// The usual places.
+fn search(common: &Common) -> Search {
+    Search::new(&common.plugin_path, &[])
+}
+
+fn facts(found: &Found) -> Value {
+    json!({
+        "name": found.manifest.name,
+        "version": found.manifest.version,
+        "about": found.manifest.about,
+        "sdk": found.manifest.sdk,
+        "path": found.path,
+        "origin": found.place.origin.to_string(),
+        "digest": found.digest.to_string(),
+        "recipes": found.manifest.recipes,
+    })
+}
