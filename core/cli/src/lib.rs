@@ -51,6 +51,7 @@ use crate::screen::Screen;
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // A plugin at work is tried in a child process, which is this program: then nothing else is done.
     fp8flow_stages::doctor::run_if_child();
+    fp8flow_stages::conformance::run_if_child();
     let arguments = match Args::read(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

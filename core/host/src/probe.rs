@@ -14,11 +14,12 @@
 //! process. All that counts is whether the child survives. Another task has a variable of its own, and [`answer`]s.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,18 @@ impl Probe {
 
     /// What a child process that [`answer`]s to `variable` has to [`say`] about `value`; fails if it does not survive.
     pub fn ask(&self, variable: &str, value: impl AsRef<OsStr>) -> Result<Vec<String>, ProbeFailure> {
+        let mut lines = Vec::new();
+        self.follow(variable, value, &mut |line| lines.push(line.to_owned()))?;
+        Ok(lines)
+    }
+
+    /// [`Probe::ask`], each line heard as it is said; gives up after a silence as long as the timeout.
+    pub fn follow(
+        &self,
+        variable: &str,
+        value: impl AsRef<OsStr>,
+        hear: &mut dyn FnMut(&str),
+    ) -> Result<(), ProbeFailure> {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .env(variable, value)
@@ -135,14 +148,32 @@ impl Probe {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(ProbeFailure::Spawn)?;
-        let stdout = child.stdout.take().map(collect);
+        let said = child.stdout.take().map(lines_of);
         let stderr = child.stderr.take().map(collect);
-        let deadline = Instant::now() + self.timeout;
+        let mut step = "the start of the process".to_owned();
+        let mut survived = false;
+        let mut listen = |line: String| {
+            survived = line == SURVIVED;
+            if !survived {
+                hear(&line);
+                step = line;
+            }
+        };
+        let mut deadline = Instant::now() + self.timeout;
         let status = loop {
+            match said.as_ref().map(|said| said.recv_timeout(PATIENCE)) {
+                Some(Ok(line)) => {
+                    listen(line);
+                    deadline = Instant::now() + self.timeout;
+                }
+                Some(Err(RecvTimeoutError::Timeout)) => {}
+                // It has closed its output, and will be gone in a moment.
+                Some(Err(RecvTimeoutError::Disconnected)) | None => std::thread::sleep(PATIENCE),
+            }
             match child.try_wait().map_err(ProbeFailure::Spawn)? {
                 Some(status) => break Some(status),
                 None if Instant::now() >= deadline => break None,
-                None => std::thread::sleep(Duration::from_millis(1)),
+                None => {}
             }
         };
         if status.is_none() {
@@ -150,20 +181,16 @@ impl Probe {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let text = |receiver: Option<mpsc::Receiver<Vec<u8>>>| {
-            // A process that the plugin left behind may hold the pipe open.
-            let bytes = receiver.and_then(|bytes| bytes.recv_timeout(Duration::from_secs(1)).ok());
-            String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
-        };
-        let (stdout, stderr) = (text(stdout), text(stderr));
-        let mut steps: Vec<String> =
-            stdout.lines().filter_map(|line| line.strip_prefix(MARK)).map(str::to_owned).collect();
-        let step = steps.pop().unwrap_or_else(|| "the start of the process".into());
+        // A process that the plugin left behind may hold the pipes open.
+        while let Some(Ok(line)) = said.as_ref().map(|said| said.recv_timeout(AFTERWARDS)) {
+            listen(line);
+        }
+        let stderr = stderr.and_then(|stderr| stderr.recv_timeout(AFTERWARDS).ok()).unwrap_or_default();
         match status {
-            Some(status) if status.success() && step == SURVIVED => Ok(steps),
+            Some(status) if status.success() && survived => Ok(()),
             None => Err(ProbeFailure::TimedOut { step, timeout: self.timeout }),
             Some(status) => {
-                let output = last_lines(&stderr);
+                let output = last_lines(&String::from_utf8_lossy(&stderr));
                 Err(match status.signal() {
                     Some(signal) => ProbeFailure::Crashed { step, signal: signal_name(signal), output },
                     None => ProbeFailure::Exited { step, status, output },
@@ -171,6 +198,31 @@ impl Probe {
             }
         }
     }
+}
+
+/// How long the child is listened to before it is looked after.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// How long what it said last is waited for once it has ended.
+const AFTERWARDS: Duration = Duration::from_secs(1);
+
+/// What the child [`say`]s, line by line.
+fn lines_of(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(from);
+        let mut line = Vec::new();
+        // A plugin may write anything, and lines without an end.
+        while matches!((&mut lines).take(OUTPUT_LIMIT as u64).read_until(b'\n', &mut line), Ok(1..)) {
+            let said = String::from_utf8_lossy(&line);
+            if let Some(said) = said.trim_end().strip_prefix(MARK)
+                && sender.send(said.to_owned()).is_err()
+            {
+                break;
+            }
+            line.clear();
+        }
+    });
+    receiver
 }
 
 /// Reads everything, keeps the beginning, and sends it at the end.

@@ -23,6 +23,7 @@ mod data_tokenize;
 mod device;
 pub mod diff;
 pub mod disk;
+pub mod conformance;
 pub mod doctor;
 mod engine;
 mod eval;

@@ -11,4 +11,12 @@ pub(crate) enum PluginCommand {
         /// Its name, or the path of its library.
         name: String,
     },
+    /// Run the conformance suite on a plugin, in processes of its own, and say what to mend.
+    Test {
+        /// The path of its library, or its name.
+        plugin: String,
+        /// Seconds that one check may take.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        limit: u64,
+    },
 }

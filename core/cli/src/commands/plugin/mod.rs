@@ -2,6 +2,10 @@
 
 mod list;
 mod show;
+mod test;
+
+use std::path::Path;
+use std::time::Duration;
 
 use fp8flow_host::{Found, Search};
 use serde_json::{Value, json};
@@ -16,13 +20,23 @@ pub(super) fn plugin(common: &Common, command: &PluginCommand, screen: &Screen) 
             list::list(&search(common).list(), screen);
             Ok(())
         }
-        PluginCommand::Show { name } => show::show(common, &search(common).find(name)?, screen),
+        PluginCommand::Show { name } => show::show(common, &find(common, name)?, screen),
+        PluginCommand::Test { plugin, limit } => {
+            test::test(&find(common, plugin)?, Duration::from_secs(*limit), screen)
+        }
     }
 }
 
 /// The usual places.
 fn search(common: &Common) -> Search {
     Search::new(&common.plugin_path, &[])
+}
+
+/// The plugin of that name, or in that file.
+fn find(common: &Common, wanted: &str) -> Result<Found, Failure> {
+    let file = Path::new(".").join(wanted);
+    let path = if file.is_file() { file.to_string_lossy() } else { wanted.into() };
+    Ok(search(common).find(&path)?)
 }
 
 fn facts(found: &Found) -> Value {
