@@ -11,17 +11,14 @@ mod examined;
 
 use std::time::Duration;
 
-use fp8flow_host::probe::{Probe, ProbeFailure};
 use fp8flow_host::Found;
+use fp8flow_host::probe::{Probe, ProbeFailure};
 
 pub use child::run_if_child;
 pub use examined::{Examination, Examined};
 
 use child::{Task, VARIABLE};
 use examined::Line;
-
-/// Children that die before they have begun a check: the plugin cannot even be asked.
-const FALSE_STARTS: usize = 2;
 
 /// Runs the suite on the plugin `found`; each check is heard of as it ends. `limit` is how long one may take.
 pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) -> Examination {
@@ -40,37 +37,35 @@ pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) 
         return Examination { checks };
     };
     let probe = probe.with_timeout(limit);
-    let mut false_starts = 0;
     loop {
         let mut begun: Option<(String, String)> = None;
         let mut refused = None;
         let task = Task { path: found.path.clone(), skip: checks.len() };
-        let survived = probe.follow(VARIABLE, serde_json::json!(task).to_string(), &mut |line| {
-            match serde_json::from_str(line) {
-                Ok(Line::Begun { check, subject }) => begun = Some((check, subject)),
-                Ok(Line::Ended(examined)) => {
-                    begun = None;
-                    add(&mut checks, examined);
-                }
-                Ok(Line::Refused { message }) => refused = Some(message),
-                Err(_) => {}
-            }
-        });
+        let survived =
+            probe.follow(
+                VARIABLE,
+                serde_json::json!(task).to_string(),
+                &mut |line| match serde_json::from_str(line) {
+                    Ok(Line::Begun { check, subject }) => begun = Some((check, subject)),
+                    Ok(Line::Ended(examined)) => {
+                        begun = None;
+                        add(&mut checks, examined);
+                    }
+                    Ok(Line::Refused { message }) => refused = Some(message),
+                    Err(_) => {}
+                },
+            );
         let message = match (survived, refused) {
             (_, Some(message)) => message,
             (Ok(()), None) => return Examination { checks },
             (Err(failure), None) => in_words(&failure),
         };
-        match begun {
-            Some((check, subject)) => add(&mut checks, Examined::failed(&check, &subject, message)),
-            None => {
-                false_starts += 1;
-                if false_starts >= FALSE_STARTS || checks.is_empty() {
-                    add(&mut checks, Examined::failed("load", "library", message));
-                    return Examination { checks };
-                }
-            }
-        }
+        let Some((check, subject)) = begun else {
+            let check = if checks.is_empty() { "load" } else { "exit" };
+            add(&mut checks, Examined::failed(check, "library", message));
+            return Examination { checks };
+        };
+        add(&mut checks, Examined::failed(&check, &subject, message));
     }
 }
 
@@ -78,7 +73,9 @@ pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) 
 fn in_words(failure: &ProbeFailure) -> String {
     match failure {
         ProbeFailure::Crashed { signal, output, .. } => {
-            format!("the process crashed with {signal}{output}; run the same in a debugger, or under valgrind")
+            format!(
+                "the process crashed with {signal}{output}; run the same in a debugger, or under valgrind"
+            )
         }
         ProbeFailure::Exited { status, output, .. } => {
             format!("the process was ended ({status}){output}; a plugin returns errors, it never exits")

@@ -18,12 +18,12 @@
 mod backend;
 mod checkpoint_export;
 mod command;
+pub mod conformance;
 mod data_load;
 mod data_tokenize;
 mod device;
 pub mod diff;
 pub mod disk;
-pub mod conformance;
 pub mod doctor;
 mod engine;
 mod eval;

@@ -111,7 +111,9 @@ pub enum Mismatch {
         found: String,
     },
     /// In C, by another contract.
-    #[error("built with a header of C ABI {found}, but this fp8flow speaks {C_ABI}; rebuild the plugin with its own fp8flow_plugin.h")]
+    #[error(
+        "built with a header of C ABI {found}, but this fp8flow speaks {C_ABI}; rebuild the plugin with its own fp8flow_plugin.h"
+    )]
     CAbi {
         /// The plugin's.
         found: u32,

@@ -18,7 +18,8 @@ use super::wire::{
 };
 use crate::{
     Backward, Counters, Decision, Error, ErrorKind, Event, Forward, Host, InputFormat, Kernels, LayerFacts,
-    Linear, Manifest, Memory, Options, Precision, Quantize, Recipe, RecipeInfo, Result, ScaledGemm, StateDict,
+    Linear, Manifest, Memory, Options, Precision, Quantize, Recipe, RecipeInfo, Result, ScaledGemm,
+    StateDict,
 };
 
 /// The functions of an opened library.

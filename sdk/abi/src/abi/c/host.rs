@@ -142,8 +142,7 @@ unsafe extern "C" fn reduce_amax(host: *const CHost, values: *mut f32, len: usiz
     let result = contain(|| {
         if len > 0 {
             // SAFETY: as above; the values are the plugin's, for the length of the call.
-            let (services, values) =
-                unsafe { (services(host), std::slice::from_raw_parts_mut(values, len)) };
+            let (services, values) = unsafe { (services(host), std::slice::from_raw_parts_mut(values, len)) };
             services.host.reduce_amax(values);
         }
         Ok(())

@@ -23,6 +23,8 @@ mod linear;
 mod recipe;
 mod table;
 
+use std::sync::Arc;
+
 use self::contract::CPlugin;
 use self::table::Table;
 use super::LoadError;
@@ -32,7 +34,7 @@ use crate::{RecipeInfo, Result};
 
 /// The functions of an opened C plugin.
 #[derive(Clone)]
-pub(super) struct CLibrary(Table);
+pub(super) struct CLibrary(Arc<Table>);
 
 impl CLibrary {
     /// The functions that the entry at `symbol` hands over.
@@ -46,7 +48,7 @@ impl CLibrary {
         // SAFETY: promised by the caller.
         let entry: unsafe extern "C" fn() -> *const CPlugin = unsafe { std::mem::transmute(symbol) };
         // SAFETY: as above; the table lives as long as the library.
-        unsafe { Table::read(entry()) }.map(Self)
+        unsafe { Table::read(entry()) }.map(|table| Self(Arc::new(table)))
     }
 
     pub(super) fn recipes(&self) -> Result<Vec<RecipeInfo>> {
@@ -54,6 +56,6 @@ impl CLibrary {
     }
 
     pub(super) fn start(&self, host: HostBox) -> Outcome<BackendBox> {
-        backend::start(self.0, host)
+        backend::start(*self.0, host)
     }
 }
