@@ -4,6 +4,8 @@
 //! [`fp8flow_sdk::scaled::Gemms::describe`]. What a recipe does not say there, or what the primitives cannot do, is left
 //! out: a figure under a recipe's name must be of what the recipe does.
 
+use std::sync::Arc;
+
 use fp8flow_host::{Plugin, Search, check_options};
 use fp8flow_kernels::Fp8 as Format;
 use fp8flow_kernels::scale::ScaleRule;
@@ -19,7 +21,7 @@ const NONE: &str = "none";
 
 /// A plugin with one of its recipes.
 pub struct Fp8 {
-    plugin: Plugin,
+    plugin: Arc<Plugin>,
     choice: RecipeChoice,
     about: Value,
     kernels: Option<Box<dyn Kernels>>,
@@ -43,7 +45,19 @@ impl Fp8 {
         }
         let plugin = Search::new(&engine.plugin_paths, &[]).find(backend)?.open(&engine.host)?;
         let first = plugin.recipes().first().map(|recipe| recipe.name.as_str()).unwrap_or_default();
-        let info = plugin.recipe_info(recipe.unwrap_or(first))?;
+        let name = recipe.unwrap_or(first).to_owned();
+        Ok(Some(Self::with(Arc::new(plugin), &name)?))
+    }
+
+    /// Every recipe of the plugin called `backend`, or at that path, each with its own options.
+    pub fn open_all(engine: &Engine, backend: &str) -> Result<Vec<Self>, BenchError> {
+        let found = Search::new(&engine.plugin_paths, &[]).find(backend)?;
+        let plugin = Arc::new(found.open(&engine.host)?);
+        plugin.recipes().iter().map(|recipe| Self::with(plugin.clone(), &recipe.name)).collect()
+    }
+
+    fn with(plugin: Arc<Plugin>, recipe: &str) -> Result<Self, BenchError> {
+        let info = plugin.recipe_info(recipe)?;
         let options = check_options(info, &Map::new()).map_err(|errors| {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Error::invalid(format!("defaults of recipe `{}`: {}", info.name, errors.join(", ")))
@@ -53,7 +67,7 @@ impl Fp8 {
         let about = configured.describe();
         configured.healthy()?;
         let kernels = plugin.kernels()?;
-        Ok(Some(Self { plugin, choice, about, kernels }))
+        Ok(Self { plugin, choice, about, kernels })
     }
 
     /// The plugin's name.

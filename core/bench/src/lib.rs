@@ -8,6 +8,7 @@
 //! * [`limits`]: the FMA peak and the bandwidth of a copy, on all threads at once;
 //! * [`sample`]: repeats and their median, and the limit as it was around them;
 //! * [`fp8`]: a plugin's recipe, and how it casts the operands of its GEMMs;
+//! * [`mod@linear`]: whole layers under recipes of several plugins, beside each other;
 //! * [`model`]: the model of the training benchmark, and the FLOPs of a token;
 //! * `parts`: the parts of a training step, each beside its floor.
 
@@ -18,6 +19,7 @@ pub mod fp8;
 pub mod gemm;
 pub mod limits;
 pub mod line;
+pub mod linear;
 pub mod model;
 mod numbers;
 mod parts;
@@ -38,6 +40,7 @@ pub use error::BenchError;
 pub use fp8::Fp8;
 pub use gemm::gemm;
 pub use line::Line;
+pub use linear::linear;
 pub use sample::Repeats;
 pub use train::{TrainBench, train};
 

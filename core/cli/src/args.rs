@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Args as Group, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use looking::{ExportKind, LogsArgs, MetricsArgs, ReportArgs, RunsCommand, StatusArgs};
-pub(crate) use plugin::PluginCommand;
+pub(crate) use plugin::{PluginBenchArgs, PluginCommand};
 
 pub(crate) use bench::{BackendArgs, BenchCommand, BenchPrecision, BenchRecompute};
 

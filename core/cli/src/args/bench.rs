@@ -36,7 +36,7 @@ pub(crate) struct BackendArgs {
 /// The largest dimension of a matrix.
 const LARGEST: i64 = 1 << 16;
 
-fn dimension() -> clap::builder::RangedI64ValueParser<u32> {
+pub(super) fn dimension() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=LARGEST)
 }
 

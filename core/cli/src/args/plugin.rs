@@ -1,6 +1,8 @@
 //! The arguments of `fp8flow plugin`.
 
-use clap::Subcommand;
+use clap::{Args as Group, Subcommand};
+
+use super::bench::dimension;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
@@ -19,4 +21,30 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         limit: u64,
     },
+    /// Measure a plugin's recipes beside those of the shipped plugins, on the same layers.
+    Bench(PluginBenchArgs),
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct PluginBenchArgs {
+    /// The path of its library, or its name.
+    pub(crate) plugin: String,
+    /// One of its recipes; all of them by default.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) recipe: Option<String>,
+    /// Another plugin to measure beside it. May be given several times; by default those that come with fp8flow.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) beside: Vec<String>,
+    /// Rows of the input; with --k and --n one shape instead of the usual ones.
+    #[arg(long, requires_all = ["k", "n"], value_parser = dimension())]
+    pub(crate) m: Option<u32>,
+    /// Columns of the input.
+    #[arg(long, requires_all = ["m", "n"], value_parser = dimension())]
+    pub(crate) k: Option<u32>,
+    /// Columns of the output.
+    #[arg(long, requires_all = ["m", "k"], value_parser = dimension())]
+    pub(crate) n: Option<u32>,
+    /// Repeats of each case; by default as many as half a second takes, and at least 7.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) reps: Option<u32>,
 }

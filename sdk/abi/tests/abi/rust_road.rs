@@ -57,7 +57,7 @@ fn visit(
     }
     for field in fields.into_iter().flatten() {
         visit(field.layout(), seen, types);
-        for function in field.function_range().iter() {
+        for function in field.function_range() {
             for parameter in function.param_type_layouts.iter() {
                 visit(parameter(), seen, types);
             }

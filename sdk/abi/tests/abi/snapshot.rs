@@ -39,14 +39,13 @@ pub(crate) fn write(sections: &[Section]) -> String {
 pub(crate) fn read(text: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        match (line.strip_prefix("  "), sections.last_mut()) {
-            (Some(line), Some(section)) => section.lines.push(line.to_owned()),
-            _ => {
-                let head = line.strip_suffix(GROWS);
-                let grows = head.is_some();
-                sections.push(Section { head: head.unwrap_or(line).to_owned(), grows, lines: Vec::new() });
-            }
+        if let (Some(line), Some(section)) = (line.strip_prefix("  "), sections.last_mut()) {
+            section.lines.push(line.to_owned());
+            continue;
         }
+        let head = line.strip_suffix(GROWS);
+        let grows = head.is_some();
+        sections.push(Section { head: head.unwrap_or(line).to_owned(), grows, lines: Vec::new() });
     }
     sections
 }

@@ -1,5 +1,6 @@
 //! `fp8flow plugin`: one file a subcommand.
 
+mod bench;
 mod list;
 mod show;
 mod test;
@@ -21,6 +22,7 @@ pub(super) fn plugin(common: &Common, command: &PluginCommand, screen: &Screen) 
             Ok(())
         }
         PluginCommand::Show { name } => show::show(common, &find(common, name)?, screen),
+        PluginCommand::Bench(args) => bench::bench(common, args, screen),
         PluginCommand::Test { plugin, limit } => {
             test::test(&find(common, plugin)?, Duration::from_secs(*limit), screen)
         }
