@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod c_plugins;
 mod cache;
 mod changed;
 mod command;
