@@ -17,6 +17,7 @@ mod invalid;
 mod layers;
 mod lock;
 mod memory;
+mod older_plugin;
 mod points;
 mod program;
 mod proof;
