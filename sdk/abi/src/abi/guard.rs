@@ -16,13 +16,21 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Poison(Arc<OnceLock<String>>);
 
 impl Poison {
-    /// Runs `body`, which is the author's code for `call`, unless it has panicked before.
+    /// Runs `body`, which is the author's code for `call`, unless it has panicked before. An [`Error`] that unwinds, out of a
+    /// call whose signature has none, is that call's error.
     pub(super) fn contain<R>(&self, call: &str, body: impl FnOnce() -> Result<R>) -> Result<R> {
         if let Some(first) = self.0.get() {
             let message = format!("not called, because {first}");
             return Err(Error::new(ErrorKind::Panicked, message).with_help(HELP));
         }
         catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+            let payload = match payload.downcast::<Error>() {
+                Ok(error) => {
+                    let _ = self.0.set(format!("`{call}` failed before: {error}"));
+                    return Err(*error);
+                }
+                Err(payload) => payload,
+            };
             let text = text_of(payload);
             // The first panic is the one to report; it may have come from another thread meanwhile.
             let _ = self.0.set(format!("`{call}` panicked before: {text}"));
@@ -135,6 +143,17 @@ mod tests {
         let seen = Arc::new(OnceLock::new());
         drop(Guarded::new(Dropped(seen.clone()), poison));
         assert!(seen.get().is_none(), "a poisoned object is left alone");
+    }
+
+    #[test]
+    fn an_error_that_unwinds_is_the_error_of_the_call_and_the_last_call() {
+        let poison = Poison::default();
+        let error = Error::invalid("no such layer");
+        let found =
+            poison.contain("memory", || -> Result<()> { std::panic::resume_unwind(Box::new(error.clone())) });
+        assert_eq!(found, Err(error));
+        let later = poison.contain("forward", || Ok(())).unwrap_err();
+        assert_eq!(later.message, "not called, because `memory` failed before: no such layer");
     }
 
     #[test]

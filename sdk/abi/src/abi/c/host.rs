@@ -133,7 +133,10 @@ unsafe extern "C" fn log(host: *const CHost, level: u32, target: *const c_char, 
         let services = unsafe { services(host) };
         // SAFETY: each is null or a text.
         let [target, message] = [target, message].map(|text| unsafe { text_at(text) }.unwrap_or_default());
-        services.host.log(wire::level(level), &target, &message);
+        let level = wire::level(level);
+        if services.host.log_enabled(level, &target) {
+            services.host.log(level, &target, &message);
+        }
         Ok(())
     });
 }

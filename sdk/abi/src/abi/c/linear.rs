@@ -99,12 +99,12 @@ fn pointer<T>(value: Option<&T>) -> *const T {
 impl Linear for CLinear {
     /// Unwinds where the plugin fails, for the guard at the border to make it that call's error.
     fn memory(&self, tokens: usize) -> Memory {
-        self.try_memory(tokens).unwrap_or_else(|error| fail(&error))
+        self.try_memory(tokens).unwrap_or_else(fail)
     }
 
     /// As [`Linear::memory`].
     fn input_formats(&self) -> Vec<InputFormat> {
-        self.try_input_formats().unwrap_or_else(|error| fail(&error))
+        self.try_input_formats().unwrap_or_else(fail)
     }
 
     fn forward(&mut self, call: Forward<'_>) -> Result<()> {
@@ -154,6 +154,6 @@ impl Linear for CLinear {
 
     /// As [`Linear::memory`].
     fn counters(&self) -> Counters {
-        self.try_counters().unwrap_or_else(|error| fail(&error))
+        self.try_counters().unwrap_or_else(fail)
     }
 }

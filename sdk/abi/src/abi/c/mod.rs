@@ -10,7 +10,7 @@
 //! would have handed over: all that stands behind them (names in errors, failures that are kept, JSON) is the same.
 //!
 //! A C function whose Rust signature has no error unwinds where it fails, on this side, to the guard that `export` puts
-//! around every object; for the rest of the engine that is a backend that has panicked.
+//! around every object, which makes it the error of that call and of all later ones.
 
 // Each mirrors a struct of the header, where its fields are explained.
 #[allow(missing_docs)]

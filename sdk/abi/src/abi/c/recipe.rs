@@ -100,12 +100,12 @@ impl CRecipe {
 impl Recipe for CRecipe {
     /// Unwinds where the plugin fails, for the guard at the border to make it that call's error.
     fn describe(&self) -> Value {
-        self.try_describe().unwrap_or_else(|error| fail(&error))
+        self.try_describe().unwrap_or_else(fail)
     }
 
     /// As [`Recipe::describe`].
     fn decide(&self, layer: &LayerFacts) -> Decision {
-        self.try_decide(layer).unwrap_or_else(|error| fail(&error))
+        self.try_decide(layer).unwrap_or_else(fail)
     }
 
     fn linear(&mut self, facts: &LayerFacts) -> Result<Box<dyn Linear>> {
@@ -143,8 +143,8 @@ impl Recipe for CRecipe {
 }
 
 /// A call whose signature has no error has failed: unwinds to the guard of the call, past the panic hook.
-pub(super) fn fail(error: &Error) -> ! {
-    std::panic::resume_unwind(Box::new(error.to_string()))
+pub(super) fn fail<T>(error: Error) -> T {
+    std::panic::resume_unwind(Box::new(error))
 }
 
 unsafe extern "C" fn write(sink: *const CTextSink, text: *const c_char, len: usize) {
