@@ -6,6 +6,7 @@ mod c_plugins;
 mod cache;
 mod changed;
 mod command;
+mod conformance;
 mod dependencies;
 mod digests;
 mod disk;
