@@ -20,6 +20,9 @@ pub use examined::{Examination, Examined};
 use child::{Task, VARIABLE};
 use examined::Line;
 
+/// Checks that do not come back before the plugin is given up: each costs the whole limit.
+const SILENCES: usize = 3;
+
 /// Runs the suite on the plugin `found`; each check is heard of as it ends. `limit` is how long one may take.
 pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) -> Examination {
     let mut checks: Vec<Examined> = Vec::new();
@@ -37,6 +40,7 @@ pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) 
         return Examination { checks };
     };
     let probe = probe.with_timeout(limit);
+    let mut silences = 0;
     loop {
         let mut begun: Option<(String, String)> = None;
         let mut refused = None;
@@ -55,6 +59,7 @@ pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) 
                     Err(_) => {}
                 },
             );
+        let silent = matches!(survived, Err(ProbeFailure::TimedOut { .. }));
         let message = match (survived, refused) {
             (_, Some(message)) => message,
             (Ok(()), None) => return Examination { checks },
@@ -66,6 +71,12 @@ pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) 
             return Examination { checks };
         };
         add(&mut checks, Examined::failed(&check, &subject, message));
+        silences += usize::from(silent);
+        if silences == SILENCES {
+            let message = format!("not run, because {SILENCES} checks did not come back");
+            add(&mut checks, Examined::failed("the rest", &subject, message));
+            return Examination { checks };
+        }
     }
 }
 
