@@ -17,8 +17,7 @@ fn example(name: &str) -> String {
 
 /// A library made of `source` (C, or C++ where the name of the file says so), strictly; none without such a compiler.
 pub(crate) fn library(bench: &Bench, file: &str, source: &str) -> Option<PathBuf> {
-    let (compiler, standard) =
-        if file.ends_with(".cpp") { ("c++", "-std=c++17") } else { ("cc", "-std=c99") };
+    let (compiler, standard) = if file.contains(".cpp") { ("c++", "-std=c++17") } else { ("cc", "-std=c99") };
     if Command::new(compiler).arg("--version").output().is_err() {
         println!("skipped: there is no `{compiler}` to build {file} with");
         return None;
