@@ -3,6 +3,7 @@
 mod bench;
 mod looking;
 mod plugin;
+mod plugin_new;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Args as Group, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use looking::{ExportKind, LogsArgs, MetricsArgs, ReportArgs, RunsCommand, StatusArgs};
 pub(crate) use plugin::{PluginBenchArgs, PluginCommand};
+pub(crate) use plugin_new::{NewPluginArgs, PluginLanguage};
 
 pub(crate) use bench::{BackendArgs, BenchCommand, BenchPrecision, BenchRecompute};
 

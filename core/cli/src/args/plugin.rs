@@ -3,9 +3,12 @@
 use clap::{Args as Group, Subcommand};
 
 use super::bench::dimension;
+use super::plugin_new::NewPluginArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
+    /// Write a project to begin a plugin with: it builds, passes the conformance suite and trains at once.
+    New(NewPluginArgs),
     /// Every plugin in the places that are searched; no library is opened.
     List,
     /// All about one plugin: file, digest, recipes with their options.

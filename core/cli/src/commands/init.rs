@@ -20,14 +20,17 @@ macro_rules! workflows {
     ($path:literal) => {
         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../workflows/", $path))
     };
+    (text $path:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../workflows/", $path))
+    };
 }
 
 /// The text of a template, and files beside it.
-type Files = (&'static [u8], &'static [(&'static str, &'static [u8])]);
+pub(super) type Files = (&'static str, &'static [(&'static str, &'static [u8])]);
 
-const SFT: Files = (workflows!("sft.toml"), &[]);
-const QUICKSTART: Files = (
-    workflows!("quickstart.toml"),
+const SFT: Files = (workflows!(text "sft.toml"), &[]);
+pub(super) const QUICKSTART: Files = (
+    workflows!(text "quickstart.toml"),
     &[
         ("quickstart/dates.json", workflows!("quickstart/dates.json")),
         ("quickstart/model/config.json", workflows!("quickstart/model/config.json")),
@@ -41,7 +44,7 @@ pub(super) fn init(common: &Common, args: &InitArgs, screen: &Screen) -> Result<
         Template::Sft => SFT,
         Template::Quickstart => QUICKSTART,
     };
-    let text = String::from_utf8_lossy(text).replace("workflows/sft.toml", WORKFLOW);
+    let text = text.replace("workflows/sft.toml", WORKFLOW);
     let text = format!("#:schema {SCHEMA}\n{text}");
     let registry = fp8flow_stages::registry(&Machine::to_look(common)?.engine);
     let schema = format!("{:#}\n", schema::of_workflow(&registry));

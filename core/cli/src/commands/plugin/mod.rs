@@ -2,6 +2,7 @@
 
 mod bench;
 mod list;
+mod new;
 mod show;
 mod test;
 
@@ -17,6 +18,7 @@ use crate::screen::Screen;
 
 pub(super) fn plugin(common: &Common, command: &PluginCommand, screen: &Screen) -> Result<(), Failure> {
     match command {
+        PluginCommand::New(args) => new::new(args, screen),
         PluginCommand::List => {
             list::list(&search(common).list(), screen);
             Ok(())
