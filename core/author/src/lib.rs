@@ -24,7 +24,6 @@ mod project;
 mod template;
 
 pub use error::AuthorError;
-pub use lock::SHIPPED_LOCK;
 pub use name::Name;
 pub use project::Project;
 pub use template::Language;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::template::{IDENTIFIER, Language, NAMES};
+use crate::template::{BUILDING, IDENTIFIERS, Language, NAMES};
 use crate::{AuthorError, Name, SDK, lock};
 
 /// Where the SDK lies in a project.
@@ -70,8 +70,11 @@ impl Project {
 
 /// A template's `text` with `name` in it.
 fn filled(text: &str, name: &Name) -> String {
-    let text = text.replace(IDENTIFIER, &name.identifier());
-    NAMES.iter().fold(text, |text, placeholder| text.replace(placeholder, name.as_str()))
+    let [there, here] = BUILDING;
+    let names = NAMES.map(|word| (word, name.as_str().to_owned()));
+    let identifiers = IDENTIFIERS.map(|word| (word, name.identifier()));
+    let words = names.into_iter().chain(identifiers);
+    words.fold(text.replace(there, here), |text, (word, filling)| text.replace(word, &filling))
 }
 
 /// A folder in the making; what is left of it goes when this does.
@@ -88,6 +91,11 @@ impl Drop for Aside {
 mod tests {
     use super::*;
 
+    fn placeholder_in(text: &str) -> bool {
+        let [there, _] = BUILDING;
+        NAMES.iter().chain(&IDENTIFIERS).chain([&there]).any(|word| text.contains(word))
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -98,7 +106,7 @@ mod tests {
         let project = Project::new(&"mx-like".parse().unwrap(), Language::Rust);
         for (path, bytes) in project.files.iter().filter(|(path, _)| !path.starts_with(VENDOR)) {
             let text = std::str::from_utf8(bytes).unwrap();
-            assert!(!NAMES.iter().any(|word| text.contains(word)) && !text.contains(IDENTIFIER), "{path}");
+            assert!(!placeholder_in(text), "{path}");
         }
         let text = |wanted: &str| {
             let (_, bytes) = project.files.iter().find(|(path, _)| path == wanted).unwrap();
@@ -118,10 +126,12 @@ mod tests {
             let (_, bytes) = project.files.iter().find(|(path, _)| path == wanted).unwrap();
             String::from_utf8_lossy(bytes).into_owned()
         };
-        assert!(text("plugin.c").contains("FP8FLOW_PLUGIN(") && text("plugin.c").contains("\"mine\""));
+        for words in ["FP8FLOW_PLUGIN(FUNCTIONS, \"mine\"", "plugin.c -o build/libmine.so"] {
+            assert!(text("plugin.c").contains(words), "{words}");
+        }
         assert!(text("Makefile").contains("build/libmine.so"));
         for path in ["plugin.c", "Makefile", "README.md"] {
-            assert!(!NAMES.iter().any(|word| text(path).contains(word)), "{path}");
+            assert!(!placeholder_in(&text(path)), "{path}");
         }
         assert!(text("fp8flow_plugin.h").contains("my-backend"), "an example in a comment");
     }

@@ -12,9 +12,13 @@ pub enum Language {
 /// A file: its path in the project, its text, and whether the project's name is to be put into it.
 pub(crate) type File = (&'static str, &'static str, bool);
 
-/// What stands for the plugin's name in the templates, and for its identifier.
+/// What stands for the plugin's name in the templates.
 pub(crate) const NAMES: [&str; 2] = ["my-backend", "c-tensorwise"];
-pub(crate) const IDENTIFIER: &str = "my_backend";
+/// What stands for its identifier.
+pub(crate) const IDENTIFIERS: [&str; 2] = ["my_backend", "c_tensorwise"];
+/// How the example in C is built where it lies, and in a project.
+pub(crate) const BUILDING: [&str; 2] =
+    ["-I../include tensorwise.c -o libtensorwise.so", "plugin.c -o build/libmy_backend.so"];
 
 macro_rules! template {
     ($stored:literal => $path:literal) => {
