@@ -1,0 +1,1 @@
+//! The reference of the SDK: its own doc comments, as a page.
