@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Args as Group, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use looking::{ExportKind, LogsArgs, MetricsArgs, ReportArgs, RunsCommand, StatusArgs};
-pub(crate) use plugin::{PluginBenchArgs, PluginCommand};
+pub(crate) use plugin::{InstallArgs, PackArgs, PluginBenchArgs, PluginCommand};
 pub(crate) use plugin_new::{NewPluginArgs, PluginLanguage};
 
 pub(crate) use bench::{BackendArgs, BenchCommand, BenchPrecision, BenchRecompute};

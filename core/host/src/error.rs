@@ -6,6 +6,7 @@ use fp8flow_sdk::abi::LoadError;
 use fp8flow_sdk::manifest::Mismatch;
 
 use crate::elf::NotAPlugin;
+use crate::package::{PackageError, SIDECAR};
 use crate::probe::ProbeFailure;
 use crate::similar::suggestion;
 use crate::{Digest, Place, Trace};
@@ -98,6 +99,28 @@ pub enum HostError {
         /// The digest of the file.
         found: Box<Digest>,
     },
+    /// The library of a package is not the one that its sidecar names.
+    #[error(
+        "plugin `{plugin}` ({}) was altered: it has digest {found}, and its {SIDECAR} says {stated}; get the package again and \
+         install it with `fp8flow plugin install PACKAGE --replace`, or take it away with `fp8flow plugin remove {plugin}`",
+        .path.display()
+    )]
+    Altered {
+        /// Its name.
+        plugin: String,
+        /// Its file.
+        path: PathBuf,
+        /// The digest in the sidecar.
+        stated: Box<Digest>,
+        /// The digest of the file.
+        found: Box<Digest>,
+    },
+    /// A package cannot be used, made, installed or removed.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A child process survived the plugin, and says what is wrong with it.
+    #[error("{0}")]
+    Objection(String),
     /// The file was written to after it had been found.
     #[error("plugin `{plugin}` ({}) changed while it was being loaded; try again", .path.display())]
     Changed {

@@ -27,7 +27,7 @@ use fp8flow_kernels::Isa;
 use fp8flow_sdk::{Host, HostServices, Level};
 
 use crate::found::{Candidate, Settings};
-use crate::{Origin, Place, library};
+use crate::{HostError, Origin, Place, library};
 
 /// The library that the child should open.
 pub const VARIABLE: &str = "FP8FLOW_PROBE";
@@ -36,6 +36,8 @@ pub const VARIABLE: &str = "FP8FLOW_PROBE";
 const MARK: &str = "@fp8flow-probe ";
 /// The last of them.
 const SURVIVED: &str = "survived";
+/// What a line with an objection to the plugin starts with.
+const OBJECTION: &str = "objection: ";
 
 /// Output that is kept.
 const OUTPUT_LIMIT: usize = 64 * 1024;
@@ -121,9 +123,11 @@ impl Probe {
         ANSWERS.load(Ordering::Relaxed).then(|| Self::new("/proc/self/exe", &[]))
     }
 
-    /// Fails if a child process that opens and starts the plugin at `path` does not survive that.
-    pub(crate) fn run(&self, path: &Path) -> Result<(), ProbeFailure> {
-        self.ask(VARIABLE, path).map(drop)
+    /// Fails if a child process that opens and starts the plugin at `path` does not survive that; else says what it objects
+    /// to.
+    pub(crate) fn run(&self, path: &Path) -> Result<Option<String>, ProbeFailure> {
+        let lines = self.ask(VARIABLE, path)?;
+        Ok(lines.iter().find_map(|line| line.strip_prefix(OBJECTION)).map(str::to_owned))
     }
 
     /// What a child process that [`answer`]s to `variable` has to [`say`] about `value`; fails if it does not survive.
@@ -264,16 +268,22 @@ fn signal_name(signal: i32) -> String {
 
 /// Opens and starts the plugin.
 fn try_plugin(path: &Path) {
+    if let Err(error) = open_and_start(path) {
+        say(&format!("{OBJECTION}{}", error.to_string().replace(char::is_control, " ")));
+    }
+}
+
+fn open_and_start(path: &Path) -> Result<(), HostError> {
     let place = Place { origin: Origin::Path, path: path.to_owned() };
     say("open");
-    let found =
-        Candidate::look(path).and_then(|candidate| candidate.digest(&place, &Arc::new(Settings::default())));
-    let Ok(found) = found else { return };
-    if let Ok(opened) = library::open(&found) {
-        say("start");
-        // Dropped at once: that has to work too.
-        drop(opened.library.start(&Host::new(Arc::new(Alone))));
-    }
+    let found = Candidate::look(path)
+        .and_then(|candidate| candidate.digest(&place, &Arc::new(Settings::default())))
+        .map_err(|refusal| refusal.of(path.to_owned()))?;
+    let opened = library::open(&found)?;
+    say("start");
+    // Dropped at once: that has to work too.
+    opened.library.start(&Host::new(Arc::new(Alone)))?;
+    Ok(())
 }
 
 /// In a child, says a line to whoever asked; the last one tells where it was if it does not survive.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::elf::NotAPlugin;
-use crate::found::{Candidate, Settings};
+use crate::found::{Candidate, Refusal, Settings};
+use crate::package::{Package, PackageError};
 use crate::place::{Origin, Place, Step, Trace};
 use crate::probe::Probe;
 use crate::similar::{closest, quoted};
@@ -85,14 +86,17 @@ impl Search {
     pub fn list(&self) -> Listing {
         let mut listing = Listing { plugins: Vec::new(), damaged: Vec::new(), trace: Trace::default() };
         for place in &self.places {
-            let Scan { plugins: candidates, mut notes, damaged } = scan(place);
-            listing.damaged.extend(damaged);
+            let Scan { plugins: candidates, mut notes, refused } = scan(place);
+            listing.damaged.extend(refused.into_iter().map(|(path, refusal)| (path, refusal.to_string())));
             let earlier = listing.plugins.len();
             for candidate in candidates {
                 let path = candidate.path.clone();
                 match candidate.digest(place, &self.settings) {
                     Ok(found) => add(&mut listing.plugins, earlier, found, &mut notes),
-                    Err(error) => notes.push(format!("{}: {error}", path.display())),
+                    Err(refusal) => {
+                        notes.push(format!("{}: {refusal}", path.display()));
+                        listing.damaged.push((path, refusal.to_string()));
+                    }
                 }
             }
             listing.trace.0.push(Step { place: place.clone(), notes });
@@ -100,7 +104,7 @@ impl Search {
         listing
     }
 
-    /// The plugin called `wanted`; or the one at that path, if there is a `/` in it. Opens no library.
+    /// The plugin called `wanted`; or the library or package at that path, if there is a `/` in it. Opens no library.
     pub fn find(&self, wanted: &str) -> Result<Found, HostError> {
         if wanted.contains('/') {
             return self.at(Path::new(wanted));
@@ -108,7 +112,11 @@ impl Search {
         let mut trace = Trace::default();
         let mut names = Vec::new();
         for place in &self.places {
-            let Scan { plugins: candidates, mut notes, .. } = scan(place);
+            let Scan { plugins: candidates, mut notes, refused } = scan(place);
+            // A package is called as its folder is: a damaged one must not give its name away to another place.
+            if let Some((path, refusal)) = refused.into_iter().find(|(path, _)| is_package_of(path, wanted)) {
+                return Err(refusal.of(path));
+            }
             names.extend(candidates.iter().map(|candidate| candidate.manifest.name.clone()));
             let named = candidates.into_iter().filter(|candidate| candidate.manifest.name == wanted);
             if let Some(found) = self.only(place, named, &mut notes)? {
@@ -165,7 +173,9 @@ impl Search {
         for candidate in candidates {
             let path = candidate.path.clone();
             match (candidate.digest(place, &self.settings), &first) {
-                (Err(error), _) => notes.push(format!("{}: {error}", path.display())),
+                // Nobody means the file that has taken the place of the one that was installed.
+                (Err(refusal), _) if refusal.is_of_a_package() => return Err(refusal.of(path)),
+                (Err(refusal), _) => notes.push(format!("{}: {refusal}", path.display())),
                 (Ok(found), None) => first = Some(found),
                 (Ok(next), Some(first)) if next.digest == first.digest => {}
                 (Ok(next), Some(first)) => {
@@ -180,12 +190,34 @@ impl Search {
         Ok(first)
     }
 
-    /// The plugin in the file `path`.
-    fn at(&self, path: &Path) -> Result<Found, HostError> {
+    /// The plugin in the library or package at `path`. Opens no library.
+    pub fn at(&self, path: &Path) -> Result<Found, HostError> {
         let place = Place { origin: Origin::Path, path: path.to_owned() };
-        Candidate::look(path)
-            .and_then(|candidate| candidate.digest(&place, &self.settings))
-            .map_err(|source| HostError::NotAPlugin { path: path.to_owned(), source })
+        let file = if path.is_dir() { library_in(path)? } else { path.to_owned() };
+        self.look(&file, &place).map_err(|refusal| refusal.of(file))
+    }
+
+    fn look(&self, file: &Path, place: &Place) -> Result<Found, Refusal> {
+        Candidate::look(file)?.digest(place, &self.settings)
+    }
+
+    /// Every plugin in `folder`, by the path of its library or package, and what is wrong with those that are damaged.
+    pub(crate) fn in_folder(&self, folder: &Path) -> Vec<(PathBuf, Result<Found, HostError>)> {
+        let place = Place { origin: Origin::User, path: folder.to_owned() };
+        let Ok(entries) = entries(folder) else { return Vec::new() };
+        let looked = entries.into_iter().map(|(entry, file)| {
+            let found = file.and_then(|file| self.look(&file, &place));
+            (entry, found)
+        });
+        let plugins =
+            looked.filter(|(_, found)| !matches!(found, Err(Refusal::NotAPlugin(NotAPlugin::NoManifest))));
+        plugins.map(|(entry, found)| (entry.clone(), found.map_err(|refusal| refusal.of(entry)))).collect()
+    }
+
+    /// The plugins called `name` in `folder`, whole ones only.
+    pub(crate) fn named_in(&self, folder: &Path, name: &str) -> Vec<Found> {
+        let plugins = self.in_folder(folder).into_iter().filter_map(|(_, found)| found.ok());
+        plugins.filter(|found| found.name() == name).collect()
     }
 }
 
@@ -212,29 +244,30 @@ struct Scan {
     plugins: Vec<Candidate>,
     /// Why other files are none.
     notes: Vec<String>,
-    /// Those of them that are not simply something else.
-    damaged: Vec<(PathBuf, String)>,
+    /// Those of them that are not simply something else: libraries and packages.
+    refused: Vec<(PathBuf, Refusal)>,
 }
 
 fn scan(place: &Place) -> Scan {
     let note = |note: String| Scan { notes: vec![note], ..Scan::default() };
-    let files = match files(&place.path) {
-        Ok(files) => files,
+    let entries = match entries(&place.path) {
+        Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return note("does not exist".into()),
         Err(error) => return note(format!("cannot be read: {error}")),
     };
     let mut found = Scan::default();
     let mut others = 0;
-    for path in files {
-        match Candidate::look(&path) {
+    for (path, file) in entries {
+        match file.and_then(|file| Candidate::look(&file)) {
             Ok(plugin) => found.plugins.push(plugin),
             // A folder of executables is full of libraries that nobody takes for plugins.
-            Err(NotAPlugin::NoManifest) if path != place.path => others += 1,
-            Err(error) => {
+            Err(Refusal::NotAPlugin(NotAPlugin::NoManifest)) if path != place.path => others += 1,
+            Err(refusal) => {
                 let name = path.file_name().unwrap_or(path.as_os_str()).display();
-                let whole = if path == place.path { error.to_string() } else { format!("{name}: {error}") };
+                let whole =
+                    if path == place.path { refusal.to_string() } else { format!("{name}: {refusal}") };
                 found.notes.push(whole);
-                found.damaged.push((path, error.to_string()));
+                found.refused.push((path, refusal));
             }
         }
     }
@@ -252,23 +285,51 @@ fn scan(place: &Place) -> Scan {
     found
 }
 
-/// The file itself, or the shared libraries in the folder.
-fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// A library, or a package with its library.
+type Entry = (PathBuf, Result<PathBuf, Refusal>);
+
+/// The file itself; or the shared libraries in the folder and the packages directly below it.
+fn entries(path: &Path) -> std::io::Result<Vec<Entry>> {
     if !std::fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
+        return Ok(vec![(path.to_owned(), Ok(path.to_owned()))]);
     }
-    let mut files = Vec::new();
+    let mut entries = Vec::new();
     for entry in std::fs::read_dir(path)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "so") {
-            files.push(path);
+            entries.push((path.clone(), Ok(path)));
+        } else if is_folder_of_its_own(&entry) {
+            match Package::open(&path) {
+                Ok(None) => {}
+                Ok(Some(package)) => entries.push((path, Ok(package.library()))),
+                Err(error) => entries.push((path, Err(error.into()))),
+            }
         }
     }
-    files.sort();
-    Ok(files)
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(entries)
 }
 
-fn user_folder() -> Option<PathBuf> {
+/// No link, which leads where nobody has asked for plugins, and not hidden: what is being installed is called so.
+fn is_folder_of_its_own(entry: &std::fs::DirEntry) -> bool {
+    let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+    !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
+/// The library of the package in `folder`.
+fn library_in(folder: &Path) -> Result<PathBuf, HostError> {
+    let package = Package::open(folder)?;
+    let none = || PackageError::NoSidecar { path: folder.to_owned() };
+    Ok(package.ok_or_else(none)?.library())
+}
+
+fn is_package_of(path: &Path, name: &str) -> bool {
+    path.file_name() == Some(name.as_ref()) && path.is_dir()
+}
+
+/// The user's own folder of plugins, which is searched and into which they are installed; none for a user without a home.
+pub fn user_folder() -> Option<PathBuf> {
     use etcetera::BaseStrategy as _;
     let folders = etcetera::base_strategy::Xdg::new().ok()?;
     Some(folders.data_dir().join("fp8flow").join("plugins"))

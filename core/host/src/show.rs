@@ -18,7 +18,7 @@ pub struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Found { path, place, manifest, digest, .. } = self.found;
+        let Found { path, place, manifest, digest, package, .. } = self.found;
         writeln!(f, "{} {}", manifest.name, manifest.version)?;
         if !manifest.about.is_empty() {
             writeln!(f, "{}", manifest.about)?;
@@ -26,6 +26,14 @@ impl fmt::Display for Shown<'_> {
         writeln!(f)?;
         writeln!(f, "  file      {} ({})", path.display(), place.origin)?;
         writeln!(f, "  digest    blake3 {digest}")?;
+        match package {
+            Some(package) => writeln!(
+                f,
+                "  sidecar   {}, which holds the library to that digest",
+                package.path().display()
+            )?,
+            None => writeln!(f, "  sidecar   none")?,
+        }
         let fits = self
             .found
             .compatible()
@@ -35,6 +43,9 @@ impl fmt::Display for Shown<'_> {
         writeln!(f, "  devices   {}", manifest.devices.join(", "))?;
         if !manifest.license.is_empty() {
             writeln!(f, "  licence   {}", manifest.license)?;
+        }
+        if let Some(homepage) = self.found.homepage() {
+            writeln!(f, "  homepage  {homepage}")?;
         }
         let Some(recipes) = self.recipes else {
             return writeln!(f, "  recipes   {}", manifest.recipes.join(", "));

@@ -1,5 +1,7 @@
 //! The arguments of `fp8flow plugin`.
 
+use std::path::PathBuf;
+
 use clap::{Args as Group, Subcommand};
 
 use super::bench::dimension;
@@ -13,7 +15,7 @@ pub(crate) enum PluginCommand {
     List,
     /// All about one plugin: file, digest, recipes with their options.
     Show {
-        /// Its name, or the path of its library.
+        /// Its name, or the path of its library or package.
         name: String,
     },
     /// Run the conformance suite on a plugin, in processes of its own, and say what to mend.
@@ -26,6 +28,21 @@ pub(crate) enum PluginCommand {
     },
     /// Measure a plugin's recipes beside those of the shipped plugins, on the same layers.
     Bench(PluginBenchArgs),
+    /// Install a plugin for yourself: checked, tried in a process of its own, and held to its bytes from then on.
+    Install(InstallArgs),
+    /// Take an installed plugin away.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// Whether plugins are still what was installed, and open and start: all that you have installed, or these.
+    Verify {
+        /// Names, or paths of libraries or packages.
+        #[arg(value_name = "NAME|PATH")]
+        names: Vec<String>,
+    },
+    /// Make a package of a plugin's library, to hand it on: a folder with the library and `fp8flow-plugin.toml`.
+    Pack(PackArgs),
 }
 
 #[derive(Debug, Group)]
@@ -50,4 +67,27 @@ pub(crate) struct PluginBenchArgs {
     /// Repeats of each case; by default as many as half a second takes, and at least 7.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) reps: Option<u32>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct InstallArgs {
+    /// A plugin's library, or the folder of a package.
+    #[arg(value_name = "FILE|DIR")]
+    pub(crate) path: PathBuf,
+    /// Take the place of another plugin of the same name that is installed.
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct PackArgs {
+    /// The plugin's library.
+    #[arg(value_name = "LIBRARY")]
+    pub(crate) path: PathBuf,
+    /// A page that says more about the plugin.
+    #[arg(long, value_name = "URL")]
+    pub(crate) homepage: Option<String>,
+    /// The folder that the package's own folder, NAME-VERSION, is made in.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) out: PathBuf,
 }

@@ -73,7 +73,11 @@ fn what_is_no_library_at_all_is_told_apart() {
     let text = not_a_plugin(&folder.file("libtext.so", b"not a library\n"));
     assert!(matches!(text, NotAPlugin::NotElf), "{text}");
     assert!(matches!(not_a_plugin(&folder.file("libempty.so", b"")), NotAPlugin::NotElf));
-    assert!(matches!(not_a_plugin(folder.path()), NotAPlugin::NotAFile));
+    let path = folder.path().to_str().unwrap();
+    assert!(
+        matches!(search("/nowhere").find(path), Err(HostError::Package(_))),
+        "a folder without a sidecar"
+    );
     assert!(matches!(not_a_plugin(&folder.path().join("libmissing.so")), NotAPlugin::Io(_)));
 
     let pipe = folder.path().join("libpipe.so");

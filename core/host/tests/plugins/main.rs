@@ -7,6 +7,7 @@ mod common;
 mod doors;
 mod hostile;
 mod lent;
+mod packages;
 mod panics;
 mod places;
 mod probing;

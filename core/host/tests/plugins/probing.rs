@@ -16,7 +16,7 @@ fn as_child() {
 }
 
 /// A child in which the plugin `crashing` crashes as it is told.
-fn probe(crash: &str) -> Probe {
+pub(crate) fn probe(crash: &str) -> Probe {
     let crash = format!("FP8FLOW_TEST_CRASH={crash}");
     let executable = std::env::current_exe().unwrap();
     let arguments =

@@ -1,5 +1,7 @@
 //! `fp8flow plugin list`: what is installed.
 
+use std::path::PathBuf;
+
 use fp8flow_host::{Listed, Listing, Step};
 use serde_json::{Value, json};
 
@@ -11,24 +13,40 @@ pub(super) fn list(listing: &Listing, screen: &Screen) {
         let plugins: Vec<Value> = listing.plugins.iter().map(listed).collect();
         let step = |step: &Step| json!({ "origin": step.place.origin.to_string(), "path": step.place.path, "notes": step.notes });
         let places: Vec<Value> = listing.trace.0.iter().map(step).collect();
-        return screen.print(json!({ "plugins": plugins, "places": places }).to_string());
+        let damaged = |(path, why): &(PathBuf, String)| json!({ "path": path, "why": why });
+        let damaged: Vec<Value> = listing.damaged.iter().map(damaged).collect();
+        return screen.print(json!({ "plugins": plugins, "damaged": damaged, "places": places }).to_string());
     }
     for plugin in &listing.plugins {
-        let manifest = &plugin.found.manifest;
-        screen.print(format!(
-            "{} {}  {}\n    recipes: {}\n    {}{}",
-            manifest.name,
-            manifest.version,
-            manifest.about,
-            manifest.recipes.join(", "),
-            plugin.found.path.display(),
-            objection(plugin).map_or(String::new(), |objection| format!("\n    not usable: {objection}"))
-        ));
+        screen.print(text(plugin));
     }
     if listing.plugins.is_empty() {
         screen.print("no plugin was found");
     }
+    for (path, why) in &listing.damaged {
+        screen.print(format!("damaged: {}\n    {why}", path.display()));
+    }
     screen.print(format!("\nplaces searched, in this order:\n{}", listing.trace));
+}
+
+fn text(plugin: &Listed) -> String {
+    let Listed { found, .. } = plugin;
+    let manifest = &found.manifest;
+    let license = Some(manifest.license.as_str()).filter(|license| !license.is_empty());
+    let facts: Vec<&str> = license.into_iter().chain(found.homepage()).collect();
+    let more = if facts.is_empty() { String::new() } else { format!("\n    {}", facts.join(", ")) };
+    let held = if found.package.is_some() { ", held by its sidecar" } else { "" };
+    let objection = objection(plugin).map(|objection| format!("\n    not usable: {objection}"));
+    format!(
+        "{} {}  {}\n    recipes: {}{more}\n    blake3 {}{held}\n    {}{}",
+        manifest.name,
+        manifest.version,
+        manifest.about,
+        manifest.recipes.join(", "),
+        found.digest.short(),
+        found.path.display(),
+        objection.unwrap_or_default()
+    )
 }
 
 /// Why a name does not lead to this plugin, or the plugin cannot be loaded.

@@ -1,15 +1,20 @@
 //! `fp8flow plugin`: one file a subcommand.
 
 mod bench;
+mod install;
 mod list;
 mod new;
+mod pack;
+mod remove;
 mod show;
 mod test;
+mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fp8flow_host::{Found, Search};
+use fp8flow_host::package::PackageError;
+use fp8flow_host::{Found, HostError, Search, user_folder};
 use serde_json::{Value, json};
 
 use crate::args::{Common, PluginCommand};
@@ -28,7 +33,16 @@ pub(super) fn plugin(common: &Common, command: &PluginCommand, screen: &Screen) 
         PluginCommand::Test { plugin, limit } => {
             test::test(&find(common, plugin)?, Duration::from_secs(*limit), screen)
         }
+        PluginCommand::Install(args) => install::install(&search(common), args, screen),
+        PluginCommand::Remove { name } => remove::remove(&search(common), name, screen),
+        PluginCommand::Verify { names } => verify::verify(&search(common), names, screen),
+        PluginCommand::Pack(args) => pack::pack(&search(common), args, screen),
     }
+}
+
+/// The folder that plugins are installed into.
+fn folder() -> Result<PathBuf, Failure> {
+    Ok(user_folder().ok_or(HostError::from(PackageError::NoFolder))?)
 }
 
 /// The usual places.
@@ -48,10 +62,13 @@ fn facts(found: &Found) -> Value {
         "name": found.manifest.name,
         "version": found.manifest.version,
         "about": found.manifest.about,
+        "license": found.manifest.license,
+        "homepage": found.homepage(),
         "sdk": found.manifest.sdk,
         "path": found.path,
         "origin": found.place.origin.to_string(),
         "digest": found.digest.to_string(),
+        "sidecar": found.package.as_ref().map(|package| package.path()),
         "recipes": found.manifest.recipes,
     })
 }

@@ -1,0 +1,49 @@
+//! From the user's folder to nowhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::folder::Folder;
+use super::{PackageError, SIDECAR, words};
+use crate::{HostError, Search};
+
+/// What was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Its name.
+    pub name: String,
+    /// Its version, where that could be told.
+    pub version: Option<String>,
+    /// The folder or file that is gone.
+    pub path: PathBuf,
+}
+
+/// Removes the plugin `name` from the user's folder `from`, and from nowhere else; also one that is damaged.
+pub fn remove(name: &str, search: &Search, from: &Path) -> Result<Removed, HostError> {
+    words::name(name).map_err(PackageError::Name)?;
+    let folder = Folder::open(from)?;
+    let there = search.named_in(folder.path(), name).into_iter().next();
+    let version = there.as_ref().map(|found| found.manifest.version.clone());
+    let own = folder.path().join(name);
+    let path = match there {
+        _ if fs::symlink_metadata(own.join(SIDECAR)).is_ok() => own,
+        Some(found) => entry(folder.path(), &found.path).unwrap_or(found.path),
+        None => {
+            let elsewhere = search.find(name).ok();
+            let elsewhere = elsewhere.map(|found| (found.path, found.place.origin.to_string()));
+            let folder = folder.path().to_owned();
+            return Err(PackageError::NotInstalled { name: name.to_owned(), folder, elsewhere }.into());
+        }
+    };
+    let aside = folder.aside()?;
+    fs::rename(&path, aside.path().join("removed")).map_err(PackageError::io("remove", &path))?;
+    folder.sync()?;
+    aside.close().map_err(PackageError::io("remove", &path))?;
+    Ok(Removed { name: name.to_owned(), version, path })
+}
+
+/// The entry of `folder` that leads to the library at `path`: the library itself, a link to it, or its package.
+fn entry(folder: &Path, path: &Path) -> Option<PathBuf> {
+    let leads_there = |entry: &PathBuf| entry.canonicalize().is_ok_and(|entry| path.starts_with(entry));
+    fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).find(leads_there)
+}

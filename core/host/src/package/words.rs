@@ -1,0 +1,63 @@
+//! What may stand in a sidecar: words that can be printed, typed and made a file's name of.
+
+/// Most bytes of a word.
+const LONGEST: usize = 128;
+/// Most bytes of an address or of a sentence.
+pub(super) const LONGEST_LINE: usize = 1024;
+
+/// Why `text` is no word, if it is none: what the embedded manifest may hold, too.
+pub(super) fn word(text: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '+');
+    if !text.is_empty() && text.len() <= LONGEST && text.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(format!("{} is not a word of a-z, A-Z, 0-9, `_`, `-`, `.`, `:` and `+`", shown(text)))
+}
+
+/// Why a folder or a file cannot be called `text`, if it cannot: a word that leads nowhere else and is not hidden.
+pub(super) fn name(text: &str) -> Result<(), String> {
+    word(text)?;
+    if text.starts_with(['.', '-']) {
+        return Err(format!(
+            "{} cannot be the name of a folder: it begins with a dot or a dash",
+            shown(text)
+        ));
+    }
+    Ok(())
+}
+
+/// Why a package's library cannot be called `text`, if it cannot.
+pub(super) fn library(text: &str) -> Result<(), String> {
+    name(text)?;
+    if text.strip_suffix(".so").is_some_and(|stem| !stem.is_empty()) {
+        return Ok(());
+    }
+    Err(format!("{} is not the name of a library: it does not end in `.so`", shown(text)))
+}
+
+/// Why `text` is no line to be printed, if it is none.
+pub(super) fn line(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST_LINE {
+        return Err(format!("a text of {} bytes is longer than {LONGEST_LINE}", text.len()));
+    }
+    if text.contains(char::is_control) {
+        return Err(format!("{} has control characters", shown(text)));
+    }
+    Ok(())
+}
+
+/// Why `text` is no address of a page, if it is none.
+pub(super) fn address(text: &str) -> Result<(), String> {
+    line(text)?;
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    if host.is_some_and(|host| !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic())) {
+        return Ok(());
+    }
+    Err(format!("{} is not the address of a page: it does not begin with `https://`", shown(text)))
+}
+
+/// `text` in quotes, its beginning only, and nothing in it that a terminal obeys.
+fn shown(text: &str) -> String {
+    let start: String = text.chars().take(40).collect();
+    format!("{start:?}")
+}
