@@ -161,6 +161,6 @@ impl From<BenchError> for Failure {
 
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
-        Self::new(Class::Missing, error)
+        Self::new(fp8flow_stages::host_class(&error), error)
     }
 }

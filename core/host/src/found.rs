@@ -11,7 +11,7 @@ use fp8flow_sdk::{Host, Manifest, RecipeInfo};
 use crate::elf::NotAPlugin;
 use crate::package::{Package, PackageError};
 use crate::probe::Probe;
-use crate::{Digest, HostError, Place, Plugin, library, seen};
+use crate::{Digest, HostError, Place, Plugin, crash, library, seen};
 
 /// A library with a manifest.
 #[derive(Clone, Debug)]
@@ -116,7 +116,7 @@ impl Found {
             self.try_in(probe)?;
         }
         let opened = library::open(self)?;
-        let backend = opened.library.start(host)?;
+        let backend = crash::during(self.name(), "", "start", || opened.library.start(host))?;
         if let (Some(_), Some(cache)) = (probe, &self.settings.cache) {
             seen::remember(cache, &self.digest, &opened.recipes);
         }
@@ -198,7 +198,9 @@ pub(crate) enum Refusal {
     NotAPlugin(#[from] NotAPlugin),
     #[error(transparent)]
     Package(#[from] PackageError),
-    #[error("the library was altered: its digest is {found}, and the sidecar says {stated}")]
+    #[error(
+        "the library was altered: its digest is {found}, and the sidecar says {stated}; install it again"
+    )]
     Altered { plugin: String, stated: Digest, found: Digest },
 }
 

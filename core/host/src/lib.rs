@@ -34,6 +34,7 @@
 //! [`Pool`] and [`Services`].
 
 mod callsite;
+pub mod crash;
 mod digest;
 pub mod elf;
 mod error;
@@ -52,6 +53,7 @@ mod seen;
 mod services;
 mod show;
 mod similar;
+mod watched;
 
 pub use digest::Digest;
 pub use error::HostError;

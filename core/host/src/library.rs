@@ -8,7 +8,7 @@ use fp8flow_sdk::RecipeInfo;
 use fp8flow_sdk::abi::{Library, LoadError};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 
-use crate::{Digest, Found, HostError};
+use crate::{Digest, Found, HostError, crash};
 
 /// An opened library.
 #[derive(Clone, Debug)]
@@ -31,9 +31,10 @@ pub(crate) fn open(found: &Found) -> Result<Opened, HostError> {
         return Ok(opened.clone());
     }
     found.unchanged()?;
-    let library = load(found)?;
+    crash::listen();
+    let library = crash::during(found.name(), "", "open", || load(found))?;
     found.unchanged()?;
-    let recipes = library.recipes()?;
+    let recipes = crash::during(found.name(), "", "recipes", || library.recipes())?;
     check_recipes(found, &recipes).map_err(|message| HostError::Recipes {
         plugin: found.name().to_owned(),
         path: found.path.clone(),

@@ -6,6 +6,7 @@ use fp8flow_sdk::abi::LoadedBackend;
 use fp8flow_sdk::{Host, Kernels, Manifest, Options, Recipe, RecipeInfo};
 
 use crate::similar::{closest, quoted};
+use crate::watched::Watched;
 use crate::{Digest, Found, HostError};
 
 /// A plugin that was opened and started on a host. Errors of its recipes, layers and primitives name the plugin, the
@@ -15,11 +16,12 @@ pub struct Plugin {
     found: Found,
     host: Host,
     recipes: Arc<[RecipeInfo]>,
-    backend: LoadedBackend,
+    backend: Watched<LoadedBackend>,
 }
 
 impl Plugin {
     pub(crate) fn new(found: Found, host: Host, recipes: Arc<[RecipeInfo]>, backend: LoadedBackend) -> Self {
+        let backend = Watched::new(backend, found.name().into(), "");
         Self { found, host, recipes, backend }
     }
 
@@ -64,11 +66,15 @@ impl Plugin {
     /// A recipe for one run; `options` as [`crate::check_options`] gives them.
     pub fn recipe(&self, name: &str, options: &Options) -> Result<Box<dyn Recipe>, HostError> {
         self.recipe_info(name)?;
-        Ok(self.backend.recipe(&self.host, name, options)?)
+        let recipe = self.backend.call("recipe", |backend| backend.recipe(&self.host, name, options))?;
+        Ok(Box::new(Watched::new(recipe, self.backend.plugin(), "")))
     }
 
     /// The primitives behind the recipes, where it offers them.
     pub fn kernels(&self) -> Result<Option<Box<dyn Kernels>>, HostError> {
-        Ok(self.backend.kernels(&self.host)?)
+        let kernels = self.backend.call("kernels", |backend| backend.kernels(&self.host))?;
+        let watched =
+            |kernels| Box::new(Watched::new(kernels, self.backend.plugin(), "")) as Box<dyn Kernels>;
+        Ok(kernels.map(watched))
     }
 }

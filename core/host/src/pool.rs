@@ -14,6 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use fp8flow_kernels::Parallel;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
+use crate::crash::Carried;
+
 /// A fixed number of threads: the caller's own and `threads - 1` that wait for work.
 ///
 /// The caller works too. A loop inside a task runs on the task's thread alone, because the outer loop already keeps all
@@ -94,6 +96,8 @@ struct Loop<'a> {
     tasks: usize,
     next: AtomicUsize,
     body: &'a (dyn Fn(usize) + Sync),
+    /// What the caller does meanwhile.
+    call: Carried,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -152,7 +156,8 @@ impl Post {
 
     /// Runs a loop together with whoever is free; by one thread at a time.
     fn run(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
-        let job = Loop { tasks, next: AtomicUsize::new(0), body, panic: Mutex::new(None) };
+        let (next, call) = (AtomicUsize::new(0), Carried::here());
+        let job = Loop { tasks, next, body, call, panic: Mutex::new(None) };
         self.job.store(std::ptr::from_ref(&job).expose_provenance(), Ordering::Relaxed);
         // Release: whoever sees the loop open sees the address and the loop.
         self.state.fetch_add(LOOP | OPEN, Ordering::SeqCst);
@@ -201,7 +206,7 @@ impl Post {
             // SAFETY: `await_loop` has counted this thread among those at work while the loop was open, and `run` keeps
             // the loop alive until that count, which is lowered below, is zero again.
             let job = unsafe { &*std::ptr::with_exposed_provenance::<Loop<'_>>(address) };
-            job.work();
+            job.call.during(|| job.work());
             self.state.fetch_sub(1, Ordering::AcqRel);
         }
     }

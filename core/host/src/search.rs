@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::elf::NotAPlugin;
 use crate::found::{Candidate, Refusal, Settings};
-use crate::package::{Package, PackageError};
+use crate::package::{Package, PackageError, SIDECAR};
 use crate::place::{Origin, Place, Step, Trace};
 use crate::probe::Probe;
 use crate::similar::{closest, quoted};
@@ -99,6 +99,13 @@ impl Search {
                     }
                 }
             }
+            // As in `find`, a damaged package does not give its name away.
+            let damaged: Vec<PathBuf> = listing.damaged.iter().map(|(path, _)| path.clone()).collect();
+            for plugin in &mut listing.plugins[earlier..] {
+                let holds = |path: &&PathBuf| holds_name(path, plugin.found.name());
+                plugin.shadowed_by =
+                    plugin.shadowed_by.take().or_else(|| damaged.iter().find(holds).cloned());
+            }
             listing.trace.0.push(Step { place: place.clone(), notes });
         }
         listing
@@ -114,7 +121,7 @@ impl Search {
         for place in &self.places {
             let Scan { plugins: candidates, mut notes, refused } = scan(place);
             // A package is called as its folder is: a damaged one must not give its name away to another place.
-            if let Some((path, refusal)) = refused.into_iter().find(|(path, _)| is_package_of(path, wanted)) {
+            if let Some((path, refusal)) = refused.into_iter().find(|(path, _)| holds_name(path, wanted)) {
                 return Err(refusal.of(path));
             }
             names.extend(candidates.iter().map(|candidate| candidate.manifest.name.clone()));
@@ -324,8 +331,10 @@ fn library_in(folder: &Path) -> Result<PathBuf, HostError> {
     Ok(package.ok_or_else(none)?.library())
 }
 
-fn is_package_of(path: &Path, name: &str) -> bool {
-    path.file_name() == Some(name.as_ref()) && path.is_dir()
+/// Whether at `path`, the folder of a package or its library, is the package `name`: it is called as its folder is.
+fn holds_name(path: &Path, name: &str) -> bool {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    folder.is_some_and(|folder| folder.file_name() == Some(name.as_ref()) && folder.join(SIDECAR).exists())
 }
 
 /// The user's own folder of plugins, which is searched and into which they are installed; none for a user without a home.

@@ -78,7 +78,7 @@ fn run_of(run: &Seen, file: &str) -> String {
 }
 
 /// `word` as a shell reads it back.
-pub(crate) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

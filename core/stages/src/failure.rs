@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use fp8flow_data::DataError;
 use fp8flow_flow::{Class, StageCx, StageError};
 use fp8flow_host::HostError;
+use fp8flow_host::package::PackageError;
 use fp8flow_model::{DecoderError, ModelError};
 use fp8flow_sdk::ErrorKind;
 use fp8flow_train::TrainError;
@@ -22,6 +23,8 @@ pub fn backend_class(error: &fp8flow_sdk::Error) -> Class {
 pub fn host_class(error: &HostError) -> Class {
     match error {
         HostError::Call(error) => backend_class(error),
+        HostError::Package(PackageError::Io { .. } | PackageError::Read { .. }) => Class::Io,
+        HostError::Package(PackageError::Installed { .. } | PackageError::InTheWay { .. }) => Class::Failed,
         _ => Class::Missing,
     }
 }

@@ -7,6 +7,7 @@ mod cache;
 mod changed;
 mod command;
 mod conformance;
+mod crashing;
 mod dependencies;
 mod digests;
 mod disk;

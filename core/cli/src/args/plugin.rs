@@ -85,9 +85,13 @@ pub(crate) struct PackArgs {
     #[arg(value_name = "LIBRARY")]
     pub(crate) path: PathBuf,
     /// A page that says more about the plugin.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = address)]
     pub(crate) homepage: Option<String>,
     /// The folder that the package's own folder, NAME-VERSION, is made in.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) out: PathBuf,
+}
+
+fn address(text: &str) -> Result<String, String> {
+    fp8flow_host::package::address(text).map(|()| text.to_owned())
 }

@@ -52,6 +52,14 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
     }
 }
 
+/// What is said after a plugin has crashed the process in what `command` asks for, as a line or nothing.
+pub(crate) fn after_a_crash(command: &Command) -> String {
+    match command {
+        Command::Run(args) => run::after_a_crash(args),
+        _ => String::new(),
+    }
+}
+
 /// The plans of the workflow that `args` name, whose runs are in `runs` if that is given: one, or one for each point of its
 /// matrix.
 fn planned(args: &WorkflowArgs, runs: Option<&Path>, registry: &Registry) -> Result<Vec<Plan>, Failure> {

@@ -1,11 +1,13 @@
 //! `fp8flow run`: a workflow, from its beginning or from where it stopped.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
 use fp8flow_flow::{Class, Error, Event, Held, Observer, Pins, Plan, Registry, Run, RunOptions};
+use fp8flow_report::words::quoted;
 use fp8flow_stages::disk;
 
 use super::planned;
@@ -39,6 +41,18 @@ pub(super) fn run(common: &Common, args: &RunArgs, screen: &Screen) -> Result<()
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// What a plugin's crash leaves to be done, as a line.
+pub(super) fn after_a_crash(args: &RunArgs) -> String {
+    let mut command = format!("fp8flow run {}", quoted(&args.workflow.file.to_string_lossy()));
+    let runs = args.runs.as_ref().map(|runs| ("--runs", runs.to_string_lossy().into_owned()));
+    let set = args.workflow.set.iter().map(|set| ("--set", set.clone()));
+    let point = args.workflow.point.iter().map(|point| ("--point", point.clone()));
+    for (option, value) in set.chain(point).chain(runs) {
+        let _ = write!(command, " {option} {}", quoted(&value));
+    }
+    format!("what it had saved is kept: `{command}` goes on from there")
 }
 
 /// Runs one plan.

@@ -23,6 +23,7 @@ pub use pack::pack;
 pub use remove::{Removed, remove};
 pub use sidecar::{LibraryFile, Sidecar};
 pub use verify::{Verdict, verify};
+pub use words::address;
 
 /// The name of the sidecar.
 pub const SIDECAR: &str = "fp8flow-plugin.toml";

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::folder::sync;
@@ -21,7 +22,6 @@ pub fn pack(found: &Found, homepage: Option<String>, into: &Path) -> Result<Path
         return Err(PackageError::Io { what: "make this folder", path: folder, source }.into());
     }
     fs::rename(aside.path(), &folder).map_err(PackageError::io("make this folder", &folder))?;
-    use std::os::unix::fs::PermissionsExt as _;
     let everybody = fs::Permissions::from_mode(0o755);
     fs::set_permissions(&folder, everybody).map_err(PackageError::io("open to others", &folder))?;
     Ok(folder)

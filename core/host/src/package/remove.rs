@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::folder::Folder;
-use super::{PackageError, SIDECAR, words};
+use super::{Package, PackageError, SIDECAR, words};
 use crate::{HostError, Search};
 
 /// What was removed.
@@ -23,8 +23,12 @@ pub fn remove(name: &str, search: &Search, from: &Path) -> Result<Removed, HostE
     words::name(name).map_err(PackageError::Name)?;
     let folder = Folder::open(from)?;
     let there = search.named_in(folder.path(), name).into_iter().next();
-    let version = there.as_ref().map(|found| found.manifest.version.clone());
     let own = folder.path().join(name);
+    let version = match (&there, Package::open(&own)) {
+        (Some(found), _) => Some(found.manifest.version.clone()),
+        (None, Ok(Some(damaged))) => Some(damaged.sidecar.version),
+        _ => None,
+    };
     let path = match there {
         _ if fs::symlink_metadata(own.join(SIDECAR)).is_ok() => own,
         Some(found) => entry(folder.path(), &found.path).unwrap_or(found.path),

@@ -46,8 +46,8 @@ pub(super) fn line(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Why `text` is no address of a page, if it is none.
-pub(super) fn address(text: &str) -> Result<(), String> {
+/// Why `text` is no address of a page, and so no `homepage`, if it is none.
+pub fn address(text: &str) -> Result<(), String> {
     line(text)?;
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     if host.is_some_and(|host| !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic())) {

@@ -193,7 +193,8 @@ fn a_library_is_held_to_its_sidecar_wherever_it_is_found() {
     assert!(path.ends_with("faulty/libfaulty.so") && why.contains("was altered"), "{listing:?}");
     let verdicts = verify(&[], &setting.search(), setting.user.path());
     assert!(matches!(verdicts[0].problem, Some(HostError::Altered { .. })), "{verdicts:?}");
-    assert_eq!(remove("faulty", &setting.search(), setting.user.path()).unwrap().version, None);
+    let removed = remove("faulty", &setting.search(), setting.user.path()).unwrap();
+    assert_eq!(removed.version.as_deref(), Some("0.1.0"), "as its sidecar says");
     assert!(setting.left().is_empty());
 }
 
@@ -223,7 +224,9 @@ fn a_sidecar_that_says_something_else_gives_no_name_away() {
         edit(&sidecar, from, to);
         let error = both.find("faulty").unwrap_err().to_string();
         assert!(error.contains(expected), "{to}: {error}");
-        assert_eq!(both.list().damaged.len(), 1, "{to}");
+        let listing = both.list();
+        assert_eq!((listing.damaged.len(), listing.plugins.len()), (1, 1), "{to}");
+        assert!(listing.plugins[0].shadowed_by.is_some(), "{to}");
     }
     fs::write(&sidecar, &whole).unwrap();
     assert!(both.find("faulty").unwrap().package.is_some());
