@@ -68,20 +68,14 @@ impl Pins {
                 let place = plan.places.of(&dotted(key, inner));
                 let place =
                     place.filter(|_| !key.is_empty()).map_or(String::new(), |place| format!(" ({place})"));
-                let show = |value: &Value| if value.is_null() { "nothing".into() } else { value.to_string() };
-                found.push(format!(
-                    "{} is {} and was {}{place}",
-                    dotted(prefix, inner),
-                    show(now),
-                    show(locked)
-                ));
+                let what = dotted(prefix, inner);
+                found.push(format!("{what} is {} and was {}{place}", show(now), show(locked)));
             });
         };
         compare("", "", &self.machine, &pins::machine(plan, binding));
         let now = pins::sections(plan, registry, binding);
         for (name, section) in now.as_object().into_iter().flatten() {
             compare(name, name, &self.sections[name]["values"], &section["values"]);
-            compare(name, "", &self.sections[name]["bound"], &section["bound"]);
         }
         for stage in &plan.stages {
             let name = format!("stages.{}", stage.name);
@@ -92,6 +86,7 @@ impl Pins {
             compare(&name, &name, &locked.inputs, &now.inputs);
             compare(&name, &name, &locked.values, &now.values);
         }
+        found.extend(self.other_bounds(&now));
         // Of a part of the workflow nothing else is asked.
         let planned = |name: &str| !plan.only.is_empty() || plan.stage(name).is_some();
         found.extend(plan.stages.iter().filter(|stage| !self.stages.contains_key(&stage.name)).map(
@@ -103,6 +98,21 @@ impl Pins {
         ));
         let gone = self.stages.keys().filter(|name| !planned(name));
         found.extend(gone.map(|name| format!("stages.{name} is in it and no longer in the workflow")));
+        found
+    }
+
+    /// In what the sections, as they are `now`, are bound to something else, in words: another plugin, or another build of it.
+    fn other_bounds(&self, now: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, section) in now.as_object().into_iter().flatten() {
+            let bound = &section["bound"];
+            differences(name, &self.sections[name]["bound"], bound, &mut |key, locked, now| {
+                let inner = key.strip_prefix(name.as_str()).and_then(|key| key.strip_prefix('.'));
+                let owner = inner.and_then(|inner| owner(bound, inner));
+                let owner = owner.map_or(String::new(), |owner| format!(" of `{owner}`"));
+                found.push(format!("{key}{owner} is {} and was {}", show(now), show(locked)));
+            });
+        }
         found
     }
 
@@ -127,6 +137,17 @@ impl Pins {
         }
         found
     }
+}
+
+fn show(value: &Value) -> String {
+    if value.is_null() { "nothing".into() } else { value.to_string() }
+}
+
+/// The name of what the key `inner` of `bound` belongs to, if it has one.
+fn owner<'a>(bound: &'a Value, inner: &str) -> Option<&'a str> {
+    let (path, key) = inner.rsplit_once('.')?;
+    let owner = path.split('.').try_fold(bound, |value, key| value.get(key))?;
+    owner["name"].as_str().filter(|_| key != "name")
 }
 
 /// Adds in words how files differ from those that are locked.

@@ -7,14 +7,15 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use std::sync::{Once, OnceLock};
 
 use libc::{c_int, c_void, siginfo_t};
 
-/// A call in progress, on the stack of the thread that has made it.
-struct Call {
+/// A call, on the stack of the thread that makes it.
+pub(crate) struct Call {
     plugin: *const str,
     /// Empty where it is about no layer.
     layer: *const str,
@@ -29,9 +30,23 @@ thread_local! {
 /// Does `body`, which is the call `name` of a plugin about a layer, if `layer` is not empty.
 #[inline]
 pub(crate) fn during<R>(plugin: &str, layer: &str, name: &'static str, body: impl FnOnce() -> R) -> R {
-    let call = Call { plugin, layer, name };
-    let _entered = Entered::at(&raw const call);
+    let call = Call::new(plugin, layer, name);
+    let _entered = call.enter();
     body()
+}
+
+impl Call {
+    /// For [`Call::enter`]; plugin and layer must live as long.
+    #[inline]
+    pub(crate) fn new(plugin: &str, layer: &str, name: &'static str) -> Self {
+        Self { plugin, layer, name }
+    }
+
+    /// This thread is in the call until that is dropped.
+    #[inline]
+    pub(crate) fn enter(&self) -> Entered<'_> {
+        Entered::at(self)
+    }
 }
 
 /// The call that a thread is in, for those that work for it meanwhile.
@@ -52,19 +67,19 @@ impl Carried {
 }
 
 /// Goes back to the call before, also where a panic passes.
-struct Entered(*const Call);
+pub(crate) struct Entered<'a>(*const Call, PhantomData<&'a Call>);
 
-impl Entered {
+impl Entered<'_> {
     #[inline]
     fn at(call: *const Call) -> Self {
         let before = CURRENT.replace(call);
         // The handler, which runs in this thread, must not see a call that is not written yet.
         compiler_fence(Ordering::SeqCst);
-        Self(before)
+        Self(before, PhantomData)
     }
 }
 
-impl Drop for Entered {
+impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
         CURRENT.set(self.0);

@@ -23,6 +23,7 @@ mod older_plugin;
 mod points;
 mod program;
 mod proof;
+mod replaced;
 mod report;
 mod reproducible;
 mod storm;

@@ -6,6 +6,7 @@
 mod bench;
 mod looking;
 mod measuring;
+mod packages;
 mod reporting;
 mod running;
 mod stopping;

@@ -36,7 +36,11 @@ pub(super) fn verify(search: &Search, names: &[String], screen: &Screen) -> Resu
         }
         for verdict in &verdicts {
             let Some(problem) = &verdict.problem else { continue };
-            screen.print(format!("\n{}: {problem}\n  → {}", verdict.name, advice(verdict, problem)));
+            screen.print(format!("\n{}: {problem}", verdict.name));
+            // These say it themselves.
+            if !matches!(problem, HostError::Altered { .. } | HostError::NotFound { .. }) {
+                screen.print(format!("  → {}", advice(verdict, problem)));
+            }
         }
     }
     class.map_or(Ok(()), |class| Err(Failure::Said(class)))
@@ -93,11 +97,9 @@ fn advice(verdict: &Verdict, problem: &HostError) -> String {
         HostError::Altered { .. } | HostError::Package(_) | HostError::NotAPlugin { .. } => {
             "Get the package again and install it with `fp8flow plugin install PACKAGE --replace`.".into()
         }
-        HostError::Mismatch { .. } => {
-            format!(
-                "Get a `{name}` that is built for this fp8flow, or build it again, and install it with --replace."
-            )
-        }
+        HostError::Mismatch { .. } => format!(
+            "Get a `{name}` that is built for this fp8flow, or build it again, and install it with --replace."
+        ),
         _ => format!("Report it to whoever made `{name}`; `fp8flow plugin remove {name}` takes it away."),
     }
 }
