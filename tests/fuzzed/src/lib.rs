@@ -40,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     targets::runs::TARGET,
     targets::store::TARGET,
     targets::lock::TARGET,
+    targets::sidecar::TARGET,
 ];
 
 impl Target {

@@ -22,6 +22,8 @@ pub struct Sidecar {
     pub homepage: Option<String>,
     /// The SDK it was built with.
     pub sdk: String,
+    /// Of a plugin in C: the contract of its header.
+    pub c_abi: Option<u32>,
     /// The numerics revision of the kernels it was built with.
     pub numerics: u32,
     /// Architecture, system and C library.
@@ -55,6 +57,7 @@ impl Sidecar {
             license: manifest.license.clone(),
             homepage,
             sdk: manifest.sdk.clone(),
+            c_abi: manifest.c_abi,
             numerics: manifest.numerics,
             target: manifest.target.clone(),
             recipes: manifest.recipes.clone(),
@@ -67,12 +70,14 @@ impl Sidecar {
     pub(crate) fn fits(&self, manifest: &Manifest) -> Result<(), PackageError> {
         let quoted = |text: &str| format!("{text:?}");
         let listed = |words: &[String]| format!("{words:?}");
+        let number = |number: Option<u32>| number.map_or("nothing".to_owned(), |number| number.to_string());
         let pairs = [
             ("name", quoted(&self.name), quoted(&manifest.name)),
             ("version", quoted(&self.version), quoted(&manifest.version)),
             ("about", quoted(&self.about), quoted(&manifest.about)),
             ("license", quoted(&self.license), quoted(&manifest.license)),
             ("sdk", quoted(&self.sdk), quoted(&manifest.sdk)),
+            ("c_abi", number(self.c_abi), number(manifest.c_abi)),
             ("numerics", self.numerics.to_string(), manifest.numerics.to_string()),
             ("target", quoted(&self.target), quoted(&manifest.target)),
             ("recipes", listed(&self.recipes), listed(&manifest.recipes)),
@@ -102,6 +107,7 @@ impl Sidecar {
             license,
             homepage,
             sdk,
+            c_abi,
             numerics,
             target,
             recipes,
@@ -125,9 +131,10 @@ impl Sidecar {
         let list = |words: &[String]| words.iter().map(|word| string(word)).collect::<Vec<_>>().join(", ");
         let _ = write!(
             text,
-            "sdk = {}\nnumerics = {numerics}\ntarget = {}\nrecipes = [{}]\ndevices = [{}]\n\n\
+            "sdk = {}\n{}numerics = {numerics}\ntarget = {}\nrecipes = [{}]\ndevices = [{}]\n\n\
              [library]\nfile = {}\nblake3 = \"{blake3}\"\nbytes = {bytes}\n",
             string(sdk),
+            c_abi.map_or(String::new(), |c_abi| format!("c_abi = {c_abi}\n")),
             string(target),
             list(recipes),
             list(devices),

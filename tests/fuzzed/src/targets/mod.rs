@@ -6,6 +6,7 @@ pub(crate) mod dataset;
 pub(crate) mod lock;
 pub(crate) mod runs;
 pub(crate) mod safetensors;
+pub(crate) mod sidecar;
 pub(crate) mod store;
 pub(crate) mod tokenizer;
 pub(crate) mod workflow;

@@ -49,6 +49,8 @@ fn what_is_written_is_read_again() {
     assert_eq!(parse(&sidecar.text()).expect("its own text"), sidecar);
     let strange = Sidecar { about: "\"tiles\" and \\ übergröße".into(), homepage: None, ..sidecar };
     assert_eq!(parse(&strange.text()).expect("its own text"), strange);
+    let in_c = Sidecar { c_abi: Some(3), ..strange.clone() };
+    assert_eq!(parse(&in_c.text()).expect("its own text"), in_c);
     let bare = Sidecar { about: String::new(), license: String::new(), ..strange };
     assert_eq!(parse(&bare.text()).expect("its own text"), bare);
 }
