@@ -13,7 +13,7 @@
 //! | 4 | `plan --check`: there is work to do |
 //! | 5 | from `run --locked` and `lock --update`: something is not as it is locked |
 //! | 6 | from `verify` and `diff`: bits differ |
-//! | 69 | a backend or device is missing; from `doctor`: something does not work, or is too small |
+//! | 69 | a backend or device is missing; from `doctor` and `plugin verify`: something does not work, or is too small |
 //! | 70 | a bug of fp8flow or of a plugin |
 //! | 74 | a file cannot be read or written |
 //! | 75 | interrupted: a run's state is saved, run again to go on |

@@ -23,12 +23,16 @@
 //!    reason ([`Trace`]);
 //! 2. [`elf`]: a whole ELF library for this machine with a manifest in it, read without opening the library;
 //! 3. the handshake: SDK version, panic strategy, target and features in the manifest;
-//! 4. the [`Digest`]: recorded always, enforced where it is pinned ([`Found::pin`]);
+//! 4. the [`Digest`]: recorded always, enforced where a sidecar names it ([`package`]) and where it is pinned
+//!    ([`Found::pin`]);
 //! 5. the [`probe`]: a file never seen before is opened and started in a child process first, for it may crash; what the
 //!    child saw is remembered by digest;
 //! 6. the load: by a handle of our own, never unloaded, the layout compared in both directions.
 //!
 //! [`machine`] is the other side of "can it run here": processor, memory, disk and cards, as facts without a judgement.
+//!
+//! [`package`] is how plugins come and go: installed, verified, removed, handed on. [`crash`] names the call in which one has
+//! taken the process with it.
 //!
 //! Behind the last door [`Plugin`] gives the traits of `fp8flow-sdk`. What the engine lends in return is here too:
 //! [`Pool`] and [`Services`].
