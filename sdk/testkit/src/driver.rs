@@ -1,13 +1,13 @@
 //! Drives layers through the protocol as the engine does: memory on loan, groups, passes.
 
-use fp8flow_sdk::kernels::{Elements, ElementsMut};
 use fp8flow_sdk::{
     Backward, Counters, Decision, Error, Event, Forward, Group, Input, LayerFacts, Linear, Pass,
-    QuantizedInput, Recipe, TensorMut, TensorRef,
+    QuantizedInput, Recipe,
 };
 
-use crate::memory::Guarded;
-use crate::values::Values;
+use crate::layout::Layout;
+use crate::memory::{Fence, Guarded};
+use crate::values::{Activations, Values};
 
 /// Why a call did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,12 +21,22 @@ pub enum Failure {
         error: Error,
     },
     /// Memory beside what was lent has changed.
-    #[error("{call} wrote outside the {region}")]
+    #[error(
+        "{call} wrote outside the {region}: write within the lengths and shapes of the call, and ask for what is needed in `Linear::memory`"
+    )]
     OutOfBounds {
         /// Which call.
         call: &'static str,
         /// Beside what.
         region: &'static str,
+    },
+    /// What was lent to be read has changed.
+    #[error("{call} wrote into its input `{input}`: copy what must change into scratch memory")]
+    WroteInput {
+        /// Which call.
+        call: &'static str,
+        /// The field of the call.
+        input: &'static str,
     },
     /// Anything else that should be otherwise.
     #[error("{0}")]
@@ -38,12 +48,26 @@ pub struct Layers {
     recipe: Box<dyn Recipe>,
     linears: Vec<Box<dyn Linear>>,
     decisions: Vec<Decision>,
-    weights: Vec<Vec<f32>>,
+    weights: Vec<Values>,
     in_features: usize,
     /// Whether calls ask for telemetry.
     pub telemetry: bool,
     /// What lent memory is full of before a call.
     pub fill: u8,
+    /// What stands around lent memory.
+    pub fence: Fence,
+    /// How what is to be written lies.
+    pub(crate) results: Results,
+    /// Where scratch memory goes after a call, overwritten, if it is not to be given back.
+    pub(crate) retired: Option<Vec<Guarded>>,
+}
+
+/// How the results of calls lie in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Results {
+    pub(crate) y: Layout,
+    pub(crate) dx: Layout,
+    pub(crate) dw: Layout,
 }
 
 /// What a forward has left for backward.
@@ -89,9 +113,34 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The first result whose bits are others in `other`, in words.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        let y = |step: &Self, i: usize| step.outputs[i].bytes().to_vec();
+        let dx = |step: &Self, i: usize| step.gradients[i].dx.as_ref().map(|dx| dx.bytes().to_vec());
+        let dw =
+            |step: &Self, i: usize| step.gradients[i].dw.iter().map(|dw| dw.to_bits()).collect::<Vec<_>>();
+        let layers = 0..self.outputs.len();
+        layers
+            .map(|i| {
+                (y(self, i) != y(other, i))
+                    .then(|| format!("y of layer {i}"))
+                    .or_else(|| (dx(self, i) != dx(other, i)).then(|| format!("dx of layer {i}")))
+                    .or_else(|| (dw(self, i) != dw(other, i)).then(|| format!("dW of layer {i}")))
+            })
+            .find_map(|found| found)
+    }
+}
+
 impl Layers {
     /// Layers of `weights` (`[N, K]` each) under `recipe`.
-    pub fn new(
+    pub fn new(recipe: Box<dyn Recipe>, in_features: usize, weights: Vec<Vec<f32>>) -> Result<Self, Failure> {
+        Self::named("block.proj", recipe, in_features, weights)
+    }
+
+    /// The same with names that begin with `name`: a recipe has one layer of a name.
+    pub(crate) fn named(
+        name: &str,
         mut recipe: Box<dyn Recipe>,
         in_features: usize,
         weights: Vec<Vec<f32>>,
@@ -99,13 +148,27 @@ impl Layers {
         let mut linears = Vec::new();
         let mut decisions = Vec::new();
         for (i, weight) in weights.iter().enumerate() {
-            let facts = facts(i, weights.len(), in_features, weight.len() / in_features);
+            let facts = facts_of(name, i, weights.len(), in_features, weight.len() / in_features);
             decisions.push(recipe.decide(&facts));
             linears.push(
                 recipe.linear(&facts).map_err(|error| Failure::Call { call: "Recipe::linear", error })?,
             );
         }
-        Ok(Self { recipe, linears, decisions, weights, in_features, telemetry: false, fill: 0xa5 })
+        let matrix = |weight: Vec<f32>| {
+            Values::new(Activations::F32, weight.len() / in_features, in_features, &weight)
+        };
+        Ok(Self {
+            recipe,
+            linears,
+            decisions,
+            weights: weights.into_iter().map(matrix).collect(),
+            in_features,
+            telemetry: false,
+            fill: 0xa5,
+            fence: Fence::Bytes,
+            results: Results::default(),
+            retired: None,
+        })
     }
 
     /// Layer `i`.
@@ -130,7 +193,7 @@ impl Layers {
 
     /// N of layer `i`.
     pub fn out_features(&self, i: usize) -> usize {
-        self.weights[i].len() / self.in_features
+        self.weights[i].rows()
     }
 
     /// The counters of layer `i`.
@@ -155,12 +218,23 @@ impl Layers {
 
     /// Changes the weight of layer `i`, without telling anybody.
     pub fn weight_mut(&mut self, i: usize) -> &mut [f32] {
-        &mut self.weights[i]
+        self.weights[i].floats_mut()
+    }
+
+    /// Moves the weights to other memory; what is left behind is overwritten, and retired if anything is.
+    pub(crate) fn move_weights(&mut self, fence: Fence, layout: Layout) {
+        for weight in &mut self.weights {
+            let mut left = std::mem::replace(weight, weight.copied_to(fence, layout));
+            left.bytes_mut().fill(GARBAGE);
+            if let Some(retired) = &mut self.retired {
+                retired.push(left.into_memory());
+            }
+        }
     }
 
     /// The weight of layer `i`.
     pub fn weight(&self, i: usize) -> &[f32] {
-        &self.weights[i]
+        self.weights[i].floats()
     }
 
     /// One pass of all layers over `x`: their outputs, and what backward needs.
@@ -204,20 +278,22 @@ impl Layers {
         let memory: Vec<_> = self.linears.iter().map(|layer| layer.memory(tokens)).collect();
         let keep = usize::from(pass != Pass::Eval);
         let largest = |bytes: fn(&fp8flow_sdk::Memory) -> usize| memory.iter().map(bytes).max().unwrap_or(0);
-        let mut group_saved = Guarded::new(keep * largest(|m| m.shared_saved), self.fill);
-        let mut group_forward = Guarded::new(largest(|m| m.shared_forward), self.fill);
+        let lend = |bytes| Guarded::within(self.fence, bytes, self.fill);
+        let mut group_saved = lend(keep * largest(|m| m.shared_saved));
+        let mut group_forward = lend(largest(|m| m.shared_forward));
         let mut kept = Vec::new();
         let mut outputs = Vec::new();
         for (i, layer) in self.linears.iter_mut().enumerate() {
-            let n = self.weights[i].len() / self.in_features;
-            let mut saved = Guarded::new(keep * memory[i].saved, self.fill);
-            let mut scratch = Guarded::new(memory[i].forward_scratch, self.fill);
-            let mut y = Values::unwritten(x.dtype(), tokens, n);
+            let weight = &self.weights[i];
+            let mut saved = lend(keep * memory[i].saved);
+            let mut scratch = lend(memory[i].forward_scratch);
+            let mut y = Values::unwritten_as(x.dtype(), tokens, weight.rows(), self.fence, self.results.y);
+            let lent = Lent::new(&[("x", x.bytes()), ("weight", weight.bytes())]);
             layer
                 .forward(Forward {
                     pass,
                     x: Input { tensor: x.tensor(), quantized },
-                    weight: TensorRef::new(Elements::F32(&self.weights[i]), &[n, self.in_features]),
+                    weight: weight.tensor(),
                     y: y.tensor_mut(),
                     group: Group {
                         ready: i > 0,
@@ -229,17 +305,22 @@ impl Layers {
                     telemetry: self.telemetry,
                 })
                 .map_err(|error| Failure::Call { call: CALL, error })?;
-            intact(
-                CALL,
-                &[("group's saved region", &group_saved), ("group's forward region", &group_forward)],
-            )?;
-            intact(CALL, &[("saved region", &saved), ("scratch", &scratch)])?;
-            if !y.is_intact() {
-                return Err(Failure::OutOfBounds { call: CALL, region: "output" });
-            }
+            let written: [(&'static str, bool); 7] = [
+                ("group's saved region", group_saved.is_intact()),
+                ("group's forward region", group_forward.is_intact()),
+                ("saved region", saved.is_intact()),
+                ("scratch", scratch.is_intact()),
+                ("output", y.is_intact()),
+                ("input", x.is_intact()),
+                ("weight", weight.is_intact()),
+            ];
+            intact(CALL, &written)?;
+            lent.unchanged(CALL, &[x.bytes(), weight.bytes()])?;
+            retire(&mut self.retired, scratch);
             kept.push(saved);
-            outputs.push(y);
+            outputs.push(if self.results.y == Layout::Dense { y } else { y.dense() });
         }
+        retire(&mut self.retired, group_forward);
         Ok((outputs, Saved { group: group_saved, layers: kept }))
     }
 
@@ -254,16 +335,23 @@ impl Layers {
     ) -> Result<(), Failure> {
         const CALL: &str = "Linear::backward";
         let memory = self.linears[i].memory(dy.rows());
-        let mut scratch = Guarded::new(memory.backward_scratch, self.fill);
-        let shape = [self.out_features(i), self.in_features];
+        let mut scratch = Guarded::within(self.fence, memory.backward_scratch, self.fill);
+        let weight = &self.weights[i];
+        let place = |values: &Values, layout| values.copied_to(self.fence, layout);
+        let mut dx = gradients.dx.as_ref().map(|dx| place(dx, self.results.dx));
+        let dw = Values::new(Activations::F32, weight.rows(), weight.cols(), &gradients.dw);
+        let mut dw = place(&dw, self.results.dw);
+        let inputs = || [dy.bytes(), weight.bytes(), x.bytes(), saved.group.bytes(), saved.layers[i].bytes()];
+        let names = ["dy", "weight", "x", "group_saved", "saved"];
+        let lent = Lent::new(&std::array::from_fn::<_, 5, _>(|j| (names[j], inputs()[j])));
         self.linears[i]
             .backward(Backward {
                 dy: dy.tensor(),
-                weight: TensorRef::new(Elements::F32(&self.weights[i]), &shape),
+                weight: weight.tensor(),
                 x: memory.keep_input.then(|| x.tensor()),
-                dx: gradients.dx.as_mut().map(Values::tensor_mut),
+                dx: dx.as_mut().map(Values::tensor_mut),
                 accumulate_dx: gradients.accumulate_dx,
-                dw: TensorMut::new(ElementsMut::F32(&mut gradients.dw), &shape),
+                dw: dw.tensor_mut(),
                 accumulate_dw: gradients.accumulate_dw,
                 group_saved: saved.group.bytes(),
                 saved: saved.layers[i].bytes(),
@@ -271,10 +359,20 @@ impl Layers {
                 telemetry: self.telemetry,
             })
             .map_err(|error| Failure::Call { call: CALL, error })?;
-        intact(CALL, &[("scratch", &scratch)])?;
-        if gradients.dx.as_ref().is_some_and(|dx| !dx.is_intact()) {
-            return Err(Failure::OutOfBounds { call: CALL, region: "gradient of the input" });
-        }
+        let written: [(&'static str, bool); 7] = [
+            ("scratch", scratch.is_intact()),
+            ("gradient of the input", dx.as_ref().is_none_or(Values::is_intact)),
+            ("gradient of the weight", dw.is_intact()),
+            ("gradient of the output", dy.is_intact()),
+            ("weight", weight.is_intact()),
+            ("group's saved region", saved.group.is_intact()),
+            ("saved region", saved.layers[i].is_intact()),
+        ];
+        intact(CALL, &written)?;
+        lent.unchanged(CALL, &inputs())?;
+        gradients.dw.copy_from_slice(dw.dense().floats());
+        gradients.dx = dx.map(|dx| dx.dense());
+        retire(&mut self.retired, scratch);
         Ok(())
     }
 
@@ -288,7 +386,7 @@ impl Layers {
     ) -> Result<Gradients, Failure> {
         let mut gradients = Gradients {
             dx: Some(Values::unwritten(x.dtype(), x.rows(), x.cols())),
-            dw: vec![f32::NAN; self.weights[i].len()],
+            dw: vec![f32::NAN; self.weights[i].rows() * self.in_features],
             accumulate_dx: false,
             accumulate_dw: false,
         };
@@ -297,15 +395,46 @@ impl Layers {
     }
 }
 
+/// What memory is full of that a backend should have forgotten.
+pub(crate) const GARBAGE: u8 = 0x5b;
+
+fn retire(retired: &mut Option<Vec<Guarded>>, mut memory: Guarded) {
+    if let Some(retired) = retired {
+        memory.bytes_mut().fill(GARBAGE);
+        retired.push(memory);
+    }
+}
+
 /// What a recipe is told of layer `i` of a group of `layers`.
 pub(crate) fn facts(i: usize, layers: usize, in_features: usize, out_features: usize) -> LayerFacts {
-    let name = |i: usize| format!("block.proj_{i}");
+    facts_of("block.proj", i, layers, in_features, out_features)
+}
+
+fn facts_of(name: &str, i: usize, layers: usize, in_features: usize, out_features: usize) -> LayerFacts {
+    let name = |i: usize| format!("{name}_{i}");
     let group = (0..layers).map(name).collect();
     LayerFacts { name: name(i), in_features, out_features, tokens: None, block: Some(0), group }
 }
 
-fn intact(call: &'static str, regions: &[(&'static str, &Guarded)]) -> Result<(), Failure> {
-    match regions.iter().find(|(_, memory)| !memory.is_intact()) {
+/// What was lent to be read, as it was before the call.
+struct Lent(Vec<(&'static str, Vec<u8>)>);
+
+impl Lent {
+    fn new(inputs: &[(&'static str, &[u8])]) -> Self {
+        Self(inputs.iter().map(|(name, bytes)| (*name, bytes.to_vec())).collect())
+    }
+
+    /// Whether `now` holds the same, in the same order.
+    fn unchanged(&self, call: &'static str, now: &[&[u8]]) -> Result<(), Failure> {
+        match self.0.iter().zip(now).find(|((_, before), now)| before != *now) {
+            Some(((input, _), _)) => Err(Failure::WroteInput { call, input }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn intact(call: &'static str, regions: &[(&'static str, bool)]) -> Result<(), Failure> {
+    match regions.iter().find(|(_, intact)| !intact) {
         Some((region, _)) => Err(Failure::OutOfBounds { call, region }),
         None => Ok(()),
     }

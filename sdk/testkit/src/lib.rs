@@ -15,17 +15,23 @@
 //! them, [`Reference`] is exact arithmetic, [`host()`] stands in for the engine. [`challenge()`] is the short form of the
 //! suite for a recipe that is about to be used: milliseconds in which it shows that it computes in FP8.
 
+mod arithmetic;
 pub mod challenge;
 mod checks;
 pub mod driver;
 pub mod host;
+mod layout;
 pub mod memory;
+mod pages;
 pub mod reference;
 pub mod report;
 mod subject;
 pub mod tested;
+mod usage;
 pub mod values;
+mod watched;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fp8flow_sdk::Backend;
@@ -33,7 +39,7 @@ use fp8flow_sdk::Backend;
 pub use challenge::{Evidence, challenge};
 pub use driver::{Failure, Gradients, Layers, Saved, Step};
 pub use host::host;
-pub use memory::Guarded;
+pub use memory::{Fence, Guarded};
 pub use reference::{Reference, snr_db};
 pub use report::{Outcome, Report};
 pub use tested::{Linked, Started, Tested};
@@ -41,8 +47,13 @@ pub use values::{Activations, Values, normal};
 
 /// Runs every check on every recipe of `B`. Starts the backend anew for every host it tries.
 pub fn run<B: Backend>() -> Report {
+    run_some::<B>(|_| true)
+}
+
+/// [`run`] with the checks only whose name is chosen.
+pub fn run_some<B: Backend>(choose: impl Fn(&str) -> bool) -> Report {
     let mut report = Report::default();
-    run_on(&Linked::<B>::default(), 0, &mut |event| {
+    run_chosen(&Linked::<B>::default(), &mut |name| choose(name), &mut |event| {
         if let Progress::Ended(outcome) = event {
             report.outcomes.push(outcome);
         }
@@ -68,39 +79,59 @@ pub enum Progress {
 /// crashed in one of them is asked again, in another process, is the rest.
 pub fn run_on(backend: &dyn Tested, skip: usize, hear: &mut dyn FnMut(Progress)) {
     let mut done = 0;
-    let mut attempt = |check: &'static str, subject: &str, run: &dyn Fn() -> checks::Found| {
-        done += 1;
-        if done > skip {
+    run_chosen(
+        backend,
+        &mut |_| {
+            done += 1;
+            done > skip
+        },
+        hear,
+    );
+}
+
+fn run_chosen(backend: &dyn Tested, choose: &mut dyn FnMut(&str) -> bool, hear: &mut dyn FnMut(Progress)) {
+    let mut attempt = |check: &'static str, subject: &str, run: &(dyn Fn() -> checks::Found + Sync)| {
+        if choose(check) {
             hear(Progress::Begun { check, subject: subject.to_owned() });
             hear(Progress::Ended(outcome(check, subject, run)));
         }
     };
-    let recipes = catch_unwind(AssertUnwindSafe(|| backend.recipes()));
+    let recipes = catch_unwind(AssertUnwindSafe(|| backend.recipes())).map_err(drop);
     let described = || match &recipes {
         Ok(Ok(recipes)) => checks::recipes_are_described(backend, recipes),
         Ok(Err(error)) => Err(Failure::Call { call: "Backend::recipes", error: error.clone() }),
-        Err(_) => Err(Failure::Wrong("Backend::recipes panicked".into())),
+        Err(()) => Err(Failure::Wrong("Backend::recipes panicked".into())),
     };
     attempt("schema", "backend", &described);
     attempt("primitives", "backend", &|| checks::cast_and_gemm_agree_with_arithmetic(backend));
     let Ok(Ok(recipes)) = &recipes else { return };
     for subject in subject::subjects(backend, recipes) {
-        for (name, check) in checks::CHECKS {
-            attempt(name, &subject.label, &|| check(&subject));
+        for check in checks::CHECKS.iter().filter(|check| subject.defaults || !check.defaults_only) {
+            attempt(check.name, &subject.label, &|| (check.run)(&subject));
         }
     }
 }
 
-fn outcome(check: &'static str, subject: &str, run: &dyn Fn() -> checks::Found) -> Outcome {
-    // A panic is a finding like any other; what it left behind belongs to this check alone.
-    let result = catch_unwind(AssertUnwindSafe(run)).map_or_else(
-        |panic| {
-            let message = panic.downcast_ref::<String>().map(String::as_str);
-            let message =
-                message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
-            Err(format!("panicked: {message}"))
-        },
-        |found| found.map_err(|failure| failure.to_string()),
-    );
+fn outcome(check: &'static str, subject: &str, run: &(dyn Fn() -> checks::Found + Sync)) -> Outcome {
+    // On a thread of its own, which starts with ordinary arithmetic whatever the check before has left behind.
+    let result = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(check.to_owned()).stack_size(STACK);
+        match thread.spawn_scoped(scope, run) {
+            Ok(thread) => match thread.join() {
+                Ok(found) => found.map_err(|failure| failure.to_string()),
+                // A panic is a finding like any other; what it left behind belongs to this check alone.
+                Err(panic) => Err(format!("panicked: {}; return an `Error` instead", text_of(&*panic))),
+            },
+            Err(error) => Err(format!("no thread could be started: {error}")),
+        }
+    });
     Outcome { check, subject: subject.to_owned(), result }
+}
+
+/// What the engine's main thread has.
+const STACK: usize = 8 << 20;
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }

@@ -1,5 +1,7 @@
 //! What is under test: a recipe with settled options, made anew for every check.
 
+use std::sync::Arc;
+
 use fp8flow_sdk::kernels::Isa;
 use fp8flow_sdk::{Error, Host, OptionKind, Options, Recipe, RecipeInfo};
 use serde_json::Value;
@@ -8,6 +10,7 @@ use crate::driver::{Failure, Layers};
 use crate::host::host;
 use crate::tested::Tested;
 use crate::values::{Activations, Values, normal};
+use crate::watched::{Watch, Watched};
 
 /// K of the test layers: a multiple of every block size in use.
 pub(crate) const K: usize = 128;
@@ -18,15 +21,24 @@ pub(crate) const NS: [usize; 2] = [128, 256];
 pub(crate) struct Subject<'a> {
     /// For the report.
     pub(crate) label: String,
+    /// Whether the options are the recipe's defaults.
+    pub(crate) defaults: bool,
     make: Box<Make<'a>>,
 }
 
-type Make<'a> = dyn Fn(&Host) -> Result<Box<dyn Recipe>, Error> + 'a;
+/// Starts the backend, and makes the recipe once for each host, the first of which it is started with.
+type Make<'a> = dyn Fn(&[Host]) -> Result<Vec<Box<dyn Recipe>>, Error> + Sync + 'a;
 
 impl Subject<'_> {
     /// The recipe on another host.
     pub(crate) fn recipe(&self, host: &Host) -> Result<Box<dyn Recipe>, Failure> {
-        (self.make)(host).map_err(|error| Failure::Call { call: "Backend::recipe", error })
+        let mut made = self.recipes(std::slice::from_ref(host))?;
+        made.pop().ok_or_else(|| Failure::Wrong("no recipe was made".into()))
+    }
+
+    /// A recipe for each of these hosts, all of one backend that is started with the first.
+    pub(crate) fn recipes(&self, hosts: &[Host]) -> Result<Vec<Box<dyn Recipe>>, Failure> {
+        (self.make)(hosts).map_err(|error| Failure::Call { call: "Backend::recipe", error })
     }
 
     /// The layers of a group, with their weights, under a fresh recipe.
@@ -36,13 +48,24 @@ impl Subject<'_> {
 
     /// The same on another host.
     pub(crate) fn group_on(&self, host: &Host) -> Result<Layers, Failure> {
-        Layers::new(self.recipe(host)?, K, (0..NS.len()).map(weight).collect())
+        group_of(self.recipe(host)?)
+    }
+
+    /// The group under a fresh recipe whose calls are looked at.
+    pub(crate) fn watched(&self, host: &Host, watch: &Arc<Watch>) -> Result<Layers, Failure> {
+        let recipe = watch.during("Backend::recipe", || self.recipe(host))?;
+        group_of(Box::new(Watched(recipe, watch.clone())))
     }
 
     /// Layer `i` of the group by itself.
     pub(crate) fn alone(&self, i: usize) -> Result<Layers, Failure> {
         Layers::new(self.recipe(&here())?, K, vec![weight(i)])
     }
+}
+
+/// The layers of a group, with their weights, under `recipe`.
+pub(crate) fn group_of(recipe: Box<dyn Recipe>) -> Result<Layers, Failure> {
+    Layers::new(recipe, K, (0..NS.len()).map(weight).collect())
 }
 
 /// The host most checks run on.
@@ -82,8 +105,12 @@ pub(crate) fn subjects<'a>(backend: &'a dyn Tested, recipes: &[RecipeInfo]) -> V
         subjects.extend(variants.into_iter().map(|(label, options)| {
             let name = recipe.name.clone();
             Subject {
+                defaults: label == recipe.name,
                 label,
-                make: Box::new(move |host: &Host| backend.start(host)?.recipe(host, &name, &options)),
+                make: Box::new(move |hosts: &[Host]| {
+                    let started = backend.start(&hosts[0])?;
+                    hosts.iter().map(|host| started.recipe(host, &name, &options)).collect()
+                }),
             }
         }));
     }

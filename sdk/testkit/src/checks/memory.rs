@@ -1,18 +1,17 @@
 //! What a layer says it needs, and what it does with it.
 
-use fp8flow_sdk::{Memory, Pass};
+use fp8flow_sdk::{ErrorKind, Event, Memory, Pass, Precision, Recipe};
 
 use super::{Found, ensure};
-use crate::driver::Failure;
-use crate::memory::Guarded;
-use crate::subject::{K, NS, Subject, input, output_gradients};
+use crate::driver::{Failure, GARBAGE, Step, facts};
+use crate::layout::Layout;
+use crate::memory::{Fence, Guarded};
+use crate::subject::{K, NS, Subject, here, input, output_gradients};
 use crate::values::{Activations, Values};
 
 /// More tokens never need less, and asking twice gives the same answer.
 pub(crate) fn regions_grow_with_tokens(subject: &Subject<'_>) -> Found {
     let layers = subject.group()?;
-    let sizes =
-        |m: Memory| [m.shared_saved, m.shared_forward, m.saved, m.forward_scratch, m.backward_scratch];
     for i in 0..layers.len() {
         let layer = layers.layer(i);
         let mut before = layer.memory(0);
@@ -29,19 +28,102 @@ pub(crate) fn regions_grow_with_tokens(subject: &Subject<'_>) -> Found {
     Ok(format!("64 tokens keep {} bytes, input {keep_input}", shared_saved + saved))
 }
 
-/// The regions lie between guards, which the driver examines after every call.
+/// Any number of tokens and features is answered, none is multiplied out unchecked.
+pub(crate) fn huge_layers_are_only_numbers(subject: &Subject<'_>) -> Found {
+    let layers = subject.group()?;
+    let mut before = 0;
+    for tokens in [0, 1 << 20, 1 << 30, 1 << 40] {
+        let memory = layers.layer(0).memory(tokens);
+        let asked = sizes(memory).into_iter().try_fold(0_usize, usize::checked_add);
+        let Some(asked) = asked else {
+            return Err(Failure::Wrong(format!(
+                "{tokens} tokens need more bytes than can be counted: {memory:?}"
+            )));
+        };
+        ensure!(
+            asked >= before,
+            "{tokens} tokens need {asked} bytes, fewer did {before}: a product has overflowed"
+        );
+        let most = (tokens + (1 << 20)).saturating_mul(64 * (K + NS[0]));
+        ensure!(asked <= most, "{tokens} tokens need {asked} bytes: more than 64 for each number of x and y");
+        before = asked;
+    }
+    let recipe = subject.recipe(&here())?;
+    for (n, k) in [(0, 0), (0, K), (NS[0], 0), (1 << 40, K), (NS[0], 1 << 40), (1 << 40, 1 << 40)] {
+        let decision = recipe.decide(&facts(0, 1, k, n));
+        ensure!(!decision.reason.is_empty(), "{n}×{k}: no reason is given");
+        let fp8 = decision.precision == Precision::Fp8;
+        ensure!(
+            !fp8 || n > 0 && k > 0,
+            "{n}×{k} is decided as FP8, but has no weight: decide it as high precision"
+        );
+    }
+    let healthy = |recipe: &dyn Recipe, call| recipe.healthy().map_err(|error| Failure::Call { call, error });
+    healthy(layers.recipe(), "Linear::memory")?;
+    healthy(&*recipe, "Recipe::decide")?;
+    Ok(format!("{before} bytes for 2^40 tokens"))
+}
+
+fn sizes(m: Memory) -> [usize; 5] {
+    [m.shared_saved, m.shared_forward, m.saved, m.forward_scratch, m.backward_scratch]
+}
+
+/// The regions lie between guard bytes, which the driver examines after every call.
 pub(crate) fn nothing_beside_the_regions_is_touched(subject: &Subject<'_>) -> Found {
+    every_size(subject, Fence::Bytes)
+}
+
+/// The regions and all tensors lie between pages that cannot be touched: whoever does ends the process.
+pub(crate) fn nothing_far_from_the_regions_is_touched(subject: &Subject<'_>) -> Found {
+    every_size(subject, Fence::Pages)
+}
+
+fn every_size(subject: &Subject<'_>, fence: Fence) -> Found {
+    const SIZES: [usize; 7] = [0, 1, 7, 16, 17, 33, 64];
+    let place = |values: &Values| values.copied_to(fence, Layout::Dense);
     for dtype in [Activations::Bf16, Activations::F32] {
-        for tokens in [0, 1, 7, 16, 17, 64] {
+        for tokens in SIZES {
             let mut layers = subject.group()?;
             layers.telemetry = tokens % 2 == 1;
-            let x = input(dtype, tokens, 0);
-            layers.step(&x, &output_gradients(dtype, tokens, 0))?;
+            layers.fence = fence;
+            layers.move_weights(fence, Layout::Dense);
+            let x = place(&input(dtype, tokens, 0));
+            let dys: Vec<_> = output_gradients(dtype, tokens, 0).iter().map(place).collect();
+            layers.step(&x, &dys)?;
             layers.forward(Pass::Eval, &x)?;
             layers.forward(Pass::Recompute, &x)?;
         }
     }
-    Ok("6 sizes in 2 types".into())
+    Ok(format!("{} sizes in 2 types", SIZES.len()))
+}
+
+/// Whatever was lent to forward has moved elsewhere when backward comes, and what was there is garbage.
+pub(crate) fn nothing_is_held_beyond_a_call(subject: &Subject<'_>) -> Found {
+    const TOKENS: usize = 23;
+    let (mut plain, mut moved) = (subject.group()?, subject.group()?);
+    moved.retired = Some(Vec::new());
+    for i in 0..2 {
+        let (mut x, dys) =
+            (input(Activations::F32, TOKENS, i), output_gradients(Activations::F32, TOKENS, i));
+        let expected = plain.step(&x, &dys)?;
+        let (mut outputs, mut saved) = moved.forward(Pass::Train, &x)?;
+        moved.on(Event::ForwardDone)?;
+        moved.move_weights(Fence::Bytes, Layout::Dense);
+        let (x_now, saved_now, outputs_now) = (x.clone(), saved.clone(), outputs.clone());
+        let left = saved.layers.iter_mut().chain([&mut saved.group]).map(Guarded::bytes_mut);
+        left.for_each(|bytes| bytes.fill(GARBAGE));
+        outputs.iter_mut().chain([&mut x]).for_each(|values| values.bytes_mut().fill(GARBAGE));
+        let gradients = moved.all_gradients(&saved_now, &x_now, &dys)?;
+        moved.on(Event::BackwardDone)?;
+        moved.on(Event::WeightsChanged)?;
+        if let Some(what) = expected.difference(&Step { outputs: outputs_now, gradients }) {
+            return Err(Failure::Wrong(format!(
+                "step {i}: {what} is another when the tensors have moved between forward and backward: keep no \
+                 address beyond a call, but what is needed later in `saved`, or ask for `Memory::keep_input`"
+            )));
+        }
+    }
+    Ok("2 steps".into())
 }
 
 /// Results do not depend on what was in the memory before.
@@ -49,10 +131,14 @@ pub(crate) fn what_is_lent_may_hold_anything(subject: &Subject<'_>) -> Found {
     let run = |fill| {
         let mut layers = subject.group()?;
         layers.fill = fill;
-        let x = input(Activations::Bf16, 17, 0);
-        Ok(layers.step(&x, &output_gradients(Activations::Bf16, 17, 0))?.bits())
+        let x = input(Activations::Bf16, 21, 0);
+        layers.step(&x, &output_gradients(Activations::Bf16, 21, 0))
     };
-    ensure!(run(0x00)? == run(0xff)?, "a step over zeroed memory and over memory full of ones differ");
+    if let Some(what) = run(0x00)?.difference(&run(0xff)?) {
+        return Err(Failure::Wrong(format!(
+            "{what} is another over memory full of ones than over zeroed memory: write every byte that is read later"
+        )));
+    }
     Ok("zeros and ones alike".into())
 }
 
@@ -60,7 +146,7 @@ pub(crate) fn what_is_lent_may_hold_anything(subject: &Subject<'_>) -> Found {
 pub(crate) fn misuse_is_an_error(subject: &Subject<'_>) -> Found {
     let mut layers = subject.group()?;
     let refused = |what: &str, result: Result<(), Failure>| match result {
-        Err(Failure::Call { .. }) => Ok(()),
+        Err(Failure::Call { error, .. }) if error.kind != ErrorKind::Panicked => Ok(()),
         other => Err(Failure::Wrong(format!("{what} should be an error, but gave {other:?}"))),
     };
     let wide = Values::normal(Activations::Bf16, 16, K + 16, 1.0, 1);

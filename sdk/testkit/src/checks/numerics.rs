@@ -11,10 +11,10 @@ use crate::values::{Values, normal};
 
 /// Signal-to-noise in dB of a product of two FP8 operands on normal data. Two e4m3 give 28.5, e4m3 with e5m2 24.6,
 /// two e5m2 22.5. Below, something is wrong; above, it was not FP8.
-const FP8: (f64, f64) = (20.0, 36.0);
+pub(super) const FP8: (f64, f64) = (20.0, 36.0);
 
 /// A product in high precision, stored as f32.
-const HIGH: (f64, f64) = (50.0, f64::INFINITY);
+pub(super) const HIGH: (f64, f64) = (50.0, f64::INFINITY);
 
 /// What scales are made from may lie in the past: two steps fill any history of this data's magnitude.
 const WARM_UP: u64 = 2;
@@ -27,31 +27,149 @@ fn warmed_up(subject: &Subject<'_>, dtype: Activations) -> Result<Layers, Failur
     Ok(layers)
 }
 
-fn measure(layers: &Layers, i: usize, step: &Step, x: &Values, dy: &Values) -> [f64; 3] {
+pub(super) fn measure(layers: &Layers, i: usize, step: &Step, x: &Values, dy: &Values) -> [f64; 3] {
     let exact = Reference::new(&x.to_f32(), layers.weight(i), &dy.to_f32(), K);
     let Gradients { dx, dw, .. } = &step.gradients[i];
     let dx = dx.as_ref().map_or_else(Vec::new, Values::to_f32);
     [snr_db(&exact.y, &step.outputs[i].to_f32()), snr_db(&exact.dx, &dx), snr_db(&exact.dw, dw)]
 }
 
-/// Output and gradients lie in the band of the precision that was decided.
-pub(crate) fn noise_is_that_of_the_precision(subject: &Subject<'_>) -> Found {
-    let mut layers = warmed_up(subject, F32)?;
-    let (x, dys) = (input(F32, 64, 9), output_gradients(F32, 64, 9));
-    let step = layers.step(&x, &dys)?;
-    let mut shown = String::new();
-    for (i, dy) in dys.iter().enumerate() {
-        let found = measure(&layers, i, &step, &x, dy);
-        for ((product, found), fp8) in ["y", "dx", "dW"].iter().zip(found).zip(layers.decision(i).fp8_gemms) {
-            let (low, high) = if fp8 == 1 { FP8 } else { HIGH };
-            ensure!(
-                low <= found && found <= high,
-                "layer {i}: {product} at {found:.1} dB, expected {low} to {high}"
-            );
-        }
-        shown = format!("y {:.1}, dx {:.1}, dW {:.1} dB", found[0], found[1], found[2]);
+/// Factors of rows and of columns, so that a scale undone along the wrong one shows. All are powers of two, and all
+/// products lie well within the normal numbers of either format.
+const ROWS: [f32; 5] = [1.0, 0.25, 2.0, 0.5, 4.0];
+const COLUMNS: [f32; 3] = [1.0, 2.0, 0.5];
+
+fn uneven(numbers: &mut [f32], cols: usize) {
+    for (i, row) in numbers.chunks_mut(cols).enumerate() {
+        row.iter_mut()
+            .zip(COLUMNS.iter().cycle())
+            .for_each(|(x, factor)| *x *= ROWS[i % ROWS.len()] * factor);
     }
-    Ok(shown)
+}
+
+fn uneven_values(values: &Values) -> Values {
+    let mut numbers = values.to_f32();
+    uneven(&mut numbers, values.cols());
+    Values::new(values.dtype(), values.rows(), values.cols(), &numbers)
+}
+
+/// Every product of a step in the band of the precision that was decided; the worst of each, in words.
+fn in_band(layers: &Layers, step: &Step, x: &Values, dys: &[Values], advice: &str) -> Found {
+    let mut worst = [f64::INFINITY; 3];
+    for (i, dy) in dys.iter().enumerate() {
+        let found = measure(layers, i, step, x, dy);
+        for (j, product) in ["y", "dx", "dW"].into_iter().enumerate() {
+            let (found, fp8) = (found[j], layers.decision(i).fp8_gemms[j] == 1);
+            let (low, high) = if fp8 { FP8 } else { HIGH };
+            ensure!(found >= low, "layer {i}: {product} at {found:.1} dB, at least {low} are due: {advice}");
+            ensure!(
+                found <= high,
+                "layer {i}: {product} at {found:.1} dB is more exact than FP8 can be ({high} dB at most): cast both \
+                 operands, or decide the GEMM as high precision"
+            );
+            worst[j] = worst[j].min(found);
+        }
+    }
+    Ok(format!("y {:.1}, dx {:.1}, dW {:.1} dB", worst[0], worst[1], worst[2]))
+}
+
+/// Output and gradients of a group whose tensors are uneven lie in the band of the precision that was decided.
+pub(crate) fn noise_is_that_of_the_precision(subject: &Subject<'_>) -> Found {
+    let mut layers = subject.group()?;
+    for i in 0..NS.len() {
+        uneven(layers.weight_mut(i), K);
+    }
+    let data = |seed| {
+        let dys: Vec<_> = output_gradients(F32, 64, seed).iter().map(uneven_values).collect();
+        (uneven_values(&input(F32, 64, seed)), dys)
+    };
+    for i in 0..WARM_UP {
+        let (x, dys) = data(i);
+        layers.step(&x, &dys)?;
+    }
+    let (x, dys) = data(9);
+    let step = layers.step(&x, &dys)?;
+    in_band(&layers, &step, &x, &dys, "look at which scales are undone along which axis of which operand")
+}
+
+/// All of a tensor times sixteen gives results times sixteen, to the bit.
+pub(crate) fn a_common_factor_comes_through(subject: &Subject<'_>) -> Found {
+    const FACTOR: f32 = 16.0;
+    let run = |factors: [f32; 3]| -> Result<Step, Failure> {
+        let [of_x, of_w, of_dy] = factors;
+        let mut layers = subject.group()?;
+        for i in 0..NS.len() {
+            layers.weight_mut(i).iter_mut().for_each(|w| *w *= of_w);
+        }
+        let scaled = |values: &Values, factor| {
+            let numbers: Vec<_> = values.to_f32().iter().map(|x| x * factor).collect();
+            Values::new(F32, values.rows(), values.cols(), &numbers)
+        };
+        let mut step = |seed| {
+            let dys: Vec<_> = output_gradients(F32, 16, seed).iter().map(|dy| scaled(dy, of_dy)).collect();
+            layers.step(&scaled(&input(F32, 16, seed), of_x), &dys)
+        };
+        for i in 0..WARM_UP {
+            step(i)?;
+        }
+        step(9)
+    };
+    let plain = run([1.0; 3])?;
+    // What each of x, W and dy is a factor of: y, dx, dW.
+    let parts = [("x", [true, false, true]), ("W", [true, true, false]), ("dy", [false, true, true])];
+    for (which, (tensor, takes_part)) in parts.into_iter().enumerate() {
+        let mut factors = [1.0; 3];
+        factors[which] = FACTOR;
+        let found = run(factors)?;
+        for i in 0..NS.len() {
+            let of = |step: &Step| {
+                let Gradients { dx, dw, .. } = &step.gradients[i];
+                [step.outputs[i].to_f32(), dx.as_ref().map(Values::to_f32).unwrap_or_default(), dw.clone()]
+            };
+            let results = of(&plain).into_iter().zip(of(&found)).zip(["y", "dx", "dW"]).zip(takes_part);
+            for (((plain, found), product), takes_part) in results {
+                let factor = if takes_part { FACTOR } else { 1.0 };
+                let off = plain
+                    .iter()
+                    .zip(&found)
+                    .find(|(plain, found)| (*plain * factor).to_bits() != found.to_bits());
+                if let Some((plain, found)) = off {
+                    return Err(Failure::Wrong(format!(
+                        "{tensor} times {FACTOR}: {product} of layer {i} should be {:e}, {factor} times {plain:e}, \
+                         but is {found:e}: make scales in proportion to the data, without constants added to it",
+                        plain * factor
+                    )));
+                }
+            }
+        }
+    }
+    Ok(format!("x, W and dy times {FACTOR}"))
+}
+
+/// Data that grows 4096-fold in three steps is as exact as before when scales have had time to follow.
+pub(crate) fn data_that_grows_is_followed(subject: &Subject<'_>) -> Found {
+    let mut layers = subject.group()?;
+    let grown = |values: &Values, factor: f32| {
+        let numbers: Vec<_> = values.to_f32().iter().map(|x| x * factor).collect();
+        Values::new(F32, values.rows(), values.cols(), &numbers)
+    };
+    let mut data = Vec::new();
+    for (i, factor) in (0..).zip([1.0, 16.0, 256.0, 4096.0, 4096.0, 4096.0]) {
+        let dys: Vec<_> = output_gradients(F32, 64, i).iter().map(|dy| grown(dy, factor)).collect();
+        data.push((grown(&input(F32, 64, i), factor), dys));
+    }
+    let Some((last, before)) = data.split_last() else { return Ok(String::new()) };
+    for (x, dys) in before {
+        for i in 0..NS.len() {
+            layers.weight_mut(i).iter_mut().for_each(|w| *w *= 2.0);
+        }
+        layers.on(Event::WeightsChanged)?;
+        layers.step(x, dys)?;
+    }
+    let (x, dys) = last;
+    let step = layers.step(x, dys)?;
+    let advice = "two steps after the data has grown, its maxima must be in the scales";
+    in_band(&layers, &step, x, dys, advice)
 }
 
 /// After the event, the new weights count, forward and backward.

@@ -5,7 +5,7 @@ use fp8flow_sdk::kernels::scale::ScaleRule;
 use fp8flow_sdk::kernels::{ElementsMut, Epilogue, Operand, Store, gemm};
 use fp8flow_sdk::{Error, Host, Kernels, Quantize, Result, ScaleAxis, ScaledGemm};
 
-use crate::toy::{FORGETS_A_SCALE, Fault};
+use crate::fault::{FORGETS_A_SCALE, Fault};
 
 pub(crate) struct ToyKernels<const FAULT: Fault>(pub(crate) Host);
 
