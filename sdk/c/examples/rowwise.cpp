@@ -103,9 +103,12 @@ class linear {
         return operand(memory.data(), memory.size() * 8, n, k, axis);
     }
 
-    static bool is_zero(const fp8flow_tensor &x, std::uint64_t i) {
-        return x.dtype == FP8FLOW_F32 ? static_cast<const float *>(x.data)[i] == 0.0f
-                                      : (static_cast<const std::uint16_t *>(x.data)[i] & 0x7fff) == 0;
+    static float magnitude(const fp8flow_tensor &x, std::uint64_t i) {
+        if (x.dtype == FP8FLOW_F32) return std::fabs(static_cast<const float *>(x.data)[i]);
+        const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<const std::uint16_t *>(x.data)[i]) << 16;
+        float value;
+        std::memcpy(&value, &bits, sizeof value);
+        return std::fabs(value);
     }
 
     /* `which` counts as input (0), weight (1) or gradient (2). */
@@ -127,8 +130,13 @@ class linear {
             counters.non_finite[which] += !(to.scales[i] > 0 && std::isfinite(to.scales[i]));
         if (!telemetry) return;
         counters.cast[which] += to.rows * to.cols;
-        for (std::uint64_t i = 0; i < to.rows * to.cols; i++)
-            counters.underflowed[which] += (to.codes[i] & 0x7f) == 0 && !is_zero(x, i);
+        float amax = 0;
+        for (std::uint64_t i = 0; i < to.rows * to.cols; i++) {
+            const float here = magnitude(x, i);
+            counters.underflowed[which] += (to.codes[i] & 0x7f) == 0 && here != 0;
+            if (std::isfinite(here) && here > amax) amax = here;
+        }
+        counters.amax[which] = amax;
     }
 
     void multiply(const operand &a, bool transpose_a, const operand &b, bool transpose_b, const fp8flow_tensor &out,
