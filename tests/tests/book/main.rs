@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod compatibility;
 mod page;
 mod project;
 mod reference;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use misbehaving::FAULTS;
 use serde_json::Value;
 
 use crate::program::{Bench, Ended};
@@ -14,7 +15,13 @@ fn built(name: &str) -> PathBuf {
 
 /// What `plugin test` says of a library: how it ended, and each check.
 fn tested(bench: &Bench, library: &Path) -> (Ended, Vec<Value>) {
-    let ended = bench.fp8flow(&["plugin", "test", library.to_str().unwrap(), "--json"]);
+    tested_with(bench, library, "none")
+}
+
+/// The same of a library with a fault of choice.
+fn tested_with(bench: &Bench, library: &Path, fault: &str) -> (Ended, Vec<Value>) {
+    let arguments = ["plugin", "test", library.to_str().unwrap(), "--json", "--limit", "10"];
+    let ended: Ended = bench.command(&arguments).env("FP8FLOW_TEST_FAULT", fault).output().unwrap().into();
     let checks = ended.out.lines().map(|line| serde_json::from_str(line).unwrap());
     let checks = checks.filter(|line: &Value| line["event"] == "check").collect();
     (ended, checks)
@@ -44,4 +51,40 @@ fn a_library_of_another_generation_of_the_sdk_fails_before_it_is_opened() {
     assert_eq!((&checks[0]["check"], &checks[0]["passed"]), (&"load".into(), &false.into()));
     let message = checks[0]["message"].as_str().unwrap();
     assert!(message.contains("fp8flow-sdk 0.9.0") && message.contains("rebuild the plugin"), "{message}");
+}
+
+#[test]
+fn every_fault_is_found_from_outside_by_the_check_that_looks_for_it() {
+    let (bench, library) = (Bench::new(), built("misbehaving"));
+    let (ended, checks) = tested_with(&bench, &library, "none");
+    assert_eq!(ended.code, Some(0), "{checks:#?}");
+    assert!(FAULTS.len() > 40);
+    let find = |&(fault, check): &(&str, &str)| {
+        let (ended, checks) = tested_with(&bench, &library, fault);
+        let failed: Vec<_> = checks.iter().filter(|check| check["passed"] == false).collect();
+        assert_eq!(ended.code, Some(1), "{fault}: {}", ended.all());
+        assert!(failed.iter().any(|failed| failed["check"] == check), "{fault}, by {check}: {failed:#?}");
+        // Whatever happened to the process it ran in, the others were done.
+        let gave_up = checks.iter().any(|check| check["check"] == "the rest");
+        assert!(checks.len() > 30 || gave_up || check == "schema", "{fault}: {} checks", checks.len());
+    };
+    let (first, second) = FAULTS.split_at(FAULTS.len() / 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| first.iter().for_each(find));
+        second.iter().for_each(find);
+    });
+}
+
+#[test]
+fn a_crash_and_a_silence_are_said_as_such() {
+    let (bench, library) = (Bench::new(), built("misbehaving"));
+    for (fault, says) in [
+        ("segfaults", "crashed with SIGSEGV"),
+        ("writes_far", "crashed with SIGSEGV"),
+        ("blocks", "did not come back within 10 s"),
+    ] {
+        let (_, checks) = tested_with(&bench, &library, fault);
+        let said = checks.iter().any(|check| check["message"].as_str().unwrap().contains(says));
+        assert!(said, "{fault}: {checks:#?}");
+    }
 }
