@@ -35,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut list = String::from("&[\n");
     for (name, path) in files {
+        let path = path.to_str().ok_or("the path of the checkout is not UTF-8")?;
         writeln!(list, "    ({name:?}, include_bytes!({path:?})),")?;
     }
     list.push(']');

@@ -106,15 +106,15 @@ fn members<'a>(lines: &mut impl Iterator<Item = &'a str>, kind: &str) -> Vec<(St
     while let Some(line) = lines.next().filter(|line| *line != "}") {
         let Some(line) = line.strip_prefix("    ") else { continue };
         // The fields of a variant.
-        if inner && line.ends_with(',') && line.starts_with("    ") {
-            if let Some((head, _)) = members.last_mut() {
-                let head: &mut String = head;
-                let field = line.trim().trim_end_matches(',');
-                *head = match head.strip_suffix(" }") {
-                    Some(fields) => format!("{fields}, {field} }}"),
-                    None => format!("{head} {{ {field} }}"),
-                };
-            }
+        if inner
+            && let Some(field) = line.strip_prefix("    ").and_then(|line| line.strip_suffix(','))
+            && let Some((head, _)) = members.last_mut()
+        {
+            let head: &mut String = head;
+            *head = match head.strip_suffix(" }") {
+                Some(fields) => format!("{fields}, {field} }}"),
+                None => format!("{head} {{ {field} }}"),
+            };
         }
         // The bodies of functions.
         if inner || line.starts_with([' ', ')', '}']) {
