@@ -17,7 +17,7 @@ pub enum HostError {
     /// No place has it.
     #[error(
         "no plugin `{name}` was found{}\nplaces searched, in this order:\n{trace}\n\
-         put its library into one of these places, or name the library or its folder with --plugin-path or \
+         install it with `fp8flow plugin install FILE`, or name the library or its folder with --plugin-path or \
          FP8FLOW_PLUGIN_PATH; `cargo build --release` in the sources of fp8flow builds the plugins that come with it",
         suggestion(.similar.as_deref())
     )]

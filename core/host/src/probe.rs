@@ -10,8 +10,9 @@
 //! ```
 //!
 //! For a plugin the child opens the library, asks for its recipes, starts the backend and says on its standard output how
-//! far it came. Failures that are reported as such are not the probe's business: they will be reported just so to this
-//! process. All that counts is whether the child survives. Another task has a variable of its own, and [`answer`]s.
+//! far it came. All that counts is whether the child survives: failures that are reported as such will be reported just so
+//! to this process. Where this process is not going to load it, what the child objects to is asked for, too. Another task
+//! has a variable of its own, and [`answer`]s.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Read, Write as _};

@@ -38,7 +38,8 @@ pub struct Listing {
 pub struct Listed {
     /// The plugin.
     pub found: Found,
-    /// The plugin of the same name in an earlier place, which is the one that the name stands for.
+    /// The plugin of the same name in an earlier place, which is the one that the name stands for; or a damaged package, which
+    /// keeps its name.
     pub shadowed_by: Option<PathBuf>,
     /// Another plugin of the same name in the same place: the name cannot be used.
     pub conflicts_with: Option<PathBuf>,
@@ -331,10 +332,15 @@ fn library_in(folder: &Path) -> Result<PathBuf, HostError> {
     Ok(package.ok_or_else(none)?.library())
 }
 
-/// Whether at `path`, the folder of a package or its library, is the package `name`: it is called as its folder is.
+/// Whether at `path`, the folder of a package or its library, is the package `name`: it is called as its folder is, or as
+/// its library says.
 fn holds_name(path: &Path, name: &str) -> bool {
-    let folder = if path.is_dir() { Some(path) } else { path.parent() };
-    folder.is_some_and(|folder| folder.file_name() == Some(name.as_ref()) && folder.join(SIDECAR).exists())
+    let is_folder = path.is_dir();
+    let folder = if is_folder { Some(path) } else { path.parent() };
+    let Some(folder) = folder.filter(|folder| folder.join(SIDECAR).exists()) else { return false };
+    let manifest = || crate::elf::read_manifest(std::fs::File::open(path)?);
+    folder.file_name() == Some(name.as_ref())
+        || (!is_folder && manifest().is_ok_and(|manifest| manifest.name == name))
 }
 
 /// The user's own folder of plugins, which is searched and into which they are installed; none for a user without a home.

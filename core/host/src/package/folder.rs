@@ -55,7 +55,10 @@ impl Folder {
         for entry in fs::read_dir(&self.path).map_err(failed())? {
             let entry = entry.map_err(failed())?;
             if entry.file_name().to_string_lossy().starts_with(ASIDE) {
-                fs::remove_dir_all(entry.path()).map_err(PackageError::io("remove", entry.path()))?;
+                let path = entry.path();
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(PackageError::io("remove", path))?;
             }
         }
         Ok(())

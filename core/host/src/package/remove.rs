@@ -21,6 +21,9 @@ pub struct Removed {
 /// Removes the plugin `name` from the user's folder `from`, and from nowhere else; also one that is damaged.
 pub fn remove(name: &str, search: &Search, from: &Path) -> Result<Removed, HostError> {
     words::name(name).map_err(PackageError::Name)?;
+    if !from.exists() {
+        return Err(not_installed(name, search, from).into());
+    }
     let folder = Folder::open(from)?;
     let there = search.named_in(folder.path(), name).into_iter().next();
     let own = folder.path().join(name);
@@ -32,18 +35,19 @@ pub fn remove(name: &str, search: &Search, from: &Path) -> Result<Removed, HostE
     let path = match there {
         _ if fs::symlink_metadata(own.join(SIDECAR)).is_ok() => own,
         Some(found) => entry(folder.path(), &found.path).unwrap_or(found.path),
-        None => {
-            let elsewhere = search.find(name).ok();
-            let elsewhere = elsewhere.map(|found| (found.path, found.place.origin.to_string()));
-            let folder = folder.path().to_owned();
-            return Err(PackageError::NotInstalled { name: name.to_owned(), folder, elsewhere }.into());
-        }
+        None => return Err(not_installed(name, search, from).into()),
     };
     let aside = folder.aside()?;
     fs::rename(&path, aside.path().join("removed")).map_err(PackageError::io("remove", &path))?;
     folder.sync()?;
     aside.close().map_err(PackageError::io("remove", &path))?;
     Ok(Removed { name: name.to_owned(), version, path })
+}
+
+/// With the place where it is instead, if there is one.
+fn not_installed(name: &str, search: &Search, folder: &Path) -> PackageError {
+    let elsewhere = search.find(name).ok().map(|found| (found.path, found.place.origin.to_string()));
+    PackageError::NotInstalled { name: name.to_owned(), folder: folder.to_owned(), elsewhere }
 }
 
 /// The entry of `folder` that leads to the library at `path`: the library itself, a link to it, or its package.

@@ -89,6 +89,8 @@ fn a_package_is_made_installed_found_and_removed() {
     found.open(&host()).unwrap();
     assert!(setting.install(&package, false).unwrap().was_there, "the very same");
 
+    let nowhere = setting.elsewhere.path().join("nowhere");
+    assert!(remove("faulty", &setting.search(), &nowhere).is_err() && !nowhere.exists(), "nothing is made");
     let removed = remove("faulty", &setting.search(), setting.user.path()).unwrap();
     assert_eq!((removed.version.as_deref(), setting.left().len()), (Some("0.1.0"), 0));
     let error = remove("faulty", &setting.search(), setting.user.path()).unwrap_err().to_string();
@@ -230,6 +232,12 @@ fn a_sidecar_that_says_something_else_gives_no_name_away() {
     }
     fs::write(&sidecar, &whole).unwrap();
     assert!(both.find("faulty").unwrap().package.is_some());
+    // Also a package that was not installed, whose folder is called otherwise.
+    let package = setting.package("faulty", "libnamed.so");
+    edit(&package.join(SIDECAR), "manifest = 1", "manifest = 7");
+    let both = Search::in_places(vec![crate::common::place(&package), crate::common::place(other.path())]);
+    let error = both.find("faulty").unwrap_err().to_string();
+    assert!(error.contains("manifest 7 is not known"), "{error}");
 }
 
 #[test]
@@ -283,6 +291,7 @@ fn only_the_users_folder_is_changed() {
     }
     // What an interrupted installation or removal left is swept out by the next change.
     fs::create_dir_all(setting.user.path().join(".aside-abc/removed")).unwrap();
+    setting.user.file(".aside-file", b"half");
     setting.install(&library, false).unwrap();
     assert_eq!(setting.left(), ["faulty"]);
     let sidecar = Sidecar::read(&setting.user.path().join("faulty").join(SIDECAR)).unwrap();

@@ -24,7 +24,7 @@ pub(super) fn rows(search: &Search, question: &Question<'_>) -> Vec<Row> {
     }
     if listing.plugins.is_empty() {
         let places = format!("none in {} places", listing.trace.0.len());
-        let advice = "Put a plugin's library beside the executable, or name it with --plugin-path or FP8FLOW_PLUGIN_PATH; \
+        let advice = "Install a plugin with `fp8flow plugin install`, or name its library with --plugin-path or FP8FLOW_PLUGIN_PATH; \
                       `fp8flow plugin list` shows the places.";
         let searched: Vec<_> = listing.trace.0.iter().map(|step| step.place.to_string()).collect();
         let row = Row::new(Group::Plugins, "plugins", Status::Fail, places).advice(advice);
