@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fp8flow_sdk::abi::LoadedBackend;
-use fp8flow_sdk::{Host, Kernels, Manifest, Options, Recipe, RecipeInfo};
+use fp8flow_sdk::{Error, Host, Kernels, Manifest, Options, Recipe, RecipeInfo};
 
 use crate::similar::{closest, quoted};
 use crate::watched::Watched;
@@ -66,6 +66,11 @@ impl Plugin {
     /// A recipe for one run; `options` as [`crate::check_options`] gives them.
     pub fn recipe(&self, name: &str, options: &Options) -> Result<Box<dyn Recipe>, HostError> {
         self.recipe_info(name)?;
+        Ok(self.any_recipe(name, options)?)
+    }
+
+    /// [`Plugin::recipe`] of any name, to see what the backend says to one that is not among its own.
+    pub fn any_recipe(&self, name: &str, options: &Options) -> Result<Box<dyn Recipe>, Error> {
         let recipe = self.backend.call("recipe", |backend| backend.recipe(&self.host, name, options))?;
         Ok(Box::new(Watched::new(recipe, self.backend.plugin(), "")))
     }

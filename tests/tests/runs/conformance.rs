@@ -60,13 +60,15 @@ fn every_fault_is_found_from_outside_by_the_check_that_looks_for_it() {
     assert_eq!(ended.code, Some(0), "{checks:#?}");
     assert!(FAULTS.len() > 40);
     let find = |&(fault, check): &(&str, &str)| {
+        // A schema that contradicts itself does not come as far as the suite.
+        let check = if fault == "default_out_of_range" { "load" } else { check };
         let (ended, checks) = tested_with(&bench, &library, fault);
         let failed: Vec<_> = checks.iter().filter(|check| check["passed"] == false).collect();
         assert_eq!(ended.code, Some(1), "{fault}: {}", ended.all());
         assert!(failed.iter().any(|failed| failed["check"] == check), "{fault}, by {check}: {failed:#?}");
         // Whatever happened to the process it ran in, the others were done.
         let gave_up = checks.iter().any(|check| check["check"] == "the rest");
-        assert!(checks.len() > 30 || gave_up || check == "schema", "{fault}: {} checks", checks.len());
+        assert!(checks.len() > 30 || gave_up || check == "load", "{fault}: {} checks", checks.len());
     };
     let (first, second) = FAULTS.split_at(FAULTS.len() / 2);
     std::thread::scope(|scope| {

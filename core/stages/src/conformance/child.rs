@@ -80,7 +80,7 @@ struct Opened(Plugin);
 
 impl Started for Opened {
     fn recipe(&self, _: &Host, name: &str, options: &Options) -> Result<Box<dyn Recipe>> {
-        self.0.recipe(name, options).map_err(plain)
+        self.0.any_recipe(name, options)
     }
 
     fn kernels(&self, _: &Host) -> Result<Option<Box<dyn Kernels>>> {
@@ -92,7 +92,6 @@ impl Started for Opened {
 fn plain(error: HostError) -> Error {
     match error {
         HostError::Call(error) => error,
-        HostError::UnknownRecipe { .. } => Error::invalid(error.to_string()),
         other => Error::new(ErrorKind::Internal, other.to_string()),
     }
 }
