@@ -1,9 +1,9 @@
 //! What a layer says it needs, and what it does with it.
 
-use fp8flow_sdk::{ErrorKind, Event, Memory, Pass, Precision, Recipe};
+use fp8flow_sdk::{ErrorKind, Event, Memory, Pass, Precision};
 
 use super::{Found, ensure};
-use crate::driver::{Failure, GARBAGE, Step, facts};
+use crate::driver::{Failure, GARBAGE, Layers, Step, facts};
 use crate::layout::Layout;
 use crate::memory::{Fence, Guarded};
 use crate::subject::{K, NS, Subject, here, input, output_gradients};
@@ -13,14 +13,23 @@ use crate::values::{Activations, Values};
 pub(crate) fn regions_grow_with_tokens(subject: &Subject<'_>) -> Found {
     let layers = subject.group()?;
     for i in 0..layers.len() {
-        let layer = layers.layer(i);
-        let mut before = layer.memory(0);
+        let mut before = memory(&layers, i, 0)?;
         for tokens in [1, 2, 15, 16, 17, 63, 64, 65, 1000] {
-            let now = layer.memory(tokens);
-            ensure!(now == layer.memory(tokens), "layer {i}, {tokens} tokens: two answers");
+            let now = memory(&layers, i, tokens)?;
+            ensure!(
+                now == memory(&layers, i, tokens)?,
+                "layer {i}, {tokens} tokens: two answers; let them depend on nothing but the shape"
+            );
             let shrunk = sizes(before).iter().zip(sizes(now)).any(|(before, now)| *before > now);
-            ensure!(!shrunk, "layer {i}: {tokens} tokens need less than fewer do: {before:?}, then {now:?}");
-            ensure!(now.keep_input == before.keep_input, "layer {i}: `keep_input` depends on the tokens");
+            ensure!(
+                !shrunk,
+                "layer {i}: {tokens} tokens need less than fewer do: {before:?}, then {now:?}; ask for as much as the \
+                 largest number so far may need"
+            );
+            ensure!(
+                now.keep_input == before.keep_input,
+                "layer {i}: `keep_input` depends on the tokens: ask for it always or never"
+            );
             before = now;
         }
     }
@@ -28,12 +37,19 @@ pub(crate) fn regions_grow_with_tokens(subject: &Subject<'_>) -> Found {
     Ok(format!("64 tokens keep {} bytes, input {keep_input}", shared_saved + saved))
 }
 
+/// What layer `i` asks for; an error if the call failed, which its signature cannot say.
+fn memory(layers: &Layers, i: usize, tokens: usize) -> Result<Memory, Failure> {
+    let memory = layers.layer(i).memory(tokens);
+    layers.recipe().healthy().map_err(|error| Failure::Call { call: "Linear::memory", error })?;
+    Ok(memory)
+}
+
 /// Any number of tokens and features is answered, none is multiplied out unchecked.
 pub(crate) fn huge_layers_are_only_numbers(subject: &Subject<'_>) -> Found {
     let layers = subject.group()?;
     let mut before = 0;
     for tokens in [0, 1 << 20, 1 << 30, 1 << 40] {
-        let memory = layers.layer(0).memory(tokens);
+        let memory = memory(&layers, 0, tokens)?;
         let asked = sizes(memory).into_iter().try_fold(0_usize, usize::checked_add);
         let Some(asked) = asked else {
             return Err(Failure::Wrong(format!(
@@ -58,9 +74,7 @@ pub(crate) fn huge_layers_are_only_numbers(subject: &Subject<'_>) -> Found {
             "{n}×{k} is decided as FP8, but has no weight: decide it as high precision"
         );
     }
-    let healthy = |recipe: &dyn Recipe, call| recipe.healthy().map_err(|error| Failure::Call { call, error });
-    healthy(layers.recipe(), "Linear::memory")?;
-    healthy(&*recipe, "Recipe::decide")?;
+    recipe.healthy().map_err(|error| Failure::Call { call: "Recipe::decide", error })?;
     Ok(format!("{before} bytes for 2^40 tokens"))
 }
 

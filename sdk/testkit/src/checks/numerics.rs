@@ -184,7 +184,11 @@ pub(crate) fn changed_weights_are_used(subject: &Subject<'_>) -> Found {
     for (i, dy) in dys.iter().enumerate() {
         ensure!(layers.weight(i) != weight(i), "layer {i}: the weight is as before");
         let [y, dx, _] = measure(&layers, i, &step, &x, dy);
-        ensure!(y >= FP8.0 && dx >= FP8.0, "layer {i}: y at {y:.1} dB, dx at {dx:.1} dB of the new weight");
+        ensure!(
+            y >= FP8.0 && dx >= FP8.0,
+            "layer {i}: y at {y:.1} dB, dx at {dx:.1} dB of the new weight: cast the weight anew after \
+             Event::WeightsChanged, for forward and for backward"
+        );
     }
     Ok(format!("{} layers", dys.len()))
 }
@@ -204,16 +208,22 @@ pub(crate) fn zero_rows_change_nothing(subject: &Subject<'_>) -> Found {
         let found = subject.group()?.step(&padded(&x), &below)?;
         for i in 0..NS.len() {
             let (y, padded_y) = (plain.outputs[i].bytes(), found.outputs[i].bytes());
-            ensure!(y == &padded_y[..y.len()], "layer {i}, {tokens} tokens: zero rows changed y");
+            ensure!(
+                y == &padded_y[..y.len()],
+                "layer {i}, {tokens} tokens: rows of zeros below them changed y: let no scale depend on the number of rows"
+            );
             let (dw, padded_dw) = (&plain.gradients[i].dw, &found.gradients[i].dw);
-            ensure!(dw == padded_dw, "layer {i}, {tokens} tokens: zero rows changed dW");
+            ensure!(
+                dw == padded_dw,
+                "layer {i}, {tokens} tokens: rows of zeros below them changed dW: sum over tokens in ascending order"
+            );
         }
     }
     let (x, dys) = (input(Bf16, 0, 0), output_gradients(Bf16, 0, 0));
     let mut layers = subject.group()?;
     let nothing = layers.step(&x, &dys)?;
     let zero = nothing.gradients.iter().all(|gradients| gradients.dw.iter().all(|&dw| dw == 0.0));
-    ensure!(zero, "without tokens dW is not zero");
+    ensure!(zero, "without tokens dW is not zero: overwrite it with zeros unless `accumulate_dw` is set");
     accumulation_adds(subject)?;
     Ok("1, 7, 17 and 0 tokens".into())
 }
@@ -231,7 +241,7 @@ fn accumulation_adds(subject: &Subject<'_>) -> Result<(), Failure> {
             let off = (old + new - sum).abs();
             ensure!(
                 off <= 1e-6 * (old.abs() + new.abs()),
-                "{tokens} tokens: {old:e} + {new:e} became {sum:e}"
+                "{tokens} tokens: with `accumulate_dw`, {old:e} + {new:e} became {sum:e}: add to what is there"
             );
         }
     }

@@ -50,7 +50,11 @@ pub(crate) fn a_shared_input_changes_no_bit(subject: &Subject<'_>) -> Found {
         let alone = subject.alone(i)?.step(&x, &[dy])?;
         let of_group =
             Step { outputs: vec![shared.outputs[i].clone()], gradients: vec![shared.gradients[i].clone()] };
-        ensure!(of_group.bits() == alone.bits(), "layer {i} of the group differs from the same layer alone");
+        ensure!(
+            of_group.bits() == alone.bits(),
+            "layer {i} of the group gives other bits than the same layer alone: where `Group::ready` is set, read the shared \
+             regions and leave them as they are"
+        );
     }
     Ok(format!("{} layers", shared.outputs.len()))
 }
@@ -65,12 +69,18 @@ pub(crate) fn recompute_repeats_the_forward(subject: &Subject<'_>) -> Found {
         repeated.on(fp8flow_sdk::Event::ForwardDone)?;
         let (again, saved) = repeated.forward(Pass::Recompute, &x)?;
         let same = outputs.iter().zip(&again).all(|(first, second)| first.bytes() == second.bytes());
-        ensure!(same, "step {i}: the recomputed outputs differ from the first");
+        ensure!(
+            same,
+            "step {i}: the recomputed outputs are others than the first: use the scales that the training pass has used"
+        );
         let gradients = repeated.all_gradients(&saved, &x, &dys)?;
         repeated.on(fp8flow_sdk::Event::BackwardDone)?;
         repeated.on(fp8flow_sdk::Event::WeightsChanged)?;
         let found = Step { outputs: again, gradients };
-        ensure!(found.bits() == expected.bits(), "step {i}: with recomputation the results are others");
+        ensure!(
+            found.bits() == expected.bits(),
+            "step {i}: with recomputation the results are others: record nothing in Pass::Recompute"
+        );
     }
     same_state(&plain, &repeated, "recomputation")?;
     Ok("3 steps".into())
@@ -90,7 +100,10 @@ pub(crate) fn evaluation_leaves_no_trace(subject: &Subject<'_>) -> Found {
         evaluated.forward(Pass::Eval, &other)?;
         let found = step(&mut evaluated, i)?;
         evaluated.forward(Pass::Eval, &other)?;
-        ensure!(found.bits() == expected.bits(), "step {i}: after an evaluation the results are others");
+        ensure!(
+            found.bits() == expected.bits(),
+            "step {i}: after an evaluation the results are others: record nothing in Pass::Eval"
+        );
         same_state(&plain, &evaluated, "an evaluation")?;
     }
     Ok("3 steps".into())
@@ -100,7 +113,7 @@ fn same_state(a: &Layers, b: &Layers, what: &str) -> Result<(), Failure> {
     let state = |layers: &Layers| {
         layers.recipe().state().map_err(|error| Failure::Call { call: "Recipe::state", error })
     };
-    ensure!(state(a)? == state(b)?, "{what} changed the recipe's state");
+    ensure!(state(a)? == state(b)?, "{what} changed the recipe's state: only Pass::Train and events may");
     Ok(())
 }
 
@@ -126,14 +139,24 @@ pub(crate) fn counters_tell_what_ran(subject: &Subject<'_>) -> Found {
         let [fprop, dgrad, wgrad] = layers.decision(i).fp8_gemms.map(u64::from);
         // Three forwards; two backwards, of which one needed no gradient of the input.
         let (expected, found) = ([3 * fprop, dgrad, 2 * wgrad], gemms(&layers, i));
-        ensure!(found == expected, "layer {i}: counted {found:?} FP8 GEMMs, {expected:?} should have run");
+        ensure!(
+            found == expected,
+            "layer {i}: counted {found:?} FP8 GEMMs (fprop, dgrad, wgrad), {expected:?} should have run: count each GEMM \
+             where it runs, and decide what runs"
+        );
         let cast = layers.counters(i).cast;
-        ensure!(cast == [0; 3], "layer {i}: counted {cast:?} elements without telemetry");
+        ensure!(
+            cast == [0; 3],
+            "layer {i}: counted {cast:?} elements without telemetry: look at `telemetry` of the call"
+        );
     }
     layers.telemetry = true;
     layers.step(&x, &dys)?;
     layers.step(&x, &dys)?;
     let cast = layers.counters(0).cast;
-    ensure!(cast.iter().any(|&elements| elements > 0), "no element was counted with telemetry");
+    ensure!(
+        cast.iter().any(|&elements| elements > 0),
+        "no element was counted with telemetry: add to Counters::cast"
+    );
     Ok(format!("{:?} a micro-batch", layers.decision(0).fp8_gemms))
 }
