@@ -139,6 +139,18 @@ pub enum HostError {
         /// What happened to that process.
         failure: Box<ProbeFailure>,
     },
+    /// Opening it has switched how this process computes.
+    #[error(
+        "plugin `{plugin}` ({}) switches how the whole process computes when it is opened (subnormal numbers to zero, or another \
+         rounding), and every result with it: link it without -ffast-math",
+        .path.display()
+    )]
+    Arithmetic {
+        /// Its name.
+        plugin: String,
+        /// Its file.
+        path: PathBuf,
+    },
     /// The dynamic linker refused it.
     #[error("plugin `{plugin}` ({}) cannot be opened: {message}", .path.display())]
     Open {

@@ -37,6 +37,7 @@
 //! Behind the last door [`Plugin`] gives the traits of `fp8flow-sdk`. What the engine lends in return is here too:
 //! [`Pool`] and [`Services`].
 
+mod arithmetic;
 mod callsite;
 pub mod crash;
 mod digest;

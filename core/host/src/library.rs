@@ -8,6 +8,7 @@ use fp8flow_sdk::RecipeInfo;
 use fp8flow_sdk::abi::{Library, LoadError};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 
+use crate::arithmetic::Arithmetic;
 use crate::{Digest, Found, HostError, crash};
 
 /// An opened library.
@@ -32,8 +33,14 @@ pub(crate) fn open(found: &Found) -> Result<Opened, HostError> {
     }
     found.unchanged()?;
     crash::listen();
+    let arithmetic = Arithmetic::here();
     let library = crash::during(found.name(), "", "open", || load(found))?;
     found.unchanged()?;
+    if Arithmetic::here() != arithmetic {
+        arithmetic.restore();
+        let (plugin, path) = (found.name().to_owned(), found.path.clone());
+        return Err(HostError::Arithmetic { plugin, path });
+    }
     let recipes = crash::during(found.name(), "", "recipes", || library.recipes())?;
     check_recipes(found, &recipes).map_err(|message| HostError::Recipes {
         plugin: found.name().to_owned(),

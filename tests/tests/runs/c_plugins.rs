@@ -107,3 +107,19 @@ fn an_exception_is_an_error_of_its_call() {
     assert_eq!(tested.code, Some(1), "{}", tested.all());
     assert!(tested.all().contains("forward: no more"), "{}", tested.all());
 }
+
+#[test]
+fn a_library_that_switches_the_arithmetic_of_the_process_is_refused() {
+    let bench = Bench::new()
+        .with("plugin = \"torchao-rowwise\"", "plugin = \"c-tensorwise\"")
+        .with("recipe = \"rowwise\"", "recipe = \"tensorwise\"");
+    // What the linker adds for -ffast-math, or did before GCC 13.
+    let switching = "\n__attribute__((constructor)) static void flush(void) {\n    \
+                     unsigned mxcsr;\n    __asm__ volatile(\"stmxcsr %0\" : \"=m\"(mxcsr));\n    mxcsr |= 0x8040;\n    \
+                     __asm__ volatile(\"ldmxcsr %0\" : : \"m\"(mxcsr));\n}\n";
+    let source = example("tensorwise.c") + switching;
+    let Some(library) = library(&bench, "fast.c", &source) else { return };
+    let ran = bench.run(&["--plugin-path", library.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(69), "{}", ran.all());
+    assert!(ran.all().contains("switches how the whole process computes"), "{}", ran.all());
+}
