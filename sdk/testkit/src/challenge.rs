@@ -11,7 +11,8 @@ use std::fmt;
 
 use fp8flow_sdk::{Counters, Decision, Event, Precision, Recipe};
 
-use crate::driver::{Failure, Layers, facts};
+use crate::driver::{Layers, facts};
+use crate::failure::Failure;
 use crate::reference::{Reference, snr_db};
 use crate::values::Activations::Bf16;
 use crate::values::{Values, normal};

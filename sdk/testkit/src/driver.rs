@@ -1,47 +1,15 @@
 //! Drives layers through the protocol as the engine does: memory on loan, groups, passes.
 
 use fp8flow_sdk::{
-    Backward, Counters, Decision, Error, Event, Forward, Group, Input, LayerFacts, Linear, Pass,
-    QuantizedInput, Recipe,
+    Backward, Counters, Decision, Event, Forward, Group, Input, LayerFacts, Linear, Pass, QuantizedInput,
+    Recipe,
 };
 
+use crate::failure::{Failure, Lent, intact};
 use crate::layout::Layout;
 use crate::memory::{Fence, Guarded};
+use crate::step::{Gradients, Saved, Step};
 use crate::values::{Activations, Values};
-
-/// Why a call did not do what it should.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The backend returned an error.
-    #[error("{call} failed: {error}")]
-    Call {
-        /// Which call.
-        call: &'static str,
-        /// What it returned.
-        error: Error,
-    },
-    /// Memory beside what was lent has changed.
-    #[error(
-        "{call} wrote outside the {region}: write within the lengths and shapes of the call, and ask for what is needed in `Linear::memory`"
-    )]
-    OutOfBounds {
-        /// Which call.
-        call: &'static str,
-        /// Beside what.
-        region: &'static str,
-    },
-    /// What was lent to be read has changed.
-    #[error("{call} wrote into its input `{input}`: copy what must change into scratch memory")]
-    WroteInput {
-        /// Which call.
-        call: &'static str,
-        /// The field of the call.
-        input: &'static str,
-    },
-    /// Anything else that should be otherwise.
-    #[error("{0}")]
-    Wrong(String),
-}
 
 /// Layers that read the same input, as `q_proj`, `k_proj` and `v_proj` do, with their weights.
 pub struct Layers {
@@ -68,68 +36,6 @@ pub(crate) struct Results {
     pub(crate) y: Layout,
     pub(crate) dx: Layout,
     pub(crate) dw: Layout,
-}
-
-/// What a forward has left for backward.
-#[derive(Clone, Debug)]
-pub struct Saved {
-    /// The group's region.
-    pub group: Guarded,
-    /// Each layer's own.
-    pub layers: Vec<Guarded>,
-}
-
-/// What a backward should write.
-#[derive(Clone, Debug)]
-pub struct Gradients {
-    /// `[M, K]`, unless nobody needs it.
-    pub dx: Option<Values>,
-    /// `[N, K]`, f32.
-    pub dw: Vec<f32>,
-    /// Whether to add to what is in `dx`.
-    pub accumulate_dx: bool,
-    /// Whether to add to what is in `dw`.
-    pub accumulate_dw: bool,
-}
-
-/// What a step computed, layer by layer.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// `[M, N]` each.
-    pub outputs: Vec<Values>,
-    /// `dx` and `dW` each.
-    pub gradients: Vec<Gradients>,
-}
-
-impl Step {
-    /// Every bit of it, for comparisons.
-    pub fn bits(&self) -> Vec<u8> {
-        let mut bits: Vec<u8> = self.outputs.iter().flat_map(|y| y.bytes().to_vec()).collect();
-        for Gradients { dx, dw, .. } in &self.gradients {
-            bits.extend(dx.iter().flat_map(Values::bytes));
-            bits.extend(dw.iter().flat_map(|dw| dw.to_le_bytes()));
-        }
-        bits
-    }
-}
-
-impl Step {
-    /// The first result whose bits are others in `other`, in words.
-    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
-        let y = |step: &Self, i: usize| step.outputs[i].bytes().to_vec();
-        let dx = |step: &Self, i: usize| step.gradients[i].dx.as_ref().map(|dx| dx.bytes().to_vec());
-        let dw =
-            |step: &Self, i: usize| step.gradients[i].dw.iter().map(|dw| dw.to_bits()).collect::<Vec<_>>();
-        let layers = 0..self.outputs.len();
-        layers
-            .map(|i| {
-                (y(self, i) != y(other, i))
-                    .then(|| format!("y of layer {i}"))
-                    .or_else(|| (dx(self, i) != dx(other, i)).then(|| format!("dx of layer {i}")))
-                    .or_else(|| (dw(self, i) != dw(other, i)).then(|| format!("dW of layer {i}")))
-            })
-            .find_map(|found| found)
-    }
 }
 
 impl Layers {
@@ -414,28 +320,4 @@ fn facts_of(name: &str, i: usize, layers: usize, in_features: usize, out_feature
     let name = |i: usize| format!("{name}_{i}");
     let group = (0..layers).map(name).collect();
     LayerFacts { name: name(i), in_features, out_features, tokens: None, block: Some(0), group }
-}
-
-/// What was lent to be read, as it was before the call.
-struct Lent(Vec<(&'static str, Vec<u8>)>);
-
-impl Lent {
-    fn new(inputs: &[(&'static str, &[u8])]) -> Self {
-        Self(inputs.iter().map(|(name, bytes)| (*name, bytes.to_vec())).collect())
-    }
-
-    /// Whether `now` holds the same, in the same order.
-    fn unchanged(&self, call: &'static str, now: &[&[u8]]) -> Result<(), Failure> {
-        match self.0.iter().zip(now).find(|((_, before), now)| before != *now) {
-            Some(((input, _), _)) => Err(Failure::WroteInput { call, input }),
-            None => Ok(()),
-        }
-    }
-}
-
-fn intact(call: &'static str, regions: &[(&'static str, bool)]) -> Result<(), Failure> {
-    match regions.iter().find(|(_, intact)| !intact) {
-        Some((region, _)) => Err(Failure::OutOfBounds { call, region }),
-        None => Ok(()),
-    }
 }

@@ -10,7 +10,7 @@
 //! }
 //! ```
 //!
-//! The suite knows no recipe: what it asks holds for any arithmetic, with or without state. Whether a recipe gives
+//! The page "What the suite tries" of the book lists the checks. The suite knows no recipe: what it asks holds for any arithmetic, with or without state. Whether a recipe gives
 //! the numbers of a reference implementation is for the backend's own tests to show; [`Layers`] drives layers for
 //! them, [`Reference`] is exact arithmetic, [`host()`] stands in for the engine. [`challenge()`] is the short form of the
 //! suite for a recipe that is about to be used: milliseconds in which it shows that it computes in FP8.
@@ -19,12 +19,14 @@ mod arithmetic;
 pub mod challenge;
 mod checks;
 pub mod driver;
+pub mod failure;
 pub mod host;
 mod layout;
 pub mod memory;
 mod pages;
 pub mod reference;
 pub mod report;
+pub mod step;
 mod subject;
 pub mod tested;
 mod usage;
@@ -37,13 +39,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use fp8flow_sdk::Backend;
 
 pub use challenge::{Evidence, challenge};
-pub use driver::{Failure, Gradients, Layers, Saved, Step};
+pub use driver::Layers;
+pub use failure::Failure;
 pub use host::host;
 pub use memory::{Fence, Guarded};
 pub use reference::{Reference, snr_db};
 pub use report::{Outcome, Report};
+pub use step::{Gradients, Saved, Step};
 pub use tested::{Linked, Started, Tested};
 pub use values::{Activations, Values, normal};
+
+/// The name of every check, in the order they run.
+pub fn checks() -> impl Iterator<Item = &'static str> {
+    OF_BACKENDS.into_iter().chain(checks::CHECKS.iter().map(|check| check.name))
+}
+
+/// The checks of a backend as a whole.
+const OF_BACKENDS: [&str; 2] = ["schema", "primitives"];
 
 /// Runs every check on every recipe of `B`. Starts the backend anew for every host it tries.
 pub fn run<B: Backend>() -> Report {
@@ -102,8 +114,9 @@ fn run_chosen(backend: &dyn Tested, choose: &mut dyn FnMut(&str) -> bool, hear: 
         Ok(Err(error)) => Err(Failure::Call { call: "Backend::recipes", error: error.clone() }),
         Err(()) => Err(Failure::Wrong("Backend::recipes panicked".into())),
     };
-    attempt("schema", "backend", &described);
-    attempt("primitives", "backend", &|| checks::cast_and_gemm_agree_with_arithmetic(backend));
+    let [schema, primitives] = OF_BACKENDS;
+    attempt(schema, "backend", &described);
+    attempt(primitives, "backend", &|| checks::cast_and_gemm_agree_with_arithmetic(backend));
     let Ok(Ok(recipes)) = &recipes else { return };
     for subject in subject::subjects(backend, recipes) {
         for check in checks::CHECKS.iter().filter(|check| subject.defaults || !check.defaults_only) {

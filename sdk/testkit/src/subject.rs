@@ -6,7 +6,8 @@ use fp8flow_sdk::kernels::Isa;
 use fp8flow_sdk::{Error, Host, OptionKind, Options, Recipe, RecipeInfo};
 use serde_json::Value;
 
-use crate::driver::{Failure, Layers};
+use crate::driver::Layers;
+use crate::failure::Failure;
 use crate::host::host;
 use crate::tested::Tested;
 use crate::values::{Activations, Values, normal};

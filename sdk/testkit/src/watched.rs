@@ -9,7 +9,7 @@ use fp8flow_sdk::{
 };
 
 use crate::arithmetic::deviation;
-use crate::driver::Failure;
+use crate::failure::Failure;
 use crate::host::Observer;
 
 /// What was seen of all calls.

@@ -8,7 +8,8 @@ use fp8flow_sdk::{ErrorKind, Pass};
 
 use super::{Found, ensure};
 use crate::arithmetic::deviation;
-use crate::driver::{Failure, Layers};
+use crate::driver::Layers;
+use crate::failure::Failure;
 use crate::host::{Observer, Order, host, host_with};
 use crate::subject::{K, Subject, input, output_gradients, weight};
 use crate::usage;

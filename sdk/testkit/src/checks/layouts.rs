@@ -3,9 +3,11 @@
 use fp8flow_sdk::ErrorKind;
 
 use super::Found;
-use crate::driver::{Failure, Results, Step};
+use crate::driver::Results;
+use crate::failure::Failure;
 use crate::layout::Layout;
 use crate::memory::Fence;
+use crate::step::Step;
 use crate::subject::{Subject, input, output_gradients};
 use crate::values::Activations::{self, Bf16, F32};
 use crate::values::Values;

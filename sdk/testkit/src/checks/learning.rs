@@ -6,7 +6,9 @@ use fp8flow_sdk::kernels::{Cpu, Elements, ElementsMut, Epilogue, Isa, Matrix, Op
 use fp8flow_sdk::{Decision, Event, LayerFacts, Linear, Pass, Recipe, Result as SdkResult, StateDict};
 
 use super::{Found, ensure};
-use crate::driver::{Failure, Gradients, Layers, Saved};
+use crate::driver::Layers;
+use crate::failure::Failure;
+use crate::step::{Gradients, Saved};
 use crate::subject::{Subject, here};
 use crate::values::Activations::F32;
 use crate::values::{Values, normal};

@@ -3,9 +3,11 @@
 use fp8flow_sdk::{ErrorKind, Event, Memory, Pass, Precision};
 
 use super::{Found, ensure};
-use crate::driver::{Failure, GARBAGE, Layers, Step, facts};
+use crate::driver::{GARBAGE, Layers, facts};
+use crate::failure::Failure;
 use crate::layout::Layout;
 use crate::memory::{Fence, Guarded};
+use crate::step::Step;
 use crate::subject::{K, NS, Subject, here, input, output_gradients};
 use crate::values::{Activations, Values};
 

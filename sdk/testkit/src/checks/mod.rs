@@ -15,7 +15,7 @@ mod special;
 mod state;
 mod threads;
 
-use crate::driver::Failure;
+use crate::failure::Failure;
 use crate::subject::Subject;
 
 /// What a check measured, or why it failed.
@@ -85,7 +85,7 @@ macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
         let holds: bool = $condition;
         if !holds {
-            return Err($crate::driver::Failure::Wrong(format!($($message)+)));
+            return Err($crate::failure::Failure::Wrong(format!($($message)+)));
         }
     };
 }

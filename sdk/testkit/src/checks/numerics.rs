@@ -3,8 +3,10 @@
 use fp8flow_sdk::Event;
 
 use super::{Found, ensure};
-use crate::driver::{Failure, Gradients, Layers, Step};
+use crate::driver::Layers;
+use crate::failure::Failure;
 use crate::reference::{Reference, snr_db};
+use crate::step::{Gradients, Step};
 use crate::subject::{K, NS, Subject, input, output_gradients, weight};
 use crate::values::Activations::{self, Bf16, F32};
 use crate::values::{Values, normal};

@@ -5,8 +5,10 @@ use fp8flow_sdk::{ErrorKind, Event, Memory, Pass};
 
 use super::numerics::{FP8, measure};
 use super::{Found, ensure};
-use crate::driver::{Failure, Gradients, Layers, Saved};
+use crate::driver::Layers;
+use crate::failure::Failure;
 use crate::memory::Guarded;
+use crate::step::{Gradients, Saved};
 use crate::subject::{K, NS, Subject, input, output_gradients};
 use crate::values::Activations::{Bf16, F32};
 use crate::values::{Values, normal};

@@ -4,7 +4,7 @@ use fp8flow_sdk::kernels::{Elements, ElementsMut, Fp8};
 use fp8flow_sdk::{Kernels, Quantize, ScaleAxis, ScaledGemm, TensorMut, TensorRef};
 
 use super::{Found, ensure};
-use crate::driver::Failure;
+use crate::failure::Failure;
 use crate::reference::{Reference, snr_db};
 use crate::subject::here;
 use crate::tested::Tested;

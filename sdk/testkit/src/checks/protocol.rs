@@ -4,8 +4,10 @@ use fp8flow_sdk::kernels::Isa;
 use fp8flow_sdk::{Counters, Pass};
 
 use super::{Found, ensure};
-use crate::driver::{Failure, Gradients, Layers, Step};
+use crate::driver::Layers;
+use crate::failure::Failure;
 use crate::host::host;
+use crate::step::{Gradients, Step};
 use crate::subject::{Subject, input, output_gradients};
 use crate::values::Activations::Bf16;
 

@@ -7,7 +7,8 @@ use fp8flow_sdk::Event;
 use fp8flow_sdk::kernels::philox::Philox;
 
 use super::{Found, ensure};
-use crate::driver::{Failure, Layers};
+use crate::driver::Layers;
+use crate::failure::Failure;
 use crate::reference::snr_db;
 use crate::subject::{Subject, here};
 use crate::values::Activations::F32;

@@ -3,7 +3,7 @@
 use fp8flow_sdk::{ErrorKind, LayerFacts, OptionKind, Options, Precision, RecipeInfo};
 
 use super::{Found, ensure};
-use crate::driver::Failure;
+use crate::failure::Failure;
 use crate::subject::{K, NS, Subject, here};
 use crate::tested::Tested;
 

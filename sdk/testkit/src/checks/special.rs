@@ -3,7 +3,9 @@
 use fp8flow_sdk::{Counters, Event};
 
 use super::{Found, ensure};
-use crate::driver::{Failure, Layers, Step};
+use crate::driver::Layers;
+use crate::failure::Failure;
+use crate::step::Step;
 use crate::subject::{K, NS, Subject, input, output_gradients};
 use crate::values::Activations::{self, Bf16, F32};
 use crate::values::Values;

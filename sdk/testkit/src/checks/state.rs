@@ -4,7 +4,8 @@ use fp8flow_sdk::{DType, Error, ErrorKind, StateDict, StateTensor};
 
 use super::Found;
 use super::protocol::step;
-use crate::driver::{Failure, Layers};
+use crate::driver::Layers;
+use crate::failure::Failure;
 use crate::subject::{Subject, here};
 
 fn state(layers: &Layers) -> Result<StateDict, Failure> {

@@ -8,8 +8,10 @@ use fp8flow_sdk::kernels::Isa;
 use fp8flow_sdk::{Event, Host, Pass};
 
 use super::{Found, ensure};
-use crate::driver::{Failure, Layers, Step};
+use crate::driver::Layers;
+use crate::failure::Failure;
 use crate::host::{Observer, Order, host_with};
+use crate::step::Step;
 use crate::subject::{Subject, group_of, input, output_gradients};
 use crate::values::Activations::Bf16;
 use crate::watched::Watch;
