@@ -123,6 +123,11 @@ fn bytes(gradients: &Gradients) -> Vec<u8> {
     dx.chain(gradients.dw.iter().flat_map(|dw| dw.to_le_bytes())).collect()
 }
 
+fn state_is_empty(layers: &Layers) -> Result<bool, Failure> {
+    let state = layers.recipe().state();
+    Ok(state.map_err(|error| Failure::Call { call: "Recipe::state", error })?.0.is_empty())
+}
+
 /// Something to do with layers.
 type Play<'a> = Box<dyn Fn(&mut Layers) -> Result<(), Failure> + 'a>;
 
@@ -189,22 +194,28 @@ pub(crate) fn calls_out_of_order_do_no_harm(subject: &Subject<'_>) -> Found {
         ),
     ];
     let mut refused = 0;
-    for (what, play) in &plays {
+    for (name, play) in &plays {
         let mut layers = subject.group()?;
         match play(&mut layers) {
             Ok(()) => {}
             Err(Failure::Call { error, .. }) if error.kind != ErrorKind::Panicked => refused += 1,
-            Err(failure) => return Err(Failure::Wrong(format!("{what}: {failure}"))),
+            Err(failure) => return Err(Failure::Wrong(format!("{name}: {failure}"))),
         }
-        for _ in 0..2 {
-            layers.step(&x, &dys)?;
+        let stateless = state_is_empty(&layers)?;
+        let (first, of_fresh) = (layers.step(&x, &dys)?, subject.group()?.step(&x, &dys)?);
+        if let Some(what) = of_fresh.difference(&first).filter(|_| stateless) {
+            return Err(Failure::Wrong(format!(
+                "after {name}, {what} is another than that of a fresh recipe, although the recipe has no state: \
+                 keep nothing of a call but what Recipe::state gives away"
+            )));
         }
+        layers.step(&x, &dys)?;
         let step = layers.step(&x, &dys)?;
         for (i, dy) in dys.iter().enumerate() {
             let worst = measure(&layers, i, &step, &x, dy).into_iter().fold(f64::INFINITY, f64::min);
             ensure!(
                 worst >= FP8.0,
-                "three steps after {what}, layer {i} is {worst:.1} dB from the exact products: return \
+                "three steps after {name}, layer {i} is {worst:.1} dB from the exact products: return \
                  ErrorKind::Protocol and leave the recipe as it was"
             );
         }

@@ -69,6 +69,10 @@ found! {
     a_panic_for_a_wrong_shape: TAKES_ANY_SHAPE => ["misuse"];
     strides_that_are_not_looked_at: IGNORES_STRIDES => ["layouts"];
     subnormal_numbers_flushed_after_a_call: LEAVES_FLUSH_TO_ZERO => ["environment"];
+    subnormal_numbers_flushed_after_a_task: FLUSHES_IN_TASKS => ["environment"];
+    ties_that_go_away_from_zero: ROUNDS_TIES_AWAY => ["rounding"];
+    numbers_that_are_rounded_twice: ROUNDS_TWICE => ["rounding"];
+    numbers_that_overflow_to_nan: OVERFLOWS_TO_NAN => ["honesty"];
     a_result_of_whichever_task_was_last: RACES => ..;
     a_loop_from_a_thread_of_its_own: LOOPS_ELSEWHERE => ["schedule"];
     a_static_buffer: SHARES_A_STATIC => ["threads"];

@@ -124,4 +124,12 @@ faults! {
     BLOCKS = 43, "blocks" => "held";
     /// A forward of a certain size writes far beyond its output. Only for the library.
     WRITES_FAR = 44, "writes_far" => "fences";
+    /// Subnormal numbers are zero on the host's threads after a loop.
+    FLUSHES_IN_TASKS = 45, "flushes_in_tasks" => "environment";
+    /// Numbers halfway between two go away from zero.
+    ROUNDS_TIES_AWAY = 46, "rounds_ties_away" => "rounding";
+    /// Numbers are rounded to bf16 before they are rounded to FP8.
+    ROUNDS_TWICE = 47, "rounds_twice" => "rounding";
+    /// What lies beyond the largest number of the format becomes NaN.
+    OVERFLOWS_TO_NAN = 48, "overflows_to_nan" => "honesty";
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fp8flow_sdk::kernels::cast::{CastStats, Quantized, amax_of, cast_rows, cast_tensor};
 use fp8flow_sdk::kernels::scale::ScaleRule;
 use fp8flow_sdk::kernels::{
-    Elements, ElementsMut, Epilogue, Fp8, Matrix, Operand, Parallel as _, Store, gemm,
+    Elements, ElementsMut, Epilogue, Fp8, Matrix, Operand, Parallel as _, Store, bf16, gemm,
 };
 use fp8flow_sdk::region::{Carve, Read, piece};
 use fp8flow_sdk::{
@@ -90,14 +90,8 @@ impl<const FAULT: Fault> ToyLinear<FAULT> {
         self.counters.saturated[role] += stats.saturated;
         self.counters.underflowed[role] +=
             if FAULT == LYING_COUNTER { stats.underflowed / 2 } else { stats.underflowed };
-        let element = |i: usize| x.elements.get(i);
         for (i, code) in codes.iter_mut().enumerate() {
-            if FAULT == TRUNCATES && Fp8::E4m3.decode(*code).abs() > (element(i) * scale).abs() {
-                *code -= 1;
-            }
-            if FAULT == HIDES_NAN && *code & 0x7f == 0x7f {
-                *code = 0;
-            }
+            spoil_code::<FAULT>(code, x.elements.get(i) * scale);
         }
     }
 
@@ -117,6 +111,17 @@ impl<const FAULT: Fault> ToyLinear<FAULT> {
                 self.host.run(8, &|_| ());
                 let more = AT_WORK.fetch_sub(1, Ordering::SeqCst) - 1;
                 if others + more > 0 { undo * 1.01 } else { undo }
+            }
+            FLUSHES_IN_TASKS => {
+                let caller = std::thread::current().id();
+                self.host.run(16, &|_| {
+                    // Long enough for another thread to take one.
+                    std::thread::sleep(Duration::from_micros(50));
+                    if std::thread::current().id() != caller {
+                        crimes::flush_to_zero();
+                    }
+                });
+                undo
             }
             LOOPS_ELSEWHERE => {
                 let host = &self.host;
@@ -289,6 +294,29 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+}
+
+/// What a fault does to the code of `x`, which is scaled.
+fn spoil_code<const FAULT: Fault>(code: &mut u8, x: f32) {
+    let decode = |code: u8| Fp8::E4m3.decode(code).abs();
+    let is_nan = *code & 0x7f == 0x7f;
+    match FAULT {
+        // Codes are a sign and a magnitude, neighbours differ by one.
+        TRUNCATES if decode(*code) > x.abs() => *code -= 1,
+        ROUNDS_TIES_AWAY
+            if *code & 0x7f < 0x7e
+                && decode(*code) < x.abs()
+                && x.abs() * 2.0 == decode(*code) + decode(*code + 1) =>
+        {
+            *code += 1;
+        }
+        ROUNDS_TWICE if x.is_finite() => {
+            *code = Fp8::E4m3.encode(bf16::from_f32(x).to_f32());
+        }
+        OVERFLOWS_TO_NAN if x.abs() > Fp8::E4m3.max() => *code = 0x7f,
+        HIDES_NAN if is_nan => *code = 0,
+        _ => {}
     }
 }
 
