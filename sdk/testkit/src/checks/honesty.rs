@@ -39,11 +39,11 @@ pub(crate) fn telemetry_is_what_shows(subject: &Subject<'_>) -> Found {
         numbers.iter().zip(&y).filter(|(x, y)| became(**x, **y)).count() as u64
     };
 
-    let lost = shown(|x, y| x.is_finite() && !y.is_finite());
+    let lost = y.iter().filter(|y| !y.is_finite()).count();
     ensure!(
         lost == 0,
-        "{lost} finite numbers of x became NaN or infinite: what lies beyond the largest number of the format becomes \
-         that number"
+        "{lost} numbers of y are NaN or infinite although those of x are finite: what lies beyond the largest number \
+         of the format becomes that number"
     );
     let (elements, cast) = (numbers.len() as u64, counted(|c| c.cast[0]));
     ensure!(

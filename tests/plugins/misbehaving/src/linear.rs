@@ -112,7 +112,7 @@ impl<const FAULT: Fault> ToyLinear<FAULT> {
                 let more = AT_WORK.fetch_sub(1, Ordering::SeqCst) - 1;
                 if others + more > 0 { undo * 1.01 } else { undo }
             }
-            FLUSHES_IN_TASKS => {
+            FLUSHES_IN_TASKS if self.host.threads() > 1 => {
                 let caller = std::thread::current().id();
                 self.host.run(16, &|_| {
                     // Long enough for another thread to take one.
