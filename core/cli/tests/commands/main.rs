@@ -3,6 +3,7 @@
 // As the snapshots are written.
 #![allow(clippy::needless_raw_string_hashes)]
 
+mod authoring;
 mod bench;
 mod looking;
 mod measuring;
