@@ -24,10 +24,11 @@ impl Arithmetic {
 
     /// Makes it this on this thread.
     pub(crate) fn restore(self) {
+        let mxcsr = &raw const self.0;
         // SAFETY: loads a value that the register had before.
         unsafe {
-            asm!("ldmxcsr [{}]", in(reg) &raw const self.0, options(nostack, preserves_flags, readonly))
-        };
+            asm!("ldmxcsr [{}]", in(reg) mxcsr, options(nostack, preserves_flags, readonly));
+        }
     }
 }
 
