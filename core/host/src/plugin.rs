@@ -66,12 +66,12 @@ impl Plugin {
     /// A recipe for one run; `options` as [`crate::check_options`] gives them.
     pub fn recipe(&self, name: &str, options: &Options) -> Result<Box<dyn Recipe>, HostError> {
         self.recipe_info(name)?;
-        Ok(self.any_recipe(name, options)?)
+        Ok(self.any_recipe(&self.host, name, options)?)
     }
 
-    /// [`Plugin::recipe`] of any name, to see what the backend says to one that is not among its own.
-    pub fn any_recipe(&self, name: &str, options: &Options) -> Result<Box<dyn Recipe>, Error> {
-        let recipe = self.backend.call("recipe", |backend| backend.recipe(&self.host, name, options))?;
+    /// [`Plugin::recipe`] of any name, which need not be among its own, on a host of the caller's: for those who try a plugin.
+    pub fn any_recipe(&self, host: &Host, name: &str, options: &Options) -> Result<Box<dyn Recipe>, Error> {
+        let recipe = self.backend.call("recipe", |backend| backend.recipe(host, name, options))?;
         Ok(Box::new(Watched::new(recipe, self.backend.plugin(), "")))
     }
 

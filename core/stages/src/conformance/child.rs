@@ -79,8 +79,8 @@ impl Tested for FromFile {
 struct Opened(Plugin);
 
 impl Started for Opened {
-    fn recipe(&self, _: &Host, name: &str, options: &Options) -> Result<Box<dyn Recipe>> {
-        self.0.any_recipe(name, options)
+    fn recipe(&self, host: &Host, name: &str, options: &Options) -> Result<Box<dyn Recipe>> {
+        self.0.any_recipe(host, name, options)
     }
 
     fn kernels(&self, _: &Host) -> Result<Option<Box<dyn Kernels>>> {

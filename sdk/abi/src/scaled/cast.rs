@@ -55,6 +55,17 @@ impl Cast {
         }
     }
 
+    /// Rows and columns of the blocks that share a scale in a tensor of `rows × cols`; scales lie as the blocks do.
+    pub(crate) fn block(self, rows: usize, cols: usize) -> [usize; 2] {
+        let [height, width] = match self.granularity {
+            Granularity::Row => [1, cols],
+            Granularity::Col => [rows, 1],
+            Granularity::Tensor => [rows, cols],
+            Granularity::Blocks { rows, cols } => [rows, cols],
+        };
+        [height.max(1), width.max(1)]
+    }
+
     /// In the words of [`InputFormat`], if a producer could make this cast while it writes: one that goes row by row
     /// or column by column. A maximum over everything is only known when everything is done.
     pub(crate) fn input_format(self) -> Option<InputFormat> {

@@ -92,6 +92,33 @@ impl<'a> EncodedMut<'a> {
     }
 }
 
+impl EncodedMut<'_> {
+    /// How many scales of a finite rule, which are 1 then, came from an infinite maximum; of other rules none: theirs show.
+    ///
+    /// An infinity is the largest number in such codes, so only where there is one `x` is asked.
+    fn hidden(&self, x: Matrix<'_>) -> u64 {
+        let Source::Current(ScaleRule::FiniteLinear | ScaleRule::FinitePowerOfTwo) = self.cast.source else {
+            return 0;
+        };
+        let [height, width] = self.cast.block(x.rows, x.cols);
+        let largest = self.cast.format.max_code();
+        let across = x.cols.div_ceil(width);
+        let infinite = |row: usize, cols: std::ops::Range<usize>| {
+            let at = row * x.cols;
+            let codes = &self.codes[at + cols.start..at + cols.end];
+            codes.iter().fold(0, |most, code| most.max(code & 0x7f)) >= largest
+                && cols.into_iter().any(|col| x.elements.get(at + col).is_infinite())
+        };
+        let from_infinity = |block: usize| {
+            let (top, left) = (block / across * height, block % across * width);
+            let cols = left..(left + width).min(x.cols);
+            (top..(top + height).min(x.rows)).any(|row| infinite(row, cols.clone()))
+        };
+        let ones = self.factors.iter().enumerate().filter(|(_, factor)| **factor == 1.0);
+        ones.filter(|&(block, _)| from_infinity(block)).count() as u64
+    }
+}
+
 impl<'a> Encoded<'a> {
     /// The cast of a `rows × cols` matrix as it was carved.
     pub(crate) fn read(region: &mut Read<'a>, cast: Cast, rows: usize, cols: usize) -> Result<Self> {
@@ -234,7 +261,7 @@ pub(crate) fn cast(
             } else {
                 cast_rows_and_cols(cpu, x, format, rule, by_row, by_col, seen);
             }
-            first.invert() + second.invert()
+            first.invert() + second.invert() + first.hidden(x) + second.hidden(x)
         }
         wanted => {
             let wanted = wanted.into_iter().flatten();
@@ -273,5 +300,5 @@ fn cast_one(cpu: &Cpu<'_>, x: Matrix<'_>, out: &mut EncodedMut<'_>, seen: Option
             cast_tensor(cpu, x, format, scale, out.codes, seen);
         }
     }
-    out.invert()
+    out.invert() + out.hidden(x)
 }

@@ -81,7 +81,7 @@ impl Side {
 impl Observer for Side {
     fn loop_begins(&self, nested: bool) {
         if !nested {
-            self.arrive(|loops| loops.saturating_add(1));
+            self.arrive(|loops| loops + 1);
         }
     }
 }
