@@ -65,8 +65,8 @@ impl Backend for Loaded {
         plugin(NAME).recipes().to_vec()
     }
 
-    fn recipe(&self, _: &Host, name: &str, options: &Options) -> fp8flow_sdk::Result<Box<dyn Recipe>> {
-        self.0.recipe(name, options).map_err(|error| fp8flow_sdk::Error::invalid(error.to_string()))
+    fn recipe(&self, host: &Host, name: &str, options: &Options) -> fp8flow_sdk::Result<Box<dyn Recipe>> {
+        self.0.any_recipe(host, name, options)
     }
 
     fn kernels(&self, _: &Host) -> Option<Box<dyn Kernels>> {
