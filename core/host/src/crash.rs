@@ -87,8 +87,8 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// The signals of crashes.
-const SIGNALS: [(c_int, &str); 5] = [
+/// The signals of crashes, in words.
+pub(crate) const SIGNALS: [(c_int, &str); 5] = [
     (libc::SIGSEGV, "SIGSEGV (segmentation fault)"),
     (libc::SIGBUS, "SIGBUS (bus error)"),
     (libc::SIGFPE, "SIGFPE (arithmetic error)"),

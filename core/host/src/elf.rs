@@ -48,13 +48,6 @@ pub enum NotAPlugin {
     Manifest(#[from] ManifestError),
 }
 
-impl NotAPlugin {
-    /// Whether the file is healthy, and simply something else.
-    pub fn is_something_else(&self) -> bool {
-        matches!(self, Self::NoManifest)
-    }
-}
-
 /// The manifest in the library `file`: anything that can be read and sought in.
 pub fn read_manifest(file: impl io::Read + io::Seek) -> Result<Manifest, NotAPlugin> {
     let cache = ReadCache::new(file);

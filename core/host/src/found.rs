@@ -205,6 +205,11 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the file is healthy, and simply something else.
+    pub(crate) fn is_something_else(&self) -> bool {
+        matches!(self, Self::NotAPlugin(NotAPlugin::NoManifest))
+    }
+
     /// Whether a sidecar is the reason.
     pub(crate) fn is_of_a_package(&self) -> bool {
         !matches!(self, Self::NotAPlugin(_))
@@ -228,7 +233,8 @@ struct Stamp {
     device: u64,
     inode: u64,
     bytes: u64,
-    modified: (i64, i64),
+    /// Of its bytes or of its facts: unlike the time of the last write it cannot be set back.
+    changed: (i64, i64),
 }
 
 impl Stamp {
@@ -237,7 +243,7 @@ impl Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }

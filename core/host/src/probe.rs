@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use fp8flow_kernels::Isa;
 use fp8flow_sdk::{Host, HostServices, Level};
 
+use crate::crash::SIGNALS;
 use crate::found::{Candidate, Settings};
 use crate::{HostError, Origin, Place, library};
 
@@ -255,16 +256,8 @@ fn last_lines(text: &str) -> String {
 }
 
 fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        libc::SIGSEGV => "SIGSEGV (segmentation fault)",
-        libc::SIGABRT => "SIGABRT (abort)",
-        libc::SIGBUS => "SIGBUS (bus error)",
-        libc::SIGILL => "SIGILL (illegal instruction)",
-        libc::SIGFPE => "SIGFPE (arithmetic error)",
-        libc::SIGKILL => "SIGKILL",
-        _ => return format!("signal {signal}"),
-    };
-    name.to_owned()
+    let mut known = SIGNALS.into_iter().chain([(libc::SIGKILL, "SIGKILL")]);
+    known.find(|(known, _)| *known == signal).map_or(format!("signal {signal}"), |(_, name)| name.to_owned())
 }
 
 /// Opens and starts the plugin.

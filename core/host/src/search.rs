@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::elf::NotAPlugin;
 use crate::found::{Candidate, Refusal, Settings};
 use crate::package::{Package, PackageError, SIDECAR};
 use crate::place::{Origin, Place, Step, Trace};
@@ -217,15 +216,15 @@ impl Search {
             let found = file.and_then(|file| self.look(&file, &place));
             (entry, found)
         });
-        let plugins =
-            looked.filter(|(_, found)| !matches!(found, Err(Refusal::NotAPlugin(NotAPlugin::NoManifest))));
+        let plugins = looked.filter(|(_, found)| !found.as_ref().is_err_and(Refusal::is_something_else));
         plugins.map(|(entry, found)| (entry.clone(), found.map_err(|refusal| refusal.of(entry)))).collect()
     }
 
-    /// The plugins called `name` in `folder`, whole ones only.
-    pub(crate) fn named_in(&self, folder: &Path, name: &str) -> Vec<Found> {
-        let plugins = self.in_folder(folder).into_iter().filter_map(|(_, found)| found.ok());
-        plugins.filter(|found| found.name() == name).collect()
+    /// The plugins called `name` in `folder`, whole ones only, each with its entry there.
+    pub(crate) fn named_in(&self, folder: &Path, name: &str) -> Vec<(PathBuf, Found)> {
+        let plugins =
+            self.in_folder(folder).into_iter().filter_map(|(entry, found)| Some((entry, found.ok()?)));
+        plugins.filter(|(_, found)| found.name() == name).collect()
     }
 }
 
@@ -269,7 +268,7 @@ fn scan(place: &Place) -> Scan {
         match file.and_then(|file| Candidate::look(&file)) {
             Ok(plugin) => found.plugins.push(plugin),
             // A folder of executables is full of libraries that nobody takes for plugins.
-            Err(Refusal::NotAPlugin(NotAPlugin::NoManifest)) if path != place.path => others += 1,
+            Err(refusal) if refusal.is_something_else() && path != place.path => others += 1,
             Err(refusal) => {
                 let name = path.file_name().unwrap_or(path.as_os_str()).display();
                 let whole =

@@ -56,6 +56,9 @@ pub enum PackageError {
     /// Its name could not be that of a folder.
     #[error("{0}")]
     Name(String),
+    /// Something is where the package would be.
+    #[error("{} is there already: remove it, or name another folder with --out", .0.display())]
+    Exists(PathBuf),
     /// A plugin of this name is there already.
     #[error("{} has `{name}` {version} already, which is another one; `--replace` puts this one in its place", .path.display())]
     Installed {

@@ -1,8 +1,11 @@
 //! The user's folder of plugins, held by one process at a time while it is changed.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::PackageError;
@@ -35,14 +38,9 @@ impl Folder {
         &self.path
     }
 
-    /// A folder of its own beside the plugins, which goes away with what is left in it.
+    /// [`aside`], beside the plugins.
     pub(super) fn aside(&self) -> Result<TempDir, PackageError> {
-        use std::os::unix::fs::PermissionsExt as _;
-        tempfile::Builder::new()
-            .prefix(ASIDE)
-            .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir_in(&self.path)
-            .map_err(PackageError::io("make a folder in", &self.path))
+        aside(&self.path)
     }
 
     /// Makes its names outlast a crash.
@@ -62,6 +60,42 @@ impl Folder {
             }
         }
         Ok(())
+    }
+}
+
+/// A folder of its own in `parent`, open to others, which goes away with what is left in it.
+pub(super) fn aside(parent: &Path) -> Result<TempDir, PackageError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    tempfile::Builder::new()
+        .prefix(ASIDE)
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(parent)
+        .map_err(PackageError::io("make a folder in", parent))
+}
+
+/// Puts the folder `aside` where `target` is to be; an error of the kind `AlreadyExists` if something is there.
+pub(super) fn place(aside: &Path, target: &Path) -> io::Result<()> {
+    match renameat_with(CWD, aside, CWD, target, RenameFlags::NOREPLACE) {
+        // Some file systems cannot; what is not empty is left alone there, too.
+        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(target).is_ok() => {
+            Err(io::ErrorKind::AlreadyExists.into())
+        }
+        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(aside, target),
+        renamed => Ok(renamed?),
+    }
+}
+
+/// Puts the folder `aside` where `target` is, and what was there where `aside` is.
+pub(super) fn exchange(aside: &Path, target: &Path) -> io::Result<()> {
+    match renameat_with(CWD, aside, CWD, target, RenameFlags::EXCHANGE) {
+        // Some file systems cannot: then there is a moment with neither.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            let old = aside.with_extension("old");
+            fs::rename(target, &old)?;
+            fs::rename(aside, target)?;
+            fs::rename(&old, aside)
+        }
+        exchanged => Ok(exchanged?),
     }
 }
 

@@ -2,12 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-
-use super::folder::Folder;
+use super::folder::{self, Folder};
 use super::pack::{describe, fill};
 use super::{PackageError, SIDECAR, words};
 use crate::{Found, HostError, Search};
@@ -33,14 +30,18 @@ pub fn install(found: &Found, search: &Search, into: &Path, replace: bool) -> Re
     let folder = Folder::open(into)?;
     let target = folder.path().join(name);
     let there = search.named_in(folder.path(), name);
-    if let Some(same) = there.iter().find(|there| there.digest == found.digest) {
+    if let Some((_, same)) = there.iter().find(|(_, there)| there.digest == found.digest) {
         return Ok(Installed { found: same.clone(), was_there: true, replaced: None });
     }
     let replaced = in_the_way(name, &target, &there, replace)?;
     let aside = folder.aside()?;
     fill(aside.path(), found, &sidecar)?;
     search.at(aside.path())?.examine()?;
-    exchange(aside.path(), &target, replaced.is_some(), name)?;
+    if replaced.is_some() {
+        folder::exchange(aside.path(), &target).map_err(PackageError::io("replace", &target))?;
+    } else {
+        folder::place(aside.path(), &target).map_err(PackageError::io("make this folder", &target))?;
+    }
     folder.sync()?;
     // What was replaced goes away with the folder that it is in now.
     drop(aside);
@@ -48,51 +49,26 @@ pub fn install(found: &Found, search: &Search, into: &Path, replace: bool) -> Re
 }
 
 /// The version of what is at `target` and goes, if anything is there; an error if it must not go. `there` are the whole
-/// plugins of that name in the user's folder.
+/// plugins of that name in the user's folder, each with its entry there.
 fn in_the_way(
     name: &str,
     target: &Path,
-    there: &[Found],
+    there: &[(PathBuf, Found)],
     replace: bool,
 ) -> Result<Option<String>, PackageError> {
     let in_the_way = |path: &Path| PackageError::InTheWay { name: name.to_owned(), path: path.to_owned() };
-    let package = target.canonicalize().unwrap_or_else(|_| target.to_owned());
     // A library that was put there by hand.
-    if let Some(other) = there.iter().find(|there| !there.path.starts_with(&package)) {
-        return Err(in_the_way(&other.path));
+    if let Some((other, _)) = there.iter().find(|(entry, _)| entry != target) {
+        return Err(in_the_way(other));
     }
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Ok(metadata) if metadata.is_dir() && target.join(SIDECAR).exists() => {}
         _ => return Err(in_the_way(target)),
     }
-    let version = there.first().map_or("(damaged)", |there| &there.manifest.version).to_owned();
+    let version = there.first().map_or("(damaged)", |(_, there)| &there.manifest.version).to_owned();
     if replace {
         return Ok(Some(version));
     }
     Err(PackageError::Installed { name: name.to_owned(), path: target.to_owned(), version })
-}
-
-/// Puts `aside` where `target` is, and what was there where `aside` is.
-fn exchange(aside: &Path, target: &Path, replace: bool, name: &str) -> Result<(), PackageError> {
-    if !replace {
-        return match renameat_with(CWD, aside, CWD, target, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS) => fs::rename(aside, target),
-            Err(Errno::EXIST) => {
-                return Err(PackageError::InTheWay { name: name.to_owned(), path: target.to_owned() });
-            }
-            renamed => renamed.map_err(io::Error::from),
-        }
-        .map_err(PackageError::io("make this folder", target));
-    }
-    match renameat_with(CWD, aside, CWD, target, RenameFlags::EXCHANGE) {
-        // Some file systems cannot: then there is a moment with neither.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            let old = aside.with_extension("old");
-            let moved = fs::rename(target, &old).and_then(|()| fs::rename(aside, target));
-            moved.and_then(|()| fs::rename(&old, aside))
-        }
-        exchanged => exchanged.map_err(io::Error::from),
-    }
-    .map_err(PackageError::io("replace", target))
 }

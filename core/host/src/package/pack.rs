@@ -1,11 +1,10 @@
 //! From a library to a package.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::folder::sync;
+use super::folder::{self, sync};
 use super::{LibraryFile, PackageError, SIDECAR, Sidecar, words};
 use crate::{Digest, Found, HostError};
 
@@ -15,16 +14,15 @@ pub fn pack(found: &Found, homepage: Option<String>, into: &Path) -> Result<Path
     let sidecar = describe(found, homepage)?;
     let folder = into.join(format!("{}-{}", sidecar.name, sidecar.version));
     fs::create_dir_all(into).map_err(PackageError::io("make this folder", into))?;
-    let aside = tempfile::tempdir_in(into).map_err(PackageError::io("make a folder in", into))?;
+    let aside = folder::aside(into)?;
     fill(aside.path(), found, &sidecar)?;
-    if folder.exists() {
-        let source = io::Error::from(io::ErrorKind::AlreadyExists);
-        return Err(PackageError::Io { what: "make this folder", path: folder, source }.into());
+    match folder::place(aside.path(), &folder) {
+        Ok(()) => Ok(folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(PackageError::Exists(folder).into())
+        }
+        Err(error) => Err(PackageError::io("make this folder", folder)(error).into()),
     }
-    fs::rename(aside.path(), &folder).map_err(PackageError::io("make this folder", &folder))?;
-    let everybody = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(&folder, everybody).map_err(PackageError::io("open to others", &folder))?;
-    Ok(folder)
 }
 
 /// The sidecar of what was found: the one it has, or one that is made from its manifest. What it says can be read again.
@@ -66,17 +64,11 @@ pub(super) fn fill(folder: &Path, found: &Found, sidecar: &Sidecar) -> Result<()
 /// Copies a file, and says the digest of what was written.
 fn copy(from: &Path, to: &Path) -> Result<Digest, PackageError> {
     let mut reading = File::open(from).map_err(PackageError::io("read", from))?;
-    let mut writing = File::create_new(to).map_err(PackageError::io("write", to))?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let read = reading.read(&mut buffer).map_err(PackageError::io("read", from))?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-        writing.write_all(&buffer[..read]).map_err(PackageError::io("write", to))?;
-    }
-    writing.sync_all().map_err(PackageError::io("write", to))?;
-    Ok(hasher.finalize().into())
+    let written = File::options().read(true).write(true).create_new(true).open(to).and_then(|mut writing| {
+        io::copy(&mut reading, &mut writing)?;
+        writing.sync_all()?;
+        writing.rewind()?;
+        Digest::of(&writing)
+    });
+    written.map_err(PackageError::io("write", to))
 }

@@ -28,13 +28,13 @@ pub fn remove(name: &str, search: &Search, from: &Path) -> Result<Removed, HostE
     let there = search.named_in(folder.path(), name).into_iter().next();
     let own = folder.path().join(name);
     let version = match (&there, Package::open(&own)) {
-        (Some(found), _) => Some(found.manifest.version.clone()),
+        (Some((_, found)), _) => Some(found.manifest.version.clone()),
         (None, Ok(Some(damaged))) => Some(damaged.sidecar.version),
         _ => None,
     };
     let path = match there {
         _ if fs::symlink_metadata(own.join(SIDECAR)).is_ok() => own,
-        Some(found) => entry(folder.path(), &found.path).unwrap_or(found.path),
+        Some((entry, _)) => entry,
         None => return Err(not_installed(name, search, from).into()),
     };
     let aside = folder.aside()?;
@@ -48,10 +48,4 @@ pub fn remove(name: &str, search: &Search, from: &Path) -> Result<Removed, HostE
 fn not_installed(name: &str, search: &Search, folder: &Path) -> PackageError {
     let elsewhere = search.find(name).ok().map(|found| (found.path, found.place.origin.to_string()));
     PackageError::NotInstalled { name: name.to_owned(), folder: folder.to_owned(), elsewhere }
-}
-
-/// The entry of `folder` that leads to the library at `path`: the library itself, a link to it, or its package.
-fn entry(folder: &Path, path: &Path) -> Option<PathBuf> {
-    let leads_there = |entry: &PathBuf| entry.canonicalize().is_ok_and(|entry| path.starts_with(entry));
-    fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).find(leads_there)
 }
