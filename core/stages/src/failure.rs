@@ -23,7 +23,9 @@ pub fn backend_class(error: &fp8flow_sdk::Error) -> Class {
 pub fn host_class(error: &HostError) -> Class {
     match error {
         HostError::Call(error) => backend_class(error),
-        HostError::Package(PackageError::Io { .. } | PackageError::Read { .. }) => Class::Io,
+        HostError::Package(PackageError::Io { .. } | PackageError::Read { .. } | PackageError::Exists(_)) => {
+            Class::Io
+        }
         HostError::Package(PackageError::Installed { .. } | PackageError::InTheWay { .. }) => Class::Failed,
         _ => Class::Missing,
     }
