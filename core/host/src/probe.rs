@@ -13,15 +13,19 @@
 //! far it came. All that counts is whether the child survives: failures that are reported as such will be reported just so
 //! to this process. Where this process is not going to load it, what the child objects to is asked for, too. Another task
 //! has a variable of its own, and [`answer`]s.
+//!
+//! What the child says is marked with a word that it is told on its standard input, before it opens anything: a plugin that
+//! prints such lines itself is not believed.
 
 use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use fp8flow_kernels::Isa;
@@ -34,7 +38,7 @@ use crate::{HostError, Origin, Place, library};
 /// The library that the child should open.
 pub const VARIABLE: &str = "FP8FLOW_PROBE";
 
-/// What the lines of the child start with; a plugin may write others.
+/// What the lines of the child start with, before its word; a plugin may write others.
 const MARK: &str = "@fp8flow-probe ";
 /// The last of them.
 const SURVIVED: &str = "survived";
@@ -45,6 +49,8 @@ const OBJECTION: &str = "objection: ";
 const OUTPUT_LIMIT: usize = 64 * 1024;
 
 static ANSWERS: AtomicBool = AtomicBool::new(false);
+/// In a child, [`MARK`] and the word it was told.
+static SIGNED: OnceLock<String> = OnceLock::new();
 
 /// In the child, does what this crate tries in children and exits; otherwise notes that this executable can be that child.
 pub fn run_if_child() {
@@ -57,6 +63,11 @@ pub fn run_if_child() {
 pub fn answer(variable: &str, task: impl FnOnce(OsString)) {
     let Some(value) = std::env::var_os(variable).filter(|value| !value.is_empty()) else { return };
     no_core_dump();
+    crate::crash::listen();
+    let mut word = String::new();
+    // Without a word nobody listens.
+    let _ = std::io::stdin().read_line(&mut word);
+    let _ = SIGNED.set(format!("{MARK}{} ", word.trim()));
     task(value);
     say(SURVIVED);
     std::process::exit(0);
@@ -67,7 +78,17 @@ pub fn answer(variable: &str, task: impl FnOnce(OsString)) {
 pub struct Probe {
     program: PathBuf,
     arguments: Vec<String>,
+    variables: Vec<(&'static str, &'static str)>,
     timeout: Duration,
+}
+
+/// What is heard of a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A line that it [`say`]s.
+    Said(String),
+    /// A line that something else in its process has printed.
+    Printed(String),
 }
 
 /// What happened to the child process.
@@ -110,13 +131,23 @@ impl Probe {
     /// Runs `program` with `arguments`; it must call [`run_if_child`].
     pub fn new(program: impl Into<PathBuf>, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Self { program: program.into(), arguments, timeout: Duration::from_secs(30) }
+        let (variables, timeout) = (Vec::new(), Duration::from_secs(30));
+        Self { program: program.into(), arguments, variables, timeout }
     }
 
     /// Gives up after `timeout` instead of 30 seconds.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// Sets an environment variable of the child's, unless this process has it.
+    #[must_use]
+    pub fn with_variable(mut self, name: &'static str, value: &'static str) -> Self {
+        if std::env::var_os(name).is_none() {
+            self.variables.push((name, value));
+        }
+        self
     }
 
     /// This executable, if it has called [`run_if_child`]: others would do something else.
@@ -135,7 +166,11 @@ impl Probe {
     /// What a child process that [`answer`]s to `variable` has to [`say`] about `value`; fails if it does not survive.
     pub fn ask(&self, variable: &str, value: impl AsRef<OsStr>) -> Result<Vec<String>, ProbeFailure> {
         let mut lines = Vec::new();
-        self.follow(variable, value, &mut |line| lines.push(line.to_owned()))?;
+        self.follow(variable, value, &mut |heard| {
+            if let Heard::Said(line) = heard {
+                lines.push(line);
+            }
+        })?;
         Ok(lines)
     }
 
@@ -144,33 +179,44 @@ impl Probe {
         &self,
         variable: &str,
         value: impl AsRef<OsStr>,
-        hear: &mut dyn FnMut(&str),
+        hear: &mut dyn FnMut(Heard),
     ) -> Result<(), ProbeFailure> {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
+            .envs(self.variables.iter().copied())
             .env(variable, value)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(ProbeFailure::Spawn)?;
-        let said = child.stdout.take().map(lines_of);
+        let word = format!("{:016x}{:016x}", random(), random());
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that is gone already is missed below.
+            let _ = writeln!(stdin, "{word}");
+        }
+        let said = child.stdout.take().map(|stdout| lines_of(stdout, format!("{MARK}{word} ")));
         let stderr = child.stderr.take().map(collect);
         let mut step = "the start of the process".to_owned();
         let mut survived = false;
-        let mut listen = |line: String| {
-            survived = line == SURVIVED;
-            if !survived {
-                hear(&line);
-                step = line;
+        let mut listen = |heard: Heard| match heard {
+            Heard::Said(line) if line == SURVIVED => survived = true,
+            Heard::Said(line) => {
+                step.clone_from(&line);
+                survived = false;
+                hear(Heard::Said(line));
             }
+            printed @ Heard::Printed(_) => hear(printed),
         };
         let mut deadline = Instant::now() + self.timeout;
         let status = loop {
             match said.as_ref().map(|said| said.recv_timeout(PATIENCE)) {
-                Some(Ok(line)) => {
-                    listen(line);
-                    deadline = Instant::now() + self.timeout;
+                Some(Ok(heard)) => {
+                    // Whoever prints without an end says nothing.
+                    if matches!(heard, Heard::Said(_)) {
+                        deadline = Instant::now() + self.timeout;
+                    }
+                    listen(heard);
                 }
                 Some(Err(RecvTimeoutError::Timeout)) => {}
                 // It has closed its output, and will be gone in a moment.
@@ -188,8 +234,11 @@ impl Probe {
             let _ = child.wait();
         }
         // A process that the plugin left behind may hold the pipes open.
-        while let Some(Ok(line)) = said.as_ref().map(|said| said.recv_timeout(AFTERWARDS)) {
-            listen(line);
+        let last = Instant::now() + AFTERWARDS;
+        while let Some(Ok(heard)) = said.as_ref().map(|said| said.recv_timeout(AFTERWARDS))
+            && Instant::now() < last
+        {
+            listen(heard);
         }
         let stderr = stderr.and_then(|stderr| stderr.recv_timeout(AFTERWARDS).ok()).unwrap_or_default();
         match status {
@@ -211,18 +260,27 @@ const PATIENCE: Duration = Duration::from_millis(1);
 /// How long what it said last is waited for once it has ended.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// What the child [`say`]s, line by line.
-fn lines_of(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
+/// A number that nobody can guess.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// What is heard of the child, line by line; what it [`say`]s starts with `signed`.
+fn lines_of(from: impl Read + Send + 'static, signed: String) -> mpsc::Receiver<Heard> {
+    // A child that prints faster than it is heard waits.
+    let (sender, receiver) = mpsc::sync_channel(64);
     std::thread::spawn(move || {
         let mut lines = BufReader::new(from);
         let mut line = Vec::new();
         // A plugin may write anything, and lines without an end.
         while matches!((&mut lines).take(OUTPUT_LIMIT as u64).read_until(b'\n', &mut line), Ok(1..)) {
             let said = String::from_utf8_lossy(&line);
-            if let Some(said) = said.trim_end().strip_prefix(MARK)
-                && sender.send(said.to_owned()).is_err()
-            {
+            let heard = match said.trim_end().strip_prefix(&signed) {
+                Some(said) => Heard::Said(said.to_owned()),
+                None => Heard::Printed(said.trim_end().to_owned()),
+            };
+            let empty = heard == Heard::Printed(String::new());
+            if !empty && sender.send(heard).is_err() {
                 break;
             }
             line.clear();
@@ -284,7 +342,8 @@ fn open_and_start(path: &Path) -> Result<(), HostError> {
 pub fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
     // If nobody can hear it, the line that it survived is missed too.
-    let _ = writeln!(stdout, "\n{MARK}{line}").and_then(|()| stdout.flush());
+    let signed = SIGNED.get().map_or(MARK, String::as_str);
+    let _ = writeln!(stdout, "\n{signed}{line}").and_then(|()| stdout.flush());
 }
 
 /// A crash here is expected, and its memory of no interest.

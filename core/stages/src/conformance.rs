@@ -12,13 +12,17 @@ mod examined;
 use std::time::Duration;
 
 use fp8flow_host::Found;
-use fp8flow_host::probe::{Probe, ProbeFailure};
+use fp8flow_host::probe::{Heard, Probe, ProbeFailure};
 
 pub use child::run_if_child;
 pub use examined::{Examination, Examined};
 
 use child::{Task, VARIABLE};
 use examined::Line;
+
+/// Has the C library fill memory that it gives out, and memory that is given back: what was never written, or is read
+/// when it is gone, is found by the checks of results.
+const PERTURB: &str = "MALLOC_PERTURB_";
 
 /// Checks that do not come back before the plugin is given up: each costs the whole limit.
 const SILENCES: usize = 3;
@@ -39,17 +43,16 @@ pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) 
         add(&mut checks, Examined::failed("load", "library", message));
         return Examination { checks };
     };
-    let probe = probe.with_timeout(limit);
-    let mut silences = 0;
+    let probe = probe.with_timeout(limit).with_variable(PERTURB, "165");
+    let (mut silences, mut printed) = (0, None);
     loop {
         let mut begun: Option<(String, String)> = None;
         let mut refused = None;
         let task = Task { path: found.path.clone(), skip: checks.len() };
         let survived =
-            probe.follow(
-                VARIABLE,
-                serde_json::json!(task).to_string(),
-                &mut |line| match serde_json::from_str(line) {
+            probe.follow(VARIABLE, serde_json::json!(task).to_string(), &mut |heard| match heard {
+                Heard::Printed(line) => drop(printed.get_or_insert(line)),
+                Heard::Said(line) => match serde_json::from_str(&line) {
                     Ok(Line::Begun { check, subject }) => begun = Some((check, subject)),
                     Ok(Line::Ended(examined)) => {
                         begun = None;
@@ -58,11 +61,16 @@ pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) 
                     Ok(Line::Refused { message }) => refused = Some(message),
                     Err(_) => {}
                 },
-            );
+            });
         let silent = matches!(survived, Err(ProbeFailure::TimedOut { .. }));
         let message = match (survived, refused) {
             (_, Some(message)) => message,
-            (Ok(()), None) => return Examination { checks },
+            (Ok(()), None) => {
+                if let Some(line) = printed {
+                    add(&mut checks, Examined::failed("output", "library", in_vain(&line)));
+                }
+                return Examination { checks };
+            }
             (Err(failure), None) => in_words(&failure),
         };
         let Some((check, subject)) = begun else {
@@ -78,6 +86,15 @@ pub fn examine(found: &Found, limit: Duration, hear: &mut dyn FnMut(&Examined)) 
             return Examination { checks };
         }
     }
+}
+
+/// What is wrong with printing a line.
+fn in_vain(line: &str) -> String {
+    let line: String = line.chars().filter(|c| !c.is_control()).take(80).collect();
+    format!(
+        "it printed `{line}`: the standard output may be read by another program, which expects JSON there; log \
+         instead, in Rust with `tracing`, in C with `host->log`"
+    )
 }
 
 /// What became of a child, as the result of the check that it was in.

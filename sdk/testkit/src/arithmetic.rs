@@ -1,4 +1,6 @@
-//! Whether floating-point arithmetic on this thread is what the language promises: found out by doing some.
+//! Whether floating-point arithmetic on this thread is what the language promises: found out by doing some, and by
+//! looking at the registers that control it.
+#![allow(unsafe_code)]
 
 use std::hint::black_box;
 
@@ -19,9 +21,29 @@ pub(crate) fn deviation() -> Option<&'static str> {
         Some("subnormal operands are taken as zero")
     } else if !stays || !goes {
         Some("results are not rounded to nearest")
+    } else if !controlled_as_usual() {
+        Some("an exception of arithmetic is unmasked, or the x87 has another precision or rounding")
     } else {
         None
     }
+}
+
+/// Whether MXCSR, but for the flags that arithmetic sets, and the x87's control word are those of a new process.
+#[cfg(target_arch = "x86_64")]
+fn controlled_as_usual() -> bool {
+    const FLAGS: u32 = 0x3f;
+    let (mut mxcsr, mut x87) = (0_u32, 0_u16);
+    // SAFETY: store the registers into the variables.
+    unsafe {
+        std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags));
+        std::arch::asm!("fnstcw [{}]", in(reg) &raw mut x87, options(nostack, preserves_flags));
+    }
+    mxcsr & !FLAGS == 0x1f80 && x87 == 0x037f
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn controlled_as_usual() -> bool {
+    true
 }
 
 #[cfg(test)]

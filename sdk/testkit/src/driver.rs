@@ -143,6 +143,11 @@ impl Layers {
         self.weights[i].floats()
     }
 
+    /// The weight of layer `i`, wherever it lies.
+    pub(crate) fn dense_weight(&self, i: usize) -> Vec<f32> {
+        self.weights[i].dense().to_f32()
+    }
+
     /// One pass of all layers over `x`: their outputs, and what backward needs.
     pub fn forward(&mut self, pass: Pass, x: &Values) -> Result<(Vec<Values>, Saved), Failure> {
         self.forward_given(pass, x, None)

@@ -21,31 +21,34 @@ pub(crate) enum Layout {
     Strided,
     /// One after the other, a byte behind where they should start.
     Misaligned,
+    /// One after the other, at a multiple of an element and of nothing more.
+    Shifted,
 }
 
 impl Layout {
     /// Bytes that a matrix takes.
     pub(crate) const fn bytes(self, rows: usize, cols: usize, size: usize) -> usize {
-        rows * self.stride(cols) * size + self.offset()
+        rows * self.stride(cols) * size + self.offset(size)
     }
 
     const fn stride(self, cols: usize) -> usize {
         match self {
             Self::Strided => cols + GAP,
-            Self::Dense | Self::Misaligned => cols,
+            Self::Dense | Self::Misaligned | Self::Shifted => cols,
         }
     }
 
-    const fn offset(self) -> usize {
+    const fn offset(self, size: usize) -> usize {
         match self {
             Self::Misaligned => 1,
+            Self::Shifted => size,
             Self::Dense | Self::Strided => 0,
         }
     }
 
     /// The bytes of a row.
     pub(crate) const fn row(self, row: usize, cols: usize, size: usize) -> Range<usize> {
-        let start = self.offset() + row * self.stride(cols) * size;
+        let start = self.offset(size) + row * self.stride(cols) * size;
         start..start + cols * size
     }
 
@@ -55,7 +58,7 @@ impl Layout {
             let end = self.row(row, cols, size).end;
             end..end + (self.stride(cols) - cols) * size
         };
-        std::iter::once(0..self.offset()).chain((0..rows).map(behind))
+        std::iter::once(0..self.offset(size)).chain((0..rows).map(behind))
     }
 
     /// A matrix in `memory`, which is [`Layout::bytes`] long.
@@ -79,7 +82,7 @@ impl Layout {
 
     fn raw(self, memory: *mut u8, dtype: Activations, [rows, cols]: [usize; 2]) -> RawTensor {
         RawTensor {
-            data: memory.wrapping_add(self.offset()),
+            data: memory.wrapping_add(self.offset(dtype.size())),
             dtype: dtype.dtype(),
             rank: 2,
             shape: [rows as u64, cols as u64, 1, 1],

@@ -28,6 +28,7 @@ pub mod reference;
 pub mod report;
 pub mod step;
 mod subject;
+pub mod surroundings;
 pub mod tested;
 mod usage;
 pub mod values;
@@ -55,7 +56,7 @@ pub fn checks() -> impl Iterator<Item = &'static str> {
 }
 
 /// The checks of a backend as a whole.
-const OF_BACKENDS: [&str; 2] = ["schema", "primitives"];
+const OF_BACKENDS: [&str; 3] = ["schema", "primitives", "identity"];
 
 /// Runs every check on every recipe of `B`. Starts the backend anew for every host it tries.
 pub fn run<B: Backend>() -> Report {
@@ -114,11 +115,13 @@ fn run_chosen(backend: &dyn Tested, choose: &mut dyn FnMut(&str) -> bool, hear: 
         Ok(Err(error)) => Err(Failure::Call { call: "Backend::recipes", error: error.clone() }),
         Err(()) => Err(Failure::Wrong("Backend::recipes panicked".into())),
     };
-    let [schema, primitives] = OF_BACKENDS;
+    let [schema, primitives, identity] = OF_BACKENDS;
     attempt(schema, "backend", &described);
     attempt(primitives, "backend", &|| checks::cast_and_gemm_agree_with_arithmetic(backend));
     let Ok(Ok(recipes)) = &recipes else { return };
-    for subject in subject::subjects(backend, recipes) {
+    let subjects = subject::subjects(backend, recipes);
+    attempt(identity, "backend", &|| checks::descriptions_tell_apart(&subjects));
+    for subject in subjects {
         for check in checks::CHECKS.iter().filter(|check| subject.defaults || !check.defaults_only) {
             attempt(check.name, &subject.label, &|| (check.run)(&subject));
         }

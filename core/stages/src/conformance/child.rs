@@ -26,6 +26,7 @@ pub(super) struct Task {
 /// In the child, runs the suite and exits; otherwise does nothing.
 pub fn run_if_child() {
     probe::answer(VARIABLE, |task| {
+        fp8flow_testkit::surroundings::remember();
         let Ok(task) = serde_json::from_str::<Task>(&task.to_string_lossy()) else { return };
         match FromFile::open(&task.path) {
             Ok(library) => run_on(&library, task.skip, &mut |progress| say(&progress.into())),

@@ -21,7 +21,7 @@ pub(crate) fn odd_layouts_are_refused_or_right(subject: &Subject<'_>) -> Found {
     for dtype in [F32, Bf16] {
         let expected = step(subject, dtype, "", Layout::Dense)?;
         for odd in TENSORS {
-            for layout in [Layout::Strided, Layout::Misaligned] {
+            for layout in [Layout::Strided, Layout::Misaligned, Layout::Shifted] {
                 match step(subject, dtype, odd, layout) {
                     Ok(found) => {
                         if let Some(what) = expected.difference(&found) {

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fp8flow_sdk::kernels::{Cpu, Elements, ElementsMut, Epilogue, Isa, Matrix, Operand, Serial, Store, gemm};
-use fp8flow_sdk::{Decision, Event, LayerFacts, Linear, Pass, Recipe, Result as SdkResult, StateDict};
+use fp8flow_sdk::{
+    Counters, Decision, Event, LayerFacts, Linear, Pass, Recipe, Result as SdkResult, StateDict,
+};
 
 use super::{Found, ensure};
 use crate::driver::Layers;
@@ -23,7 +25,8 @@ const FACTOR: f64 = 1.5;
 /// Loss falls about as far as with exact products of the same numbers.
 pub(crate) fn a_small_network_learns(subject: &Subject<'_>) -> Found {
     let exact = learn(&mut Exact)?;
-    let found = learn(&mut Fp8::new(subject)?)?;
+    let mut fp8 = Fp8::new(subject)?;
+    let found = learn(&mut fp8)?;
     ensure!(
         found.is_finite() && found <= exact * FACTOR,
         "after {STEPS} steps of a small network {:.1} % of the loss are left, with exact products {:.1} %, at most \
@@ -31,6 +34,15 @@ pub(crate) fn a_small_network_learns(subject: &Subject<'_>) -> Found {
         100.0 * found,
         100.0 * exact
     );
+    for layers in &fp8.layers {
+        let Counters { fprop, dgrad, wgrad, .. } = layers.counters(0);
+        let due = layers.decision(0).fp8_gemms.map(|gemms| u64::from(gemms) * STEPS);
+        let counted = [fprop, dgrad, wgrad];
+        ensure!(
+            counted == due,
+            "{counted:?} FP8 GEMMs were counted in {STEPS} steps, {due:?} should have run"
+        );
+    }
     Ok(format!("{:.2} % of the loss left, exactly {:.2} %", 100.0 * found, 100.0 * exact))
 }
 

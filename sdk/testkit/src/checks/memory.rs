@@ -95,7 +95,7 @@ pub(crate) fn nothing_far_from_the_regions_is_touched(subject: &Subject<'_>) -> 
 }
 
 fn every_size(subject: &Subject<'_>, fence: Fence) -> Found {
-    const SIZES: [usize; 7] = [0, 1, 7, 16, 17, 33, 64];
+    const SIZES: [usize; 9] = [0, 1, 7, 16, 17, 18, 33, 64, 130];
     let place = |values: &Values| values.copied_to(fence, Layout::Dense);
     for dtype in [Activations::Bf16, Activations::F32] {
         for tokens in SIZES {

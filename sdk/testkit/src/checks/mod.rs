@@ -11,8 +11,10 @@ mod primitives;
 mod protocol;
 mod rounding;
 mod schema;
+mod shapes;
 mod special;
 mod state;
+mod surroundings;
 mod threads;
 
 use crate::failure::Failure;
@@ -32,7 +34,7 @@ pub(crate) struct Check {
 }
 
 pub(crate) use primitives::cast_and_gemm_agree_with_arithmetic;
-pub(crate) use schema::recipes_are_described;
+pub(crate) use schema::{descriptions_tell_apart, recipes_are_described};
 
 const fn check(name: &'static str, run: fn(&Subject<'_>) -> Found) -> Check {
     Check { name, defaults_only: false, run }
@@ -43,7 +45,7 @@ const fn long(name: &'static str, run: fn(&Subject<'_>) -> Found) -> Check {
 }
 
 /// Every check of a recipe, those first whose findings explain the others'.
-pub(crate) const CHECKS: [Check; 33] = [
+pub(crate) const CHECKS: [Check; 38] = [
     check("decision", schema::decisions_are_sound),
     check("description", schema::description_is_stable),
     check("memory", memory::regions_grow_with_tokens),
@@ -67,10 +69,14 @@ pub(crate) const CHECKS: [Check; 33] = [
     check("cancelled", conduct::a_cancelled_call_says_so),
     check("state", state::state_carries_over_a_restart),
     long("restore", state::foreign_state_does_no_harm),
+    check("telemetry", protocol::telemetry_changes_no_bit),
     check("counters", protocol::counters_tell_what_ran),
     check("honesty", honesty::telemetry_is_what_shows),
     check("accuracy", numerics::noise_is_that_of_the_precision),
     check("rounding", rounding::numbers_go_to_the_nearest),
+    check("outputs", rounding::results_are_rounded_once),
+    check("sums", shapes::long_sums_keep_their_terms),
+    check("shapes", shapes::what_is_taken_is_right),
     check("invariance", numerics::a_common_factor_comes_through),
     check("drift", numerics::data_that_grows_is_followed),
     check("nonfinite", special::what_is_not_finite_shows),
@@ -78,6 +84,7 @@ pub(crate) const CHECKS: [Check; 33] = [
     check("tokens", numerics::zero_rows_change_nothing),
     long("learning", learning::a_small_network_learns),
     long("leak", conduct::memory_does_not_grow),
+    long("surroundings", surroundings::the_process_is_as_it_was),
 ];
 
 /// Fails the check with a message unless the condition holds.

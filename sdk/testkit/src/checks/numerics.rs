@@ -30,7 +30,7 @@ fn warmed_up(subject: &Subject<'_>, dtype: Activations) -> Result<Layers, Failur
 }
 
 pub(super) fn measure(layers: &Layers, i: usize, step: &Step, x: &Values, dy: &Values) -> [f64; 3] {
-    let exact = Reference::new(&x.to_f32(), layers.weight(i), &dy.to_f32(), K);
+    let exact = Reference::new(&x.to_f32(), &layers.dense_weight(i), &dy.to_f32(), x.cols());
     let Gradients { dx, dw, .. } = &step.gradients[i];
     let dx = dx.as_ref().map_or_else(Vec::new, Values::to_f32);
     [snr_db(&exact.y, &step.outputs[i].to_f32()), snr_db(&exact.dx, &dx), snr_db(&exact.dw, dw)]
@@ -41,7 +41,7 @@ pub(super) fn measure(layers: &Layers, i: usize, step: &Step, x: &Values, dy: &V
 const ROWS: [f32; 5] = [1.0, 0.25, 2.0, 0.5, 4.0];
 const COLUMNS: [f32; 3] = [1.0, 2.0, 0.5];
 
-fn uneven(numbers: &mut [f32], cols: usize) {
+pub(super) fn uneven(numbers: &mut [f32], cols: usize) {
     for (i, row) in numbers.chunks_mut(cols).enumerate() {
         row.iter_mut()
             .zip(COLUMNS.iter().cycle())
@@ -49,7 +49,7 @@ fn uneven(numbers: &mut [f32], cols: usize) {
     }
 }
 
-fn uneven_values(values: &Values) -> Values {
+pub(super) fn uneven_values(values: &Values) -> Values {
     let mut numbers = values.to_f32();
     uneven(&mut numbers, values.cols());
     Values::new(values.dtype(), values.rows(), values.cols(), &numbers)
@@ -227,7 +227,35 @@ pub(crate) fn zero_rows_change_nothing(subject: &Subject<'_>) -> Found {
     let zero = nothing.gradients.iter().all(|gradients| gradients.dw.iter().all(|&dw| dw == 0.0));
     ensure!(zero, "without tokens dW is not zero: overwrite it with zeros unless `accumulate_dw` is set");
     accumulation_adds(subject)?;
+    gradients_of_a_group_add_up(subject)?;
     Ok("1, 7, 17 and 0 tokens".into())
+}
+
+/// `dx` is added to as well: the layers of a group share one.
+fn gradients_of_a_group_add_up(subject: &Subject<'_>) -> Result<(), Failure> {
+    const TOKENS: usize = 17;
+    for dtype in [F32, Bf16] {
+        let mut layers = subject.group()?;
+        let (x, dys) = (input(dtype, TOKENS, 0), output_gradients(dtype, TOKENS, 0));
+        let (_, saved) = layers.forward(fp8flow_sdk::Pass::Train, &x)?;
+        let old = Values::normal(dtype, TOKENS, K, 1e-3, 8);
+        for (i, dy) in dys.iter().enumerate() {
+            let alone = layers.gradients(i, &saved, &x, dy)?;
+            let Gradients { dx: Some(alone), dw, .. } = alone else { continue };
+            let mut sum = Gradients { dx: Some(old.clone()), dw, accumulate_dx: true, accumulate_dw: false };
+            layers.backward(i, &saved, &x, dy, &mut sum)?;
+            let found = sum.dx.as_ref().map(Values::to_f32).unwrap_or_default();
+            let epsilon = if dtype == F32 { 1e-6 } else { 1.0 / 128.0 };
+            for ((old, new), sum) in old.to_f32().iter().zip(alone.to_f32()).zip(found) {
+                let off = (old + new - sum).abs();
+                ensure!(
+                    off <= epsilon * (old.abs() + new.abs()),
+                    "layer {i}: with `accumulate_dx`, {old:e} + {new:e} became {sum:e}: add to what is there"
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 fn accumulation_adds(subject: &Subject<'_>) -> Result<(), Failure> {

@@ -115,8 +115,28 @@ fn same_state(a: &Layers, b: &Layers, what: &str) -> Result<(), Failure> {
     let state = |layers: &Layers| {
         layers.recipe().state().map_err(|error| Failure::Call { call: "Recipe::state", error })
     };
-    ensure!(state(a)? == state(b)?, "{what} changed the recipe's state: only Pass::Train and events may");
+    ensure!(
+        state(a)? == state(b)?,
+        "{what} changed the recipe's state: only Pass::Train and events may, and they the same"
+    );
     Ok(())
+}
+
+/// Whether calls ask for telemetry changes no bit, and no state.
+pub(crate) fn telemetry_changes_no_bit(subject: &Subject<'_>) -> Found {
+    let (mut plain, mut watched) = (subject.group()?, subject.group()?);
+    for i in 0..3 {
+        // Now and then, as the engine does.
+        watched.telemetry = i != 1;
+        let (expected, found) = (step(&mut plain, i)?, step(&mut watched, i)?);
+        if let Some(what) = expected.difference(&found) {
+            return Err(Failure::Wrong(format!(
+                "step {i}: {what} has other bits where calls ask for telemetry: count, and compute the same"
+            )));
+        }
+    }
+    same_state(&plain, &watched, "telemetry")?;
+    Ok("3 steps".into())
 }
 
 /// FP8 GEMMs are counted when they run and only then; elements only with telemetry.
@@ -127,8 +147,11 @@ pub(crate) fn counters_tell_what_ran(subject: &Subject<'_>) -> Found {
         let Counters { fprop, dgrad, wgrad, .. } = layers.counters(i);
         [fprop, dgrad, wgrad]
     };
+    // Without tokens nothing is multiplied.
+    layers.step(&input(Bf16, 0, 0), &output_gradients(Bf16, 0, 0))?;
     layers.step(&x, &dys)?;
     layers.forward(Pass::Eval, &x)?;
+    layers.forward(Pass::Recompute, &x)?;
     let (_, saved) = layers.forward(Pass::Train, &x)?;
     for (i, dy) in dys.iter().enumerate() {
         let mut only_dw = Gradients {
@@ -139,12 +162,18 @@ pub(crate) fn counters_tell_what_ran(subject: &Subject<'_>) -> Found {
         };
         layers.backward(i, &saved, &x, dy, &mut only_dw)?;
         let [fprop, dgrad, wgrad] = layers.decision(i).fp8_gemms.map(u64::from);
-        // Three forwards; two backwards, of which one needed no gradient of the input.
-        let (expected, found) = ([3 * fprop, dgrad, 2 * wgrad], gemms(&layers, i));
+        // Four forwards; two backwards, of which one needed no gradient of the input.
+        let (expected, found) = ([4 * fprop, dgrad, 2 * wgrad], gemms(&layers, i));
         ensure!(
             found == expected,
             "layer {i}: counted {found:?} FP8 GEMMs (fprop, dgrad, wgrad), {expected:?} should have run: count each GEMM \
-             where it runs, and decide what runs"
+             where it runs (recomputed and evaluated ones too, none without tokens), and decide what runs"
+        );
+        let again = gemms(&layers, i);
+        ensure!(
+            again == found,
+            "layer {i}: counted {found:?} FP8 GEMMs, and {again:?} when asked again: counters are totals since the \
+             layer was made"
         );
         let cast = layers.counters(i).cast;
         ensure!(

@@ -10,8 +10,9 @@ use super::{Found, ensure};
 use crate::driver::Layers;
 use crate::failure::Failure;
 use crate::reference::snr_db;
-use crate::subject::{Subject, here};
-use crate::values::Activations::F32;
+use crate::step::Step;
+use crate::subject::{Subject, here, input, output_gradients};
+use crate::values::Activations::{Bf16, F32};
 use crate::values::Values;
 
 /// M, N and K.
@@ -20,18 +21,20 @@ const SIDE: usize = 128;
 const NEIGHBOURS: usize = 16;
 const WARM_UP: usize = 2;
 /// In dB: e4m3 lies above, e5m2 below.
-const BETWEEN_FORMATS: f64 = 31.5;
+const BETWEEN_FORMATS: f64 = 28.5;
+/// Below, numbers are subnormal or zero in some format.
+const ORDINARY: f32 = 1.0 / 256.0;
 
 /// A square matrix, row by row.
 type Square = Vec<f32>;
 
-/// Numbers of many magnitudes, from 2⁻⁸ to 1.
+/// Numbers of many magnitudes: half of them from 2⁻⁸ to 1, the others down to 2⁻³⁶, where e5m2 has nothing left.
 fn numbers(seed: u64) -> Square {
     let random = Philox::new(seed, "rounding");
     with_maxima((0..(SIDE * SIDE) as u64).map(|i| {
-        let [exponent, mantissa, sign, _] = random.words(0, i);
-        let magnitude =
-            (1.0 + f64::from(mantissa) / 4_294_967_296.0) * 0.5_f64.powi(1 + (exponent % 8) as i32);
+        let [exponent, mantissa, sign, deep] = random.words(0, i);
+        let exponent = if deep % 2 == 0 { 1 + exponent % 8 } else { 9 + exponent % 28 };
+        let magnitude = (1.0 + f64::from(mantissa) / 4_294_967_296.0) * 0.5_f64.powi(exponent as i32);
         (if sign % 2 == 0 { magnitude } else { -magnitude }) as f32
     }))
 }
@@ -145,7 +148,8 @@ pub(crate) fn numbers_go_to_the_nearest(subject: &Subject<'_>) -> Found {
                 nearest(name, &halves, &seen, &grid)?;
                 even(name, &halves, &seen, &ties)?;
             }
-            let exact: Vec<_> = exact.iter().map(|&x| f64::from(x)).collect();
+            let ordinary = exact.iter().zip(&seen).filter(|(x, _)| (ORDINARY..1.0).contains(&x.abs()));
+            let (exact, seen): (Vec<_>, Vec<_>) = ordinary.map(|(&x, &y)| (f64::from(x), y)).unzip();
             let db = snr_db(&exact, &seen);
             let format = if db > BETWEEN_FORMATS { "e4m3" } else { "e5m2" };
             shown.push(format!("{name} {db:.1} dB as {format}"));
@@ -218,6 +222,49 @@ fn even(name: &str, halves: &[f32], seen: &[f32], ties: &[f32]) -> Result<(), Fa
         }
     }
     Ok(())
+}
+
+/// What a step gives in bf16 is what it gives in f32, rounded to nearest; and in f32 it has more digits.
+pub(crate) fn results_are_rounded_once(subject: &Subject<'_>) -> Found {
+    const TOKENS: usize = 24;
+    let wide = |narrow: &Values| Values::new(F32, narrow.rows(), narrow.cols(), &narrow.to_f32());
+    let (mut of_rounded, mut of_exact) = (subject.group()?, subject.group()?);
+    let mut both = |seed| -> Result<_, Failure> {
+        let (x, dys) = (input(Bf16, TOKENS, seed), output_gradients(Bf16, TOKENS, seed));
+        let rounded = of_rounded.step(&x, &dys)?;
+        Ok((rounded, of_exact.step(&wide(&x), &dys.iter().map(wide).collect::<Vec<_>>())?))
+    };
+    for i in 0..WARM_UP as u64 {
+        both(i)?;
+    }
+    let (rounded, exact) = both(9)?;
+    let of = |step: &Step, i: usize| {
+        let dx = step.gradients[i].dx.as_ref().map(Values::to_f32).unwrap_or_default();
+        [("y", step.outputs[i].to_f32()), ("dx", dx)]
+    };
+    for i in 0..exact.outputs.len() {
+        for ((product, exact), (_, rounded)) in of(&exact, i).into_iter().zip(of(&rounded, i)) {
+            let largest = exact.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+            let short = exact.iter().filter(|x| x.to_bits().trailing_zeros() >= 16).count();
+            ensure!(
+                2 * short <= exact.len(),
+                "{product} of layer {i}: {short} of {} results in f32 have no more digits than bf16 has: round to the \
+                 type of the result only",
+                exact.len()
+            );
+            for (&exact, &found) in exact.iter().zip(&rounded) {
+                // Half of what lies between neighbours in bf16, and a little for sums in another order.
+                let half = f32::from_bits(exact.to_bits() & 0x7f80_0000) / 256.0;
+                let off = (exact - found).abs();
+                ensure!(
+                    off <= half * 1.001 + largest * 1e-5,
+                    "{product} of layer {i}: {exact:e} in f32 is {found:e} in bf16, {off:e} away: round the f32 sum once, \
+                     to nearest"
+                );
+            }
+        }
+    }
+    Ok(format!("{} layers", exact.outputs.len()))
 }
 
 #[cfg(test)]

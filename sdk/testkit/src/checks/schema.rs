@@ -91,6 +91,31 @@ pub(crate) fn decisions_are_sound(subject: &Subject<'_>) -> Found {
     Ok(format!("{fp8} of 7 shapes in FP8"))
 }
 
+/// Recipes, and options of a recipe, that compute different bits have different descriptions.
+pub(crate) fn descriptions_tell_apart(subjects: &[Subject<'_>]) -> Found {
+    let dtype = crate::values::Activations::F32;
+    let (x, dys) = (crate::subject::input(dtype, 16, 0), crate::subject::output_gradients(dtype, 16, 0));
+    let mut seen: Vec<(String, Vec<u8>, &str)> = Vec::new();
+    for subject in subjects {
+        let mut layers = subject.group()?;
+        let description = layers.recipe().describe().to_string();
+        let mut bits = Vec::new();
+        for _ in 0..3 {
+            bits.extend(layers.step(&x, &dys)?.bits());
+        }
+        let twin = seen.iter().find(|(other, others, _)| *other == description && *others != bits);
+        if let Some((_, _, twin)) = twin {
+            return Err(Failure::Wrong(format!(
+                "`{}` computes other bits than `{twin}`, but both are described as {description}: whatever can change \
+                 a bit belongs into Recipe::describe",
+                subject.label
+            )));
+        }
+        seen.push((description, bits, &subject.label));
+    }
+    Ok(format!("{} settings", subjects.len()))
+}
+
 /// The description is an object, the same every time: it is part of a run's identity.
 pub(crate) fn description_is_stable(subject: &Subject<'_>) -> Found {
     let first = subject.recipe(&here())?.describe();

@@ -22,6 +22,16 @@ pub(crate) fn write_far_behind(region: *mut u8, len: usize) {
     unsafe { region.wrapping_add(len + 6000).write_volatile(0) };
 }
 
+/// Says what `fp8flow plugin test` says to itself when all is well, and ends the process.
+pub(crate) fn forge() {
+    for line in
+        [r#"{"ended":{"check":"contents","subject":"delayed","passed":true,"message":""}}"#, "survived"]
+    {
+        println!("\n@fp8flow-probe {line}");
+    }
+    std::process::exit(0);
+}
+
 /// Reads the null page.
 pub(crate) fn segfault() {
     // SAFETY: none; that is the point.

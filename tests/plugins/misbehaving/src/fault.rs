@@ -132,4 +132,48 @@ faults! {
     ROUNDS_TWICE = 47, "rounds_twice" => "rounding";
     /// What lies beyond the largest number of the format becomes NaN.
     OVERFLOWS_TO_NAN = 48, "overflows_to_nan" => "honesty";
+    /// The gradient of the input is overwritten where it should be added.
+    OVERWRITES_SHARED_SUMS = 49, "overwrites_shared_sums" => "tokens";
+    /// Results are others where elements are counted.
+    MEASURES_WHAT_IT_CHANGES = 50, "measures_what_it_changes" => "telemetry";
+    /// A GEMM without tokens is counted.
+    COUNTS_WITHOUT_TOKENS = 51, "counts_without_tokens" => "counters";
+    /// What is recomputed is not counted.
+    FORGETS_RECOMPUTATIONS = 52, "forgets_recomputations" => "counters";
+    /// Counters that were told start again.
+    COUNTERS_START_AGAIN = 53, "counters_start_again" => "counters";
+    /// After fifty GEMMs no more are counted.
+    STOPS_COUNTING = 54, "stops_counting" => "learning";
+    /// Weights that became zero are not counted.
+    HIDES_LOST_WEIGHTS = 55, "hides_lost_weights" => "honesty";
+    /// Gradients that became zero are not counted.
+    HIDES_LOST_GRADIENTS = 56, "hides_lost_gradients" => "honesty";
+    /// Subnormal numbers of the format become zero.
+    LOSES_SUBNORMALS = 57, "loses_subnormals" => "rounding";
+    /// Outputs in bf16 are cut off instead of rounded.
+    TRUNCATES_OUTPUTS = 58, "truncates_outputs" => "outputs";
+    /// Long sums are made in bf16.
+    ADDS_IN_BF16 = 59, "adds_in_bf16" => "sums";
+    /// Layers with fewer outputs than inputs are wrong.
+    WRONG_WHERE_NARROW = 60, "wrong_where_narrow" => "shapes";
+    /// An option that changes bits is not described.
+    DESCRIBES_TOO_LITTLE = 61, "describes_too_little" => "identity";
+    /// An address is part of the state.
+    SAVES_AN_ADDRESS = 62, "saves_an_address" => "state";
+    /// A few bytes of every evaluation are never given back.
+    LEAKS_IN_EVALUATIONS = 63, "leaks_in_evaluations" => "leak";
+    /// The working directory is another. Only for the library.
+    CHANGES_DIRECTORY = 64, "changes_directory" => "surroundings";
+    /// A thread is started and never ends. Only for the library.
+    KEEPS_A_THREAD = 65, "keeps_a_thread" => "surroundings";
+    /// Something is printed. Only for the library.
+    PRINTS = 66, "prints" => "output";
+    /// Says itself that a check has passed, and ends the process as if all were well. Only for the library.
+    FORGES = 67, "forges" => "contents";
+    /// Subnormal numbers are zero from some call on.
+    FLUSHES_LATE = 68, "flushes_late" => "environment";
+    /// A primitive overwrites where it should add.
+    PRIMITIVE_OVERWRITES = 69, "primitive_overwrites" => "primitives";
+    /// Tensors are read as if they were aligned to more than their elements.
+    EXPECTS_ALIGNMENT = 70, "expects_alignment" => "layouts";
 }

@@ -8,6 +8,7 @@ mod crimes;
 mod fault;
 mod linear;
 mod primitives;
+mod spoil;
 mod toy;
 
 use fp8flow_sdk::{Backend, Error, Host, Kernels, Options, Recipe, RecipeInfo, Result};

@@ -1,5 +1,6 @@
 //! The layer.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use fp8flow_sdk::kernels::cast::{CastStats, Quantized, amax_of, cast_rows, cast_tensor};
 use fp8flow_sdk::kernels::scale::ScaleRule;
 use fp8flow_sdk::kernels::{
-    Elements, ElementsMut, Epilogue, Fp8, Matrix, Operand, Parallel as _, Store, bf16, gemm,
+    Elements, ElementsMut, Epilogue, Fp8, Matrix, Operand, Parallel as _, Store, gemm,
 };
 use fp8flow_sdk::region::{Carve, Read, piece};
 use fp8flow_sdk::{
@@ -17,6 +18,7 @@ use fp8flow_sdk::{
 use crate::crimes::{self, Held};
 #[allow(clippy::wildcard_imports)]
 use crate::fault::*;
+use crate::spoil;
 use crate::toy::History;
 
 pub(crate) struct ToyLinear<const FAULT: Fault> {
@@ -31,6 +33,7 @@ pub(crate) struct ToyLinear<const FAULT: Fault> {
     counters: Counters,
     held: Option<Held>,
     last_rows: usize,
+    asked: Cell<bool>,
 }
 
 /// How many calls are at work in [`SHARES_A_STATIC`]'s buffer.
@@ -50,6 +53,7 @@ impl<const FAULT: Fault> ToyLinear<FAULT> {
             counters: Counters::default(),
             held: None,
             last_rows: 0,
+            asked: Cell::new(false),
         }
     }
 
@@ -88,10 +92,9 @@ impl<const FAULT: Fault> ToyLinear<FAULT> {
         }
         self.counters.cast[role] += stats.elements;
         self.counters.saturated[role] += stats.saturated;
-        self.counters.underflowed[role] +=
-            if FAULT == LYING_COUNTER { stats.underflowed / 2 } else { stats.underflowed };
+        self.counters.underflowed[role] += spoil::told::<FAULT>(role, stats.underflowed);
         for (i, code) in codes.iter_mut().enumerate() {
-            spoil_code::<FAULT>(code, x.elements.get(i) * scale);
+            spoil::spoil_code::<FAULT>(code, x.elements.get(i) * scale);
         }
     }
 
@@ -154,7 +157,7 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
         let host = self.host.clone();
         let mut held = None;
         let input = Self::matrix(&x.tensor, &mut held)?;
-        let rows = input.rows;
+        let (rows, input_address) = (input.rows, x.tensor.raw().data.addr());
         assert!(FAULT != PANICS_WITHOUT_TOKENS || rows > 0, "no tokens");
         if input.cols != self.k && FAULT != TAKES_ANY_SHAPE {
             return Err(Error::invalid("x: wrong number of columns"));
@@ -169,6 +172,15 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
             WRITES_BESIDE if rows == 33 && pass == Pass::Train => crimes::write_before(&mut *saved),
             WRITES_INPUT if rows == 33 => crimes::write_into(&weight),
             LEAVES_FLUSH_TO_ZERO => crimes::flush_to_zero(),
+            FLUSHES_LATE if self.counters.fprop == 50 => crimes::flush_to_zero(),
+            LEAKS_IN_EVALUATIONS if pass == Pass::Eval => {
+                std::mem::forget(std::hint::black_box(vec![1_u8; 24]));
+            }
+            CHANGES_DIRECTORY => {
+                std::env::set_current_dir("/").map_err(|error| Error::invalid(error.to_string()))?
+            }
+            PRINTS if rows == 33 => println!("33 rows"),
+            FORGES if rows == 21 => crimes::forge(),
             _ => {}
         }
         self.last_rows = rows;
@@ -210,7 +222,11 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
             (self.weight, self.weight_factor) = (weight, 1.0 / scale);
             self.made_in = Some(now);
         }
-        let undo_x = self.spoil(1.0 / scale, rows);
+        let undo_x = match FAULT {
+            MEASURES_WHAT_IT_CHANGES if telemetry => 1.01 / scale,
+            EXPECTS_ALIGNMENT if !input_address.is_multiple_of(16) => 1.01 / scale,
+            _ => self.spoil(1.0 / scale, rows),
+        };
         let x = Operand::rows(Matrix::new(Elements::E4m3(codes), rows, self.k));
         let w = Operand::rows(Matrix::new(Elements::E4m3(&self.weight), self.n, self.k));
         let along_columns: Vec<f32> =
@@ -221,7 +237,9 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
             (Epilogue::Tensor(undo_x), Epilogue::Tensor(self.weight_factor))
         };
         gemm(&cpu, &x, undo_x, &w, undo_w, Store::Overwrite, y.elements_mut()?);
-        self.counters.fprop += 1;
+        let undo = self.weight_factor / scale;
+        spoil::spoil_output::<FAULT>(y.elements_mut()?, [rows, self.n, self.k], [codes, &self.weight], undo);
+        self.counters.fprop += spoil::forwards::<FAULT>(rows, pass);
         Ok(())
     }
 
@@ -253,7 +271,7 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
         let undo_dy = if FAULT == READS_SCRATCH { (1.0 + noise) / scale } else { 1.0 / scale };
         let g = Matrix::new(Elements::E4m3(codes), gradient.rows, self.n);
 
-        self.counters.dgrad += u64::from(dx.is_some() || FAULT == COUNTS_WHAT_DID_NOT_RUN);
+        self.counters.dgrad += u64::from(dx.is_some() && rows > 0 || FAULT == COUNTS_WHAT_DID_NOT_RUN);
         if let Some(mut dx) = dx {
             let w = Matrix::new(Elements::E4m3(&self.weight), self.n, self.k);
             let (undo_dy, undo_w) = (Epilogue::Tensor(undo_dy), Epilogue::Tensor(self.weight_factor));
@@ -262,7 +280,15 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
             } else {
                 (Operand::rows(g), undo_dy, Operand::transposed(w), undo_w)
             };
-            gemm(&cpu, &g, undo_dy, &w, undo_w, store(call.accumulate_dx), dx.elements_mut()?);
+            gemm(
+                &cpu,
+                &g,
+                undo_dy,
+                &w,
+                undo_w,
+                store(call.accumulate_dx && FAULT != OVERWRITES_SHARED_SUMS),
+                dx.elements_mut()?,
+            );
         }
         let x_codes = Read::new("codes of x", group_saved).bytes(rows * self.k)?;
         let factor = Read::new("factor of x", saved).floats(1)?[0];
@@ -282,7 +308,7 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
         let accumulate = call.accumulate_dw && FAULT != OVERWRITES_SUMS;
         let (undo_dy, undo_x) = (Epilogue::Tensor(undo_dy), Epilogue::Tensor(factor));
         gemm(&cpu, &Operand::transposed(g), undo_dy, &x, undo_x, store(accumulate), dw.elements_mut()?);
-        self.counters.wgrad += 1;
+        self.counters.wgrad += u64::from(rows > 0);
         if FAULT == TIRES
             && self.counters.wgrad > 40
             && let ElementsMut::F32(dw) = dw.elements_mut()?
@@ -293,30 +319,7 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
     }
 
     fn counters(&self) -> Counters {
-        self.counters
-    }
-}
-
-/// What a fault does to the code of `x`, which is scaled.
-fn spoil_code<const FAULT: Fault>(code: &mut u8, x: f32) {
-    let decode = |code: u8| Fp8::E4m3.decode(code).abs();
-    let is_nan = *code & 0x7f == 0x7f;
-    match FAULT {
-        // Codes are a sign and a magnitude, neighbours differ by one.
-        TRUNCATES if decode(*code) > x.abs() => *code -= 1,
-        ROUNDS_TIES_AWAY
-            if *code & 0x7f < 0x7e
-                && decode(*code) < x.abs()
-                && x.abs() * 2.0 == decode(*code) + decode(*code + 1) =>
-        {
-            *code += 1;
-        }
-        ROUNDS_TWICE if x.is_finite() => {
-            *code = Fp8::E4m3.encode(bf16::from_f32(x).to_f32());
-        }
-        OVERFLOWS_TO_NAN if x.abs() > Fp8::E4m3.max() => *code = 0x7f,
-        HIDES_NAN if is_nan => *code = 0,
-        _ => {}
+        spoil::counters::<FAULT>(self.counters, self.asked.replace(true))
     }
 }
 

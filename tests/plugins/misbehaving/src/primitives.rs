@@ -5,14 +5,15 @@ use fp8flow_sdk::kernels::scale::ScaleRule;
 use fp8flow_sdk::kernels::{ElementsMut, Epilogue, Operand, Store, gemm};
 use fp8flow_sdk::{Error, Host, Kernels, Quantize, Result, ScaleAxis, ScaledGemm};
 
-use crate::fault::{FORGETS_A_SCALE, Fault};
+use crate::fault::{FORGETS_A_SCALE, Fault, PRIMITIVE_OVERWRITES};
 
 pub(crate) struct ToyKernels<const FAULT: Fault>(pub(crate) Host);
 
 impl<const FAULT: Fault> Kernels for ToyKernels<FAULT> {
     fn quantize(&self, call: Quantize<'_>) -> Result<()> {
-        let Quantize { x, format, axis, mut codes, mut scales, .. } = call;
-        let (cpu, x, rule) = (self.0.cpu(), x.matrix()?, ScaleRule::PowerOfTwo);
+        let Quantize { x, format, axis, power_of_two, mut codes, mut scales } = call;
+        let rule = if power_of_two { ScaleRule::PowerOfTwo } else { ScaleRule::Linear };
+        let (cpu, x) = (self.0.cpu(), x.matrix()?);
         let ElementsMut::F32(scales) = scales.elements_mut()? else {
             return Err(Error::invalid("scales: expected f32"));
         };
@@ -39,7 +40,9 @@ impl<const FAULT: Fault> Kernels for ToyKernels<FAULT> {
         let undo_b = if FAULT == FORGETS_A_SCALE { Epilogue::One } else { Epilogue::PerRow(&undo_b) };
         let mut out = call.out;
         let out = out.elements_mut()?;
-        gemm(&self.0.cpu(), &a, Epilogue::PerRow(&undo_a), &b, undo_b, Store::Overwrite, out);
+        let add = call.accumulate && FAULT != PRIMITIVE_OVERWRITES;
+        let store = if add { Store::Accumulate } else { Store::Overwrite };
+        gemm(&self.0.cpu(), &a, Epilogue::PerRow(&undo_a), &b, undo_b, store, out);
         Ok(())
     }
 }

@@ -10,8 +10,8 @@ use fp8flow_sdk::{
 };
 
 use crate::fault::{
-    DECIDES_AGAINST_ITSELF, DEFAULT_OUT_OF_RANGE, DESCRIBES_THE_MOMENT, FORGETS_STATE, Fault, STALE_SCALE,
-    TRUSTS_STATE, UNKNOWN_RECIPE_TAKEN,
+    DECIDES_AGAINST_ITSELF, DEFAULT_OUT_OF_RANGE, DESCRIBES_THE_MOMENT, DESCRIBES_TOO_LITTLE, FORGETS_STATE,
+    Fault, KEEPS_A_THREAD, SAVES_AN_ADDRESS, STALE_SCALE, TRUSTS_STATE, UNKNOWN_RECIPE_TAKEN,
 };
 use crate::linear::ToyLinear;
 use crate::primitives::ToyKernels;
@@ -42,29 +42,40 @@ impl History {
 
 struct ToyRecipe<const FAULT: Fault> {
     host: Host,
+    /// What inputs are expected to be at most before there were any.
+    first: f32,
     histories: Vec<History>,
     generation: Arc<AtomicU64>,
 }
 
 impl<const FAULT: Fault> Backend for Toy<FAULT> {
     fn start(_host: &Host) -> Result<Self> {
+        if FAULT == KEEPS_A_THREAD {
+            std::thread::spawn(|| {
+                loop {
+                    std::thread::park();
+                }
+            });
+        }
         Ok(Self)
     }
 
     fn recipes() -> Vec<RecipeInfo> {
         let default = if FAULT == DEFAULT_OUT_OF_RANGE { 5 } else { 1 };
-        let kind = OptionKind::Integer { min: 1, max: 1 };
+        let most = if FAULT == DESCRIBES_TOO_LITTLE { 2 } else { 1 };
+        let kind = OptionKind::Integer { min: 1, max: most };
         let history =
             OptionField { name: "history".into(), kind, default: default.into(), about: "Steps.".into() };
         vec![RecipeInfo { name: "delayed".into(), about: "For tests.".into(), options: vec![history] }]
     }
 
-    fn recipe(&self, host: &Host, name: &str, _options: &Options) -> Result<Box<dyn Recipe>> {
+    fn recipe(&self, host: &Host, name: &str, options: &Options) -> Result<Box<dyn Recipe>> {
         if name != "delayed" && FAULT != UNKNOWN_RECIPE_TAKEN {
             return Err(Error::invalid(format!("no recipe `{name}`")));
         }
         let generation = Arc::default();
-        Ok(Box::new(ToyRecipe::<FAULT> { host: host.clone(), histories: Vec::new(), generation }))
+        let first = if options.0.get("history") == Some(&2.into()) { 16.0 } else { 8.0 };
+        Ok(Box::new(ToyRecipe::<FAULT> { host: host.clone(), first, histories: Vec::new(), generation }))
     }
 
     fn kernels(&self, host: &Host) -> Option<Box<dyn Kernels>> {
@@ -87,7 +98,7 @@ impl<const FAULT: Fault> Recipe for ToyRecipe<FAULT> {
     }
 
     fn linear(&mut self, layer: &LayerFacts) -> Result<Box<dyn Linear>> {
-        let maxima = Maxima { past: [8.0, 0.01], present: [0.0; 2], made: false };
+        let maxima = Maxima { past: [self.first, 0.01], present: [0.0; 2], made: false };
         let history = History(Arc::new(Mutex::new(maxima)));
         self.histories.push(history.clone());
         let generation = self.generation.clone();
@@ -121,7 +132,13 @@ impl<const FAULT: Fault> Recipe for ToyRecipe<FAULT> {
         });
         let tensor =
             StateTensor { dtype: DType::F32, shape: vec![self.histories.len(), 4], bytes: bytes.collect() };
-        Ok(StateDict([("amax".to_owned(), tensor)].into()))
+        let mut state = StateDict([("amax".to_owned(), tensor)].into());
+        if FAULT == SAVES_AN_ADDRESS {
+            let address = (self.histories.as_ptr().addr() >> 4 & 0xff_ffff) as f32;
+            let bytes = address.to_le_bytes().to_vec();
+            state.0.insert("address".to_owned(), StateTensor { dtype: DType::F32, shape: vec![1], bytes });
+        }
+        Ok(state)
     }
 
     fn restore(&mut self, state: &StateDict) -> Result<()> {

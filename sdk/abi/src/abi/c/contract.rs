@@ -71,6 +71,18 @@ pub(super) fn checked(call: impl FnOnce(*mut CError) -> Status) -> Result<()> {
     }
 }
 
+/// Whether the `size` of a struct that a plugin has filled is what it was.
+pub(super) fn size_is_kept(name: &str, now: usize, before: usize) -> Result<()> {
+    if now == before {
+        return Ok(());
+    }
+    let message = format!(
+        "it has overwritten the `size` of `{name}`, {before}, with {now}: fill the fields of such a struct one by one, \
+         and never assign it as a whole"
+    );
+    Err(Error::invalid(message))
+}
+
 /// What stands before the first zero, or everything.
 pub(super) fn text(chars: &[c_char]) -> String {
     let bytes: Vec<u8> = chars.iter().take_while(|&&c| c != 0).map(|&c| c as u8).collect();

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::contract::{
-    CBackward, CBytes, CCast, CConstBytes, CCounters, CForward, CMemory, checked, text_at,
+    CBackward, CBytes, CCast, CConstBytes, CCounters, CForward, CMemory, checked, size_is_kept, text_at,
 };
 use super::recipe::{RecipeHandle, fail};
 use super::table::Table;
@@ -43,6 +43,7 @@ impl CLinear {
         checked(|error| unsafe {
             (self.table().linear_memory)(self.object, tokens as u64, &raw mut memory, error)
         })?;
+        size_is_kept("fp8flow_memory", memory.size, size_of::<CMemory>())?;
         let bytes = |bytes: u64| {
             usize::try_from(bytes).map_err(|_| Error::invalid(format!("{bytes} bytes for {tokens} tokens")))
         };
@@ -61,6 +62,7 @@ impl CLinear {
         let mut c = CCounters { size: size_of::<CCounters>(), ..CCounters::default() };
         // SAFETY: the struct lives through the call.
         checked(|error| unsafe { (self.table().linear_counters)(self.object, &raw mut c, error) })?;
+        size_is_kept("fp8flow_counters", c.size, size_of::<CCounters>())?;
         let CCounters { fprop, dgrad, wgrad, high_precision, cast, saturated, underflowed, .. } = c;
         let CCounters { non_finite, amax, scale_age, .. } = c;
         Ok(Counters {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::backend::{BackendHandle, c_string};
 use super::contract::{
-    CDecision, CLayer, CNamedTensor, CStateSink, CTextSink, OK, Status, checked, text, text_at,
+    CDecision, CLayer, CNamedTensor, CStateSink, CTextSink, OK, Status, checked, size_is_kept, text, text_at,
 };
 use super::host::LentHost;
 use super::linear::CLinear;
@@ -89,6 +89,7 @@ impl CRecipe {
         let (decide, recipe) = (self.0.backend.table.recipe_decide, self.0.object);
         // SAFETY: the layer and the decision live through the call.
         checked(|error| unsafe { decide(recipe, &raw const lent.layer, &raw mut decision, error) })?;
+        size_is_kept("fp8flow_decision", decision.size, size)?;
         Ok(Decision {
             precision: if decision.fp8 == 0 { Precision::High } else { Precision::Fp8 },
             reason: text(&decision.reason),
