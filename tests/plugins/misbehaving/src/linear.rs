@@ -177,7 +177,7 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
                 std::mem::forget(std::hint::black_box(vec![1_u8; 24]));
             }
             CHANGES_DIRECTORY => {
-                std::env::set_current_dir("/").map_err(|error| Error::invalid(error.to_string()))?
+                std::env::set_current_dir("/").map_err(|error| Error::invalid(error.to_string()))?;
             }
             PRINTS if rows == 33 => println!("33 rows"),
             FORGES if rows == 21 => crimes::forge(),
