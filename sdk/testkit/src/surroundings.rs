@@ -42,6 +42,9 @@ const STATUS: [(&str, &str); 5] = [
     ("Cpus_allowed_list", "the processors that may be used"),
 ];
 
+/// Signals 32 and 33, which the C library handles itself once there is a second thread.
+const OF_THE_C_LIBRARY: u64 = 0b11 << 31;
+
 impl Surroundings {
     /// As they were remembered.
     pub(crate) fn before() -> Option<&'static Self> {
@@ -53,7 +56,11 @@ impl Surroundings {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         let line = |name: &str| {
             let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            value.unwrap_or_default().trim().to_owned()
+            let value = value.unwrap_or_default().trim();
+            match u64::from_str_radix(value, 16) {
+                Ok(signals) if name.starts_with("Sig") => format!("{:016x}", signals & !OF_THE_C_LIBRARY),
+                _ => value.to_owned(),
+            }
         };
         let stream = |fd: usize| std::fs::read_link(format!("/proc/self/fd/{fd}")).ok();
         Self {
