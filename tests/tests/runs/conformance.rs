@@ -20,7 +20,9 @@ fn tested(bench: &Bench, library: &Path) -> (Ended, Vec<Value>) {
 
 /// The same of a library with a fault of choice.
 fn tested_with(bench: &Bench, library: &Path, fault: &str) -> (Ended, Vec<Value>) {
-    let arguments = ["plugin", "test", library.to_str().unwrap(), "--json", "--limit", "10"];
+    // Slow machines need their time; only one who never comes back is not waited for so long.
+    let limit = if fault == "blocks" { "10" } else { "300" };
+    let arguments = ["plugin", "test", library.to_str().unwrap(), "--json", "--limit", limit];
     let ended: Ended = bench.command(&arguments).env("FP8FLOW_TEST_FAULT", fault).output().unwrap().into();
     let checks = ended.out.lines().map(|line| serde_json::from_str(line).unwrap());
     let checks = checks.filter(|line: &Value| line["event"] == "check").collect();
