@@ -24,7 +24,7 @@ pub struct Installed {
 /// checked as every plugin is and tried in a child process. Another one of the same name is left alone, unless `replace`.
 pub fn install(found: &Found, search: &Search, into: &Path, replace: bool) -> Result<Installed, HostError> {
     let name = found.name();
-    words::name(name).and_then(|()| words::name(&found.manifest.version)).map_err(PackageError::Name)?;
+    words::folder(name).and_then(|()| words::name(&found.manifest.version)).map_err(PackageError::Name)?;
     found.fits()?;
     let sidecar = describe(found, None)?;
     let folder = Folder::open(into)?;

@@ -26,6 +26,15 @@ pub(super) fn name(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Why a plugin's folder cannot be called `text`, if it cannot: one that ends like a library would be taken for one.
+pub(super) fn folder(text: &str) -> Result<(), String> {
+    name(text)?;
+    if text.strip_suffix(".so").is_some() {
+        return Err(format!("{} cannot be the name of a folder: it ends in `.so`", shown(text)));
+    }
+    Ok(())
+}
+
 /// Why a package's library cannot be called `text`, if it cannot.
 pub(super) fn library(text: &str) -> Result<(), String> {
     name(text)?;
@@ -60,4 +69,13 @@ pub fn address(text: &str) -> Result<(), String> {
 fn shown(text: &str) -> String {
     let start: String = text.chars().take(40).collect();
     format!("{start:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_folder_is_not_called_like_a_library() {
+        assert!(super::folder("rows.so").is_err() && super::folder(".rows").is_err());
+        assert_eq!(super::folder("rows.sound"), Ok(()));
+    }
 }
