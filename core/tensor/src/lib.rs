@@ -9,6 +9,7 @@
 pub mod arena;
 pub mod bytes;
 mod cpu;
+pub mod cuda;
 pub mod device;
 mod lanes;
 mod ops;

@@ -1,5 +1,8 @@
 //! A row-major matrix with a capacity in rows, in the memory of a device.
 
+use std::sync::Arc;
+
+use fp8flow_cuda::{Arg, Card, Memory};
 use fp8flow_kernels::{Elements, ElementsMut, Matrix, bf16};
 
 /// Element type of a tensor.
@@ -34,6 +37,13 @@ pub struct Tensor {
 enum Storage {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
+    /// A stretch of a card's memory, from this byte on.
+    Card(DType, Arc<Memory>, usize),
+}
+
+/// What reads or writes elements here was given a tensor whose elements are elsewhere: a bug of the caller.
+fn elsewhere() -> ! {
+    panic!("a tensor in the CPU's memory was expected")
 }
 
 impl Tensor {
@@ -55,11 +65,51 @@ impl Tensor {
         Self { storage: Storage::F32(elements), rows, cols, capacity: rows }
     }
 
+    /// What is in `memory` from byte `offset` on: room for `rows` rows on a card.
+    ///
+    /// # Panics
+    /// If it does not lie within.
+    pub fn on_card(memory: Arc<Memory>, offset: usize, dtype: DType, rows: usize, cols: usize) -> Self {
+        assert!(offset + rows * cols * dtype.size() <= memory.bytes(), "a {rows}×{cols} tensor at {offset}");
+        Self { storage: Storage::Card(dtype, memory, offset), rows, cols, capacity: rows }
+    }
+
     /// Element type.
     pub fn dtype(&self) -> DType {
         match self.storage {
             Storage::F32(_) => DType::F32,
             Storage::Bf16(_) => DType::Bf16,
+            Storage::Card(dtype, ..) => dtype,
+        }
+    }
+
+    /// The card whose memory holds it; none for the CPU's.
+    pub fn card(&self) -> Option<&Card> {
+        match &self.storage {
+            Storage::Card(_, memory, _) => Some(memory.card()),
+            _ => None,
+        }
+    }
+
+    /// The address of its first element, as an argument of a kernel.
+    ///
+    /// # Panics
+    /// If it is not on a card.
+    pub fn address(&self) -> Arg {
+        match &self.storage {
+            Storage::Card(_, memory, offset) => memory.at(*offset),
+            _ => panic!("a tensor on a card was expected"),
+        }
+    }
+
+    /// Its memory on a card, and where in it the elements in use lie: first byte and bytes.
+    ///
+    /// # Panics
+    /// If it is not on a card.
+    pub fn stretch(&self) -> (&Memory, usize, usize) {
+        match &self.storage {
+            Storage::Card(dtype, memory, offset) => (memory, *offset, self.rows * self.cols * dtype.size()),
+            _ => panic!("a tensor on a card was expected"),
         }
     }
 
@@ -93,6 +143,7 @@ impl Tensor {
         match &self.storage {
             Storage::F32(x) => Elements::F32(&x[..n]),
             Storage::Bf16(x) => Elements::Bf16(&x[..n]),
+            Storage::Card(..) => elsewhere(),
         }
     }
 
@@ -102,6 +153,7 @@ impl Tensor {
         match &mut self.storage {
             Storage::F32(x) => ElementsMut::F32(&mut x[..n]),
             Storage::Bf16(x) => ElementsMut::Bf16(&mut x[..n]),
+            Storage::Card(..) => elsewhere(),
         }
     }
 

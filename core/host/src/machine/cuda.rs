@@ -5,7 +5,6 @@
 //! a child process ([`crate::probe`]).
 
 mod calls;
-mod places;
 
 use serde::{Deserialize, Serialize};
 

@@ -9,8 +9,8 @@ use std::ffi::{CStr, c_char, c_int, c_uint};
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use super::places::{candidates, mapped};
 use super::{Card, Cuda, Part};
+use fp8flow_cuda::places::{candidates, mapped};
 
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR` and `…_MINOR`.
 const CAPABILITY: [c_int; 2] = [75, 76];

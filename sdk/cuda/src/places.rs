@@ -8,7 +8,7 @@ const FOLDER: &str = "FP8FLOW_CUDA_DIR";
 
 /// What to open for a library of any of these `names`, best first: files, and then bare names, which the system looks up
 /// in `LD_LIBRARY_PATH` and where libraries are installed. The driver is only ever installed with the system.
-pub(super) fn candidates(names: &[&str], driver: bool) -> Vec<OsString> {
+pub fn candidates(names: &[&str], driver: bool) -> Vec<OsString> {
     let chosen: Vec<PathBuf> = std::env::var_os(FOLDER)
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
@@ -51,7 +51,7 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The mapped file whose name starts with `stem`, such as `libcuda.so`: where an open library came from.
-pub(super) fn mapped(stem: &str) -> Option<String> {
+pub fn mapped(stem: &str) -> Option<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     find_mapped(&maps, stem)
 }

@@ -1,0 +1,105 @@
+//! Holds a source to its budget: compiled for every architecture, without a card.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::card::Architecture;
+use crate::library::Needed;
+use crate::{Error, Result, Source, compile};
+
+/// What came of the check of a source.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// A line for each architecture: what each entry point takes.
+    pub seen: Vec<String>,
+    /// What is over the budget, missing or not to be checked here.
+    pub faults: Vec<String>,
+    /// Instructions that were expected and could not be looked for, since there is no disassembler.
+    pub unseen: usize,
+}
+
+/// Why kernels cannot be compiled here, if so.
+pub fn obstacle() -> Option<String> {
+    Needed::Nvrtc.open().err().map(|error| error.to_string())
+}
+
+/// Compiles `source` for every architecture and compares with what its head states.
+pub fn check(source: Source) -> Checked {
+    let mut checked = Checked::default();
+    let Some(budget) = source.budget() else {
+        checked.faults.push(format!("{}: its head states no budget", source.name));
+        return checked;
+    };
+    for architecture in Architecture::ALL {
+        let place = format!("{} for {}", source.name, architecture.name());
+        let compiled = match compile::compile(source, architecture) {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                checked.faults.push(error.to_string());
+                continue;
+            }
+        };
+        let mut entries = source.entries();
+        for used in compiled.resources() {
+            checked.seen.push(format!("{place}: {} takes {} registers", used.entry, used.registers));
+            entries.retain(|entry| *entry != used.entry);
+            if used.registers > budget.registers || used.registers == 0 {
+                let (entry, found, most) = (used.entry, used.registers, budget.registers);
+                checked.faults.push(format!("{place}: {entry} takes {found} registers, of {most}"));
+            } else if used.spills > budget.spills {
+                let (entry, found, most) = (used.entry, used.spills, budget.spills);
+                checked.faults.push(format!("{place}: {entry} spills {found} bytes, of {most}"));
+            }
+        }
+        checked.faults.extend(entries.iter().map(|entry| format!("{place}: no entry point {entry}")));
+        let wanted: Vec<&str> = budget
+            .expects
+            .iter()
+            .filter(|(name, _)| name == architecture.name())
+            .map(|(_, opcode)| opcode.as_str())
+            .collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        match disassemble(&compiled.cubin) {
+            Ok(Some(text)) => checked.faults.extend(
+                wanted
+                    .iter()
+                    .filter(|opcode| !has(&text, opcode))
+                    .map(|opcode| format!("{place}: no instruction {opcode}")),
+            ),
+            Ok(None) => checked.unseen += wanted.len(),
+            Err(error) => checked.faults.push(format!("{place}: {error}")),
+        }
+    }
+    checked
+}
+
+/// Whether an instruction of `text` starts with `opcode`.
+fn has(text: &str, opcode: &str) -> bool {
+    text.lines().any(|line| line.split_whitespace().any(|word| word.starts_with(opcode)))
+}
+
+/// The instructions of a CUBIN, if there is a disassembler.
+fn disassemble(cubin: &[u8]) -> Result<Option<String>> {
+    let Some(tool) = disassembler() else { return Ok(None) };
+    let failed = |error: std::io::Error| Error::Unsupported(format!("{}: {error}", tool.display()));
+    let path = std::env::temp_dir().join(format!("fp8flow-{}.cubin", std::process::id()));
+    std::fs::write(&path, cubin).map_err(failed)?;
+    let output = Command::new(&tool).arg("-c").arg(&path).output();
+    let _ = std::fs::remove_file(&path);
+    let output = output.map_err(failed)?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(Error::Unsupported(format!("{} failed: {words}", tool.display())));
+    }
+    Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// `nvdisasm`: in the folder of CUDA that was chosen, or on the path.
+fn disassembler() -> Option<PathBuf> {
+    let chosen = std::env::var_os("FP8FLOW_CUDA_DIR").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = chosen.into_iter().chain(std::env::split_paths(&path).collect::<Vec<_>>());
+    folders.map(|folder| folder.join("nvdisasm")).find(|path| path.is_file())
+}

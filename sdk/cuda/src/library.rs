@@ -1,0 +1,158 @@
+//! NVIDIA's libraries, opened before anything of them is called.
+//!
+//! cudarc looks a function up when it is first called and panics where it is missing, and it knows few names of files.
+//! So each library is opened here first, by the path that was found, with its symbols global: cudarc's own look-up by
+//! name then gets that very library. Every function that this crate calls is looked up once, here.
+
+#![allow(unsafe_code)]
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+use crate::places::candidates;
+use crate::{Error, Result};
+
+/// A library of NVIDIA's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// The driver.
+    Driver,
+    /// The compiler of kernels.
+    Nvrtc,
+    /// Products of matrices.
+    CublasLt,
+}
+
+impl Needed {
+    /// File names, the best first.
+    pub const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Driver => &["libcuda.so.1", "libcuda.so"],
+            Self::Nvrtc => &["libnvrtc.so.12", "libnvrtc.so"],
+            Self::CublasLt => &["libcublasLt.so.12", "libcublasLt.so"],
+        }
+    }
+
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Driver => "install NVIDIA's driver (525 or later), or run on the CPU",
+            Self::Nvrtc | Self::CublasLt => {
+                "install CUDA 12.9's libraries, or name their folder in FP8FLOW_CUDA_DIR"
+            }
+        }
+    }
+
+    const fn functions(self) -> &'static [&'static str] {
+        match self {
+            Self::Driver => &[
+                "cuInit",
+                "cuDriverGetVersion",
+                "cuDeviceGet",
+                "cuDeviceGetCount",
+                "cuDeviceGetName",
+                "cuDeviceTotalMem_v2",
+                "cuDeviceGetAttribute",
+                "cuDevicePrimaryCtxRetain",
+                "cuDevicePrimaryCtxRelease_v2",
+                "cuCtxSetCurrent",
+                "cuMemGetInfo_v2",
+                "cuMemAlloc_v2",
+                "cuMemFree_v2",
+                "cuMemHostAlloc",
+                "cuMemFreeHost",
+                "cuMemcpyHtoDAsync_v2",
+                "cuMemcpyDtoHAsync_v2",
+                "cuMemcpyDtoDAsync_v2",
+                "cuMemsetD8Async",
+                "cuStreamCreate",
+                "cuStreamSynchronize",
+                "cuStreamDestroy_v2",
+                "cuModuleLoadData",
+                "cuModuleUnload",
+                "cuModuleGetFunction",
+                "cuFuncSetAttribute",
+                "cuLaunchKernel",
+                "cuEventCreate",
+                "cuEventRecord",
+                "cuEventSynchronize",
+                "cuEventElapsedTime",
+                "cuEventDestroy_v2",
+                "cuGetErrorName",
+                "cuGetErrorString",
+            ],
+            Self::Nvrtc => &[
+                "nvrtcVersion",
+                "nvrtcCreateProgram",
+                "nvrtcCompileProgram",
+                "nvrtcGetProgramLogSize",
+                "nvrtcGetProgramLog",
+                "nvrtcGetCUBINSize",
+                "nvrtcGetCUBIN",
+                "nvrtcDestroyProgram",
+                "nvrtcGetErrorString",
+            ],
+            Self::CublasLt => &[
+                "cublasLtGetVersion",
+                "cublasLtCreate",
+                "cublasLtDestroy",
+                "cublasLtMatmulDescCreate",
+                "cublasLtMatmulDescDestroy",
+                "cublasLtMatmulDescSetAttribute",
+                "cublasLtMatrixLayoutCreate",
+                "cublasLtMatrixLayoutDestroy",
+                "cublasLtMatmulPreferenceCreate",
+                "cublasLtMatmulPreferenceDestroy",
+                "cublasLtMatmulPreferenceSetAttribute",
+                "cublasLtMatmulAlgoGetHeuristic",
+                "cublasLtMatmul",
+            ],
+        }
+    }
+
+    /// Opens it, once in a process. From then on cudarc's functions of it may be called.
+    pub fn open(self) -> Result<()> {
+        static OPENED: [OnceLock<()>; 3] = [const { OnceLock::new() }; 3];
+        let opened = &OPENED[self as usize];
+        if opened.get().is_none() {
+            self.find()?;
+            let _ = opened.set(());
+        }
+        Ok(())
+    }
+
+    fn find(self) -> Result<()> {
+        let mut refused = None;
+        for name in candidates(self.names(), self == Self::Driver) {
+            // SAFETY: opening runs the library's constructors: NVIDIA's library under its own name, in the places where
+            // libraries of the system and of this user lie.
+            match unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_GLOBAL) } {
+                Ok(library) => {
+                    let missing = self.functions().iter().find(|function| {
+                        // SAFETY: the symbol is looked at, not called.
+                        unsafe { library.get::<unsafe extern "C" fn()>(function.as_bytes()) }.is_err()
+                    });
+                    // A driver is not made to be closed, and its threads run on.
+                    std::mem::forget(library);
+                    return match missing {
+                        None => Ok(()),
+                        Some(function) => Err(Error::Unusable {
+                            path: PathBuf::from(name),
+                            problem: format!("has no function {function}: CUDA 12.9 or later is needed"),
+                        }),
+                    };
+                }
+                // That there is no such file says nothing; that there is one, and it cannot be opened, does.
+                Err(error) if PathBuf::from(&name).is_absolute() => {
+                    refused.get_or_insert((PathBuf::from(name), format!("cannot be opened: {error}")));
+                }
+                Err(_) => {}
+            }
+        }
+        Err(match refused {
+            Some((path, problem)) => Error::Unusable { path, problem },
+            None => Error::Missing { library: self.names()[0], advice: self.advice() },
+        })
+    }
+}
