@@ -25,6 +25,14 @@ pub enum Needed {
     CublasLt,
 }
 
+/// A folder that is looked into before all others.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Looks for libraries in `folder` first, from now on in this process; the first one that is given stays.
+pub fn look_in(folder: PathBuf) {
+    let _ = CHOSEN.set(folder);
+}
+
 impl Needed {
     /// File names, the best first.
     pub const fn names(self) -> &'static [&'static str] {
@@ -124,7 +132,10 @@ impl Needed {
 
     fn find(self) -> Result<()> {
         let mut refused = None;
-        for name in candidates(self.names(), self == Self::Driver) {
+        let chosen =
+            CHOSEN.get().into_iter().flat_map(|folder| self.names().iter().map(|name| folder.join(name)));
+        let chosen = chosen.filter(|path| path.is_file()).map(PathBuf::into_os_string);
+        for name in chosen.chain(candidates(self.names(), self == Self::Driver)) {
             // SAFETY: opening runs the library's constructors: NVIDIA's library under its own name, in the places where
             // libraries of the system and of this user lie.
             match unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_GLOBAL) } {

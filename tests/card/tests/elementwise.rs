@@ -1,0 +1,1 @@
+//! Element by element: the kernels have the bits of the CPU.
