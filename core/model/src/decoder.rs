@@ -131,12 +131,13 @@ impl Decoder {
         let turns = if recompute { config.blocks.max(1) } else { 1 };
         let slots = blocks.chunks(turns);
         let kept = slots.map(|blocks| Block::kept(blocks, config, dtype, tokens, arena)).collect();
-        let mut tensor = |dtype, rows, cols| arena.tensor(dtype, rows, cols);
         let h = config.hidden_size;
         let positions = tokens.min(config.max_positions);
+        let rope = config.rope_table(if allocates { positions } else { 0 }).copy_to(arena.card())?;
+        let mut tensor = |dtype, rows, cols| arena.tensor(dtype, rows, cols);
         let head = if config.tied { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let mut decoder = Self {
-            rope: config.rope_table(if allocates { positions } else { 0 }),
+            rope,
             embedding: index("model.embed_tokens.weight")?,
             final_norm: index("model.norm.weight")?,
             head: index(head)?,
@@ -157,6 +158,7 @@ impl Decoder {
             evaluations: 0,
             telemetry: false,
         };
+        arena.check()?;
         decoder.bytes = arena.bytes() - before + RopeTable::bytes(positions, config.head_dim);
         Ok(decoder)
     }
@@ -275,7 +277,11 @@ impl Decoder {
     ) -> Result<Tensor, DecoderError> {
         self.forward(device, parameters, batch, Pass::Eval)?;
         let head = self.rounded_head.as_ref().unwrap_or(&parameters.tensors()[self.head]);
-        let mut logits = Tensor::zeros(DType::F32, batch.ids.len(), self.config.vocab_size);
+        let (tokens, vocabulary) = (batch.ids.len(), self.config.vocab_size);
+        let mut logits = match device.card() {
+            Some(card) => Tensor::zeros_on(card, DType::F32, tokens, vocabulary)?,
+            None => Tensor::zeros(DType::F32, tokens, vocabulary),
+        };
         device.logits(&self.final_normed, head, &mut logits);
         Ok(logits)
     }
@@ -294,7 +300,7 @@ impl Decoder {
         self.forward(device, parameters, batch, Pass::Train)?;
         self.announce(Event::ForwardDone)?;
         if !accumulate {
-            clear_gained(gradients);
+            clear_gained(device, gradients);
         }
         let weights = parameters.tensors();
         let head = self.rounded_head.as_ref().unwrap_or(&weights[self.head]);
@@ -305,7 +311,7 @@ impl Decoder {
             batch.targets,
             Some((&mut self.dnormed, dhead, factor)),
         );
-        self.grad.clear();
+        device.fill(&mut self.grad, 0.0);
         let last = &self.stream[self.config.blocks];
         let (norm, dweight) = (&weights[self.final_norm], &mut gradients.tensors_mut()[self.final_norm]);
         device.rms_norm_backward(&self.dnormed, last, norm, &self.final_rstd, &mut self.grad, dweight);
@@ -408,8 +414,10 @@ impl Decoder {
         parameters: &Parameters,
         batch: Batch<'_>,
     ) -> Result<Option<String>, DecoderError> {
-        if let Some((spec, _)) = parameters.iter().find(|(_, tensor)| !is_finite(tensor)) {
-            return Ok(Some(format!("parameter `{}`", spec.name)));
+        for (spec, tensor) in parameters.iter() {
+            if !is_finite(tensor)? {
+                return Ok(Some(format!("parameter `{}`", spec.name)));
+            }
         }
         self.begin(batch)?;
         device.embedding(batch.ids, &parameters.tensors()[self.embedding], &mut self.stream[0]);
@@ -417,8 +425,10 @@ impl Decoder {
             self.forward_block(device, parameters, batch, Pass::Eval, i)?;
             let kept = &self.kept[self.options.slot(i)];
             let outputs = kept.made().into_iter().chain([("mlp.down_proj", &self.stream[i + 1])]);
-            if let Some((name, _)) = outputs.into_iter().find(|(_, tensor)| !is_finite(tensor)) {
-                return Ok(Some(format!("the output of `model.layers.{i}.{name}`")));
+            for (name, tensor) in outputs {
+                if !is_finite(tensor)? {
+                    return Ok(Some(format!("the output of `model.layers.{i}.{name}`")));
+                }
             }
         }
         Ok(None)
@@ -428,15 +438,16 @@ impl Decoder {
 /// Zeroes the gradients that only gain: all but the weights of linear layers, which are overwritten.
 ///
 /// With −0, to which every x adds up to x: a −0 that is still there afterwards was never added to.
-fn clear_gained(gradients: &mut Parameters) {
+fn clear_gained(device: &dyn Device, gradients: &mut Parameters) {
     for i in 0..gradients.specs().len() {
         if gradients.specs()[i].kind != ParameterKind::Matrix {
-            gradients.tensors_mut()[i].f32_mut().fill(-0.0);
+            device.fill(&mut gradients.tensors_mut()[i], -0.0);
         }
     }
 }
 
-fn is_finite(tensor: &Tensor) -> bool {
-    let elements = tensor.elements();
-    (0..elements.len()).all(|i| elements.get(i).is_finite())
+fn is_finite(tensor: &Tensor) -> Result<bool, DecoderError> {
+    let here = tensor.here()?;
+    let elements = here.elements();
+    Ok((0..elements.len()).all(|i| elements.get(i).is_finite()))
 }

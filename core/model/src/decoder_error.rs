@@ -20,6 +20,9 @@ pub enum DecoderError {
     /// The input of a layer was not kept.
     #[error("the input of layer `{0}` was not kept for backward; this is a bug")]
     NoInput(String),
+    /// The card has failed, or has no room.
+    #[error("the card: {0}")]
+    Card(#[from] fp8flow_tensor::CardError),
     /// A micro-batch does not fit the memory that was planned, or is not one.
     #[error("micro-batch: {0}")]
     Batch(String),

@@ -4,9 +4,10 @@
 //! kept here and nowhere else.
 
 use fp8flow_sdk::{
-    Backward, Counters, Forward, Group, Input, LayerFacts, Linear, Memory, Pass, TensorMut, TensorRef,
+    Backward, Counters, DeviceId, Forward, Group, Input, LayerFacts, Linear, Memory, Pass, TensorMut,
+    TensorRef,
 };
-use fp8flow_tensor::{Arena, Bytes, DType, Device, Tensor};
+use fp8flow_tensor::{Arena, Bytes, Card, DType, Device, Tensor};
 
 use crate::parameters::position;
 use crate::{DecoderError, ParameterSpec, Parameters};
@@ -302,12 +303,35 @@ fn unplanned(layer: &str, asked: usize, planned: usize) -> DecoderError {
 }
 
 fn tensor_ref(x: &Tensor) -> TensorRef<'_> {
-    TensorRef::new(x.elements(), &[x.rows(), x.cols()])
+    let shape = [x.rows(), x.cols()];
+    match x.card() {
+        Some(card) => TensorRef::on_card(place(card), address(x), dtype(x), &shape),
+        None => TensorRef::new(x.elements(), &shape),
+    }
 }
 
 fn tensor_mut(x: &mut Tensor) -> TensorMut<'_> {
     let shape = [x.rows(), x.cols()];
-    TensorMut::new(x.elements_mut(), &shape)
+    match x.card() {
+        Some(card) => TensorMut::on_card(place(card), address(x), dtype(x), &shape),
+        None => TensorMut::new(x.elements_mut(), &shape),
+    }
+}
+
+fn place(card: &Card) -> DeviceId {
+    DeviceId::cuda(card.ordinal() as u32, card.stream_id())
+}
+
+fn address(x: &Tensor) -> u64 {
+    let (memory, offset, _) = x.stretch();
+    memory.address() + offset as u64
+}
+
+fn dtype(x: &Tensor) -> fp8flow_sdk::DType {
+    match x.dtype() {
+        DType::F32 => fp8flow_sdk::DType::F32,
+        DType::Bf16 => fp8flow_sdk::DType::BF16,
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The parameters of a decoder by name: f32 masters, in one fixed order.
 
-use fp8flow_tensor::{DType, Tensor};
+use fp8flow_tensor::{CardError, DType, Device, Tensor};
 
 use crate::ModelConfig;
 
@@ -49,14 +49,19 @@ impl ParameterSpec {
         }
     }
 
-    /// Zeros of its shape, f32; a vector is one row.
+    /// Zeros of its shape, f32.
     pub fn zeros(&self) -> Tensor {
-        let (rows, cols) = match *self.shape {
-            [n] => (1, n),
-            [rows, cols] => (rows, cols),
-            _ => unreachable!("parameters have one or two dimensions"),
-        };
+        let [rows, cols] = self.rows_and_cols();
         Tensor::zeros(DType::F32, rows, cols)
+    }
+
+    /// Its shape as a matrix; a vector is one row.
+    fn rows_and_cols(&self) -> [usize; 2] {
+        match *self.shape {
+            [n] => [1, n],
+            [rows, cols] => [rows, cols],
+            _ => unreachable!("parameters have one or two dimensions"),
+        }
     }
 }
 
@@ -119,6 +124,25 @@ impl Parameters {
     /// Zeros.
     pub fn zeros(specs: &[ParameterSpec]) -> Self {
         Self { specs: specs.to_vec(), tensors: specs.iter().map(ParameterSpec::zeros).collect() }
+    }
+
+    /// Zeros in the memory of `device`.
+    pub fn zeros_on(device: &dyn Device, specs: &[ParameterSpec]) -> Result<Self, CardError> {
+        let Some(card) = device.card() else { return Ok(Self::zeros(specs)) };
+        let zeros = |spec: &ParameterSpec| {
+            let [rows, cols] = spec.rows_and_cols();
+            Tensor::zeros_on(card, DType::F32, rows, cols)
+        };
+        Ok(Self { specs: specs.to_vec(), tensors: specs.iter().map(zeros).collect::<Result<_, _>>()? })
+    }
+
+    /// The same in the memory of `device`: themselves, if they are in the CPU's and so is that.
+    pub fn moved_to(self, device: &dyn Device) -> Result<Self, CardError> {
+        let Some(card) = device.card() else { return Ok(self) };
+        let Self { specs, tensors } = self;
+        // One after the other is let go here once it is there.
+        let tensors = tensors.into_iter().map(|tensor| tensor.copy_to(card));
+        Ok(Self { specs, tensors: tensors.collect::<Result<_, _>>()? })
     }
 
     /// Names, shapes and kinds.

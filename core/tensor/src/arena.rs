@@ -1,6 +1,8 @@
 //! Memory planned before it is taken: the same code measures and allocates.
 
-use crate::{Bytes, DType, Tensor};
+use fp8flow_cuda::{Card, Error};
+
+use crate::{Bytes, DType, Device, Tensor};
 
 /// Hands out tensors and byte regions and adds up their sizes.
 ///
@@ -8,40 +10,90 @@ use crate::{Bytes, DType, Tensor};
 #[derive(Debug)]
 pub struct Arena {
     bytes: usize,
-    take: bool,
+    from: Source,
+    /// Why nothing more can be had.
+    failure: Option<Error>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Nothing,
+    Cpu,
+    Card(Card),
 }
 
 impl Arena {
-    /// An arena that takes the memory.
+    /// An arena that takes the CPU's memory.
     pub fn allocate() -> Self {
-        Self { bytes: 0, take: true }
+        Self::from(Source::Cpu)
+    }
+
+    /// An arena that takes the memory of `device`.
+    pub fn of(device: &dyn Device) -> Self {
+        Self::from(device.card().map_or(Source::Cpu, |card| Source::Card(card.clone())))
     }
 
     /// An arena that only counts.
     pub fn measure() -> Self {
-        Self { bytes: 0, take: false }
+        Self::from(Source::Nothing)
+    }
+
+    fn from(from: Source) -> Self {
+        Self { bytes: 0, from, failure: None }
     }
 
     /// Zeros with room for `rows` rows.
     pub fn tensor(&mut self, dtype: DType, rows: usize, cols: usize) -> Tensor {
         self.bytes += rows * cols * dtype.size();
-        Tensor::zeros(dtype, if self.take { rows } else { 0 }, cols)
+        let nothing = || Tensor::zeros(dtype, 0, cols);
+        match &self.from {
+            Source::Nothing => nothing(),
+            Source::Cpu => Tensor::zeros(dtype, rows, cols),
+            Source::Card(card) => {
+                let taken = Tensor::zeros_on(card, dtype, rows, cols);
+                self.or_failed(taken).unwrap_or_else(nothing)
+            }
+        }
     }
 
     /// Whether it takes the memory, or only counts.
     pub fn allocates(&self) -> bool {
-        self.take
+        !matches!(self.from, Source::Nothing)
+    }
+
+    /// The card whose memory it takes.
+    pub fn card(&self) -> Option<&Card> {
+        match &self.from {
+            Source::Card(card) => Some(card),
+            _ => None,
+        }
     }
 
     /// `len` zero bytes.
     pub fn region(&mut self, len: usize) -> Bytes {
         self.bytes += len;
-        Bytes::zeros(if self.take { len } else { 0 })
+        match &self.from {
+            Source::Nothing => Bytes::default(),
+            Source::Cpu => Bytes::zeros(len),
+            Source::Card(card) => {
+                let taken = Bytes::zeros_on(card, len);
+                self.or_failed(taken).unwrap_or_default()
+            }
+        }
     }
 
     /// Bytes handed out so far.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Fails if anything could not be had: what was handed out since is empty.
+    pub fn check(&mut self) -> Result<(), Error> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    fn or_failed<T>(&mut self, taken: Result<T, Error>) -> Option<T> {
+        taken.map_err(|error| self.failure.get_or_insert(error)).ok()
     }
 }
 

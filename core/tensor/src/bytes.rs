@@ -1,14 +1,24 @@
 //! Bytes for whoever lays them out: a region that starts at a cache line.
 
+use fp8flow_cuda::{Card, Memory};
+
 /// Alignment of a region.
 const ALIGN: usize = 64;
 
-/// A region of bytes that starts at a multiple of 64.
-#[derive(Debug, Default)]
-pub struct Bytes {
-    memory: Vec<u8>,
-    start: usize,
-    len: usize,
+/// A region of bytes that starts at a multiple of 64, in the CPU's memory or a card's.
+#[derive(Debug)]
+pub struct Bytes(Home);
+
+#[derive(Debug)]
+enum Home {
+    Cpu { memory: Vec<u8>, start: usize, len: usize },
+    Card(Memory),
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self(Home::Cpu { memory: Vec::new(), start: 0, len: 0 })
+    }
 }
 
 impl Bytes {
@@ -19,17 +29,46 @@ impl Bytes {
         }
         let memory = vec![0; len + ALIGN];
         let start = memory.as_ptr().align_offset(ALIGN);
-        Self { memory, start, len }
+        Self(Home::Cpu { memory, start, len })
     }
 
-    /// The bytes.
+    /// `len` zeros on a card.
+    pub fn zeros_on(card: &Card, len: usize) -> fp8flow_cuda::Result<Self> {
+        if len == 0 {
+            return Ok(Self::default());
+        }
+        let memory = card.take(len)?;
+        memory.fill(0, len, 0)?;
+        Ok(Self(Home::Card(memory)))
+    }
+
+    /// The bytes. On a card, address and length of them: they are lent on, and looked at only there.
     pub fn get(&self) -> &[u8] {
-        &self.memory[self.start..][..self.len]
+        match &self.0 {
+            Home::Cpu { memory, start, len } => &memory[*start..][..*len],
+            // SAFETY: nobody reads through this slice: it crosses the border to a plugin that works on cards, which
+            // takes its address and length. The memory lives as long as the slice.
+            #[allow(unsafe_code)]
+            Home::Card(memory) => unsafe {
+                std::slice::from_raw_parts(
+                    std::ptr::without_provenance(memory.address() as usize),
+                    memory.bytes(),
+                )
+            },
+        }
     }
 
-    /// The bytes, to write.
+    /// The bytes, to write; on a card as [`Bytes::get`] says.
     pub fn get_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..][..self.len]
+        match &mut self.0 {
+            Home::Cpu { memory, start, len } => &mut memory[*start..][..*len],
+            // SAFETY: as above; and nobody else has the address meanwhile.
+            #[allow(unsafe_code)]
+            Home::Card(memory) => unsafe {
+                let address = std::ptr::without_provenance_mut(memory.address() as usize);
+                std::slice::from_raw_parts_mut(address, memory.bytes())
+            },
+        }
     }
 }
 

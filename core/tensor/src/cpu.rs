@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fp8flow_kernels::{Cpu, Elements, ElementsMut, Epilogue, Isa, Operand, Parallel, Store, bf16, gemm};
+use fp8flow_kernels::{
+    Cpu, Element as _, Elements, ElementsMut, Epilogue, Isa, Operand, Parallel, Store, bf16, gemm,
+};
 
 use crate::ops::cross_entropy::{self, Workspace};
 use crate::ops::{adamw, attention, elementwise, embedding, linear, reduce, rms_norm, rope, swiglu};
@@ -56,6 +58,13 @@ impl Device for CpuDevice {
 
     fn workspace(&self, work: &Workload) -> usize {
         space::bytes(self.cpu(), work)
+    }
+
+    fn fill(&self, x: &mut Tensor, value: f32) {
+        match x.elements_mut() {
+            ElementsMut::F32(x) => x.fill(value),
+            ElementsMut::Bf16(x) => x.fill(bf16::narrow(value)),
+        }
     }
 
     fn embedding(&self, ids: &[u32], table: &Tensor, out: &mut Tensor) {

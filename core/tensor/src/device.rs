@@ -1,5 +1,6 @@
 //! The one seam to hardware: every operation of the model is asked of a [`Device`].
 
+use fp8flow_cuda::Card;
 use fp8flow_kernels::{Cpu, math};
 
 use crate::{DType, Tensor};
@@ -56,6 +57,12 @@ impl RopeTable {
     /// Bytes of the table for `positions` positions and heads of `head_dim` elements.
     pub fn bytes(positions: usize, head_dim: usize) -> usize {
         2 * DType::F32.size() * positions * head_dim.div_ceil(2)
+    }
+
+    /// The same in the memory of a card; itself where there is none.
+    pub fn copy_to(self, card: Option<&Card>) -> fp8flow_cuda::Result<Self> {
+        let Some(card) = card else { return Ok(self) };
+        Ok(Self { cos: self.cos.copy_to(card)?, sin: self.sin.copy_to(card)? })
     }
 
     /// The table for `positions` positions: `cos(p · inv_freq) · factor` and the sine alike, the angle rounded to f32
@@ -121,8 +128,22 @@ pub trait Device: Send + Sync {
     /// The CPU that host-side work (data, checkpoints) and CPU kernels run on.
     fn cpu(&self) -> Cpu<'_>;
 
+    /// The card whose memory its tensors lie in; none for the CPU's.
+    fn card(&self) -> Option<&Card> {
+        None
+    }
+
+    /// Waits until everything that was asked is done. Fails if any of it did: what has been written since the last time
+    /// is worth nothing then.
+    fn settle(&self) -> fp8flow_cuda::Result<()> {
+        Ok(())
+    }
+
     /// Bytes that it holds beside tensors to train on micro-batches of `work`.
     fn workspace(&self, work: &Workload) -> usize;
+
+    /// Every element in use is `value`.
+    fn fill(&self, x: &mut Tensor, value: f32);
 
     /// `out[t] = table[ids[t]]`; `table: [V, H]` f32.
     fn embedding(&self, ids: &[u32], table: &Tensor, out: &mut Tensor);

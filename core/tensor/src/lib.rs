@@ -20,4 +20,5 @@ pub use arena::Arena;
 pub use bytes::Bytes;
 pub use cpu::CpuDevice;
 pub use device::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation, Workload};
-pub use tensor::{DType, Tensor};
+pub use fp8flow_cuda::{Card, Error as CardError};
+pub use tensor::{DType, Here, Tensor};

@@ -1,5 +1,6 @@
 //! A row-major matrix with a capacity in rows, in the memory of a device.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use fp8flow_cuda::{Arg, Card, Memory};
@@ -72,6 +73,58 @@ impl Tensor {
     pub fn on_card(memory: Arc<Memory>, offset: usize, dtype: DType, rows: usize, cols: usize) -> Self {
         assert!(offset + rows * cols * dtype.size() <= memory.bytes(), "a {rows}×{cols} tensor at {offset}");
         Self { storage: Storage::Card(dtype, memory, offset), rows, cols, capacity: rows }
+    }
+
+    /// Zeros on `card`, with room for `rows` rows.
+    pub fn zeros_on(card: &Card, dtype: DType, rows: usize, cols: usize) -> fp8flow_cuda::Result<Self> {
+        let memory = card.take(rows * cols * dtype.size())?;
+        memory.fill(0, memory.bytes(), 0)?;
+        Ok(Self::on_card(Arc::new(memory), 0, dtype, rows, cols))
+    }
+
+    /// A copy on `card`.
+    pub fn copy_to(&self, card: &Card) -> fp8flow_cuda::Result<Self> {
+        let here = self.here()?;
+        let copy = Self::zeros_on(card, here.dtype(), here.rows, here.cols)?;
+        let (memory, offset, _) = copy.stretch();
+        memory.write(offset, here.raw())?;
+        Ok(copy)
+    }
+
+    /// The tensor itself if it is in the CPU's memory, else a copy that is.
+    pub fn here(&self) -> fp8flow_cuda::Result<Here<'_>> {
+        let Storage::Card(dtype, memory, offset) = &self.storage else { return Ok(Here::Itself(self)) };
+        let mut copy = Self::zeros(*dtype, self.rows, self.cols);
+        memory.read(*offset, copy.raw_mut())?;
+        Ok(Here::Copy(copy))
+    }
+
+    /// Takes over the elements of an f32 tensor in the CPU's memory.
+    ///
+    /// # Panics
+    /// If it is of another type or number.
+    pub fn set_f32(&mut self, elements: &[f32]) -> fp8flow_cuda::Result<()> {
+        assert_eq!((self.dtype(), self.rows * self.cols), (DType::F32, elements.len()), "f32 elements");
+        if let Storage::Card(_, memory, offset) = &self.storage {
+            return memory.write(*offset, bytemuck::cast_slice(elements));
+        }
+        self.f32_mut().copy_from_slice(elements);
+        Ok(())
+    }
+
+    fn raw(&self) -> &[u8] {
+        match self.elements() {
+            Elements::F32(x) => bytemuck::cast_slice(x),
+            Elements::Bf16(x) => bytemuck::cast_slice(x),
+            _ => elsewhere(),
+        }
+    }
+
+    fn raw_mut(&mut self) -> &mut [u8] {
+        match self.elements_mut() {
+            ElementsMut::F32(x) => bytemuck::cast_slice_mut(x),
+            ElementsMut::Bf16(x) => bytemuck::cast_slice_mut(x),
+        }
     }
 
     /// Element type.
@@ -184,14 +237,6 @@ impl Tensor {
         }
     }
 
-    /// Sets every element in use to zero.
-    pub fn clear(&mut self) {
-        match self.elements_mut() {
-            ElementsMut::F32(x) => x.fill(0.0),
-            ElementsMut::Bf16(x) => x.fill(bf16::ZERO),
-        }
-    }
-
     /// The elements of a bf16 tensor, to write.
     ///
     /// # Panics
@@ -200,6 +245,26 @@ impl Tensor {
         match self.elements_mut() {
             ElementsMut::Bf16(x) => x,
             ElementsMut::F32(_) => panic!("a bf16 tensor was expected"),
+        }
+    }
+}
+
+/// A tensor whose elements are in the CPU's memory.
+#[derive(Debug)]
+pub enum Here<'a> {
+    /// It was there already.
+    Itself(&'a Tensor),
+    /// It was fetched.
+    Copy(Tensor),
+}
+
+impl Deref for Here<'_> {
+    type Target = Tensor;
+
+    fn deref(&self) -> &Tensor {
+        match self {
+            Self::Itself(tensor) => tensor,
+            Self::Copy(tensor) => tensor,
         }
     }
 }

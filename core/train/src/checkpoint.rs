@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 
 use fp8flow_kernels::NUMERICS_REVISION;
 use fp8flow_model::{
-    Decoder, DecoderError, NamedTensor, Parameters, SafeFile, StoredType, TensorData, write_safetensors,
+    Decoder, DecoderError, NamedTensor, ParameterSpec, Parameters, SafeFile, StoredType, TensorData,
+    write_safetensors,
 };
 use fp8flow_sdk::{ErrorKind, StateDict};
+use fp8flow_tensor::Here;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -241,8 +243,8 @@ impl Checkpoints {
 
 fn write_all(folder: &Path, snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
     let mut files = BTreeMap::new();
-    let model =
-        snapshot.parameters.iter().map(|(spec, tensor)| named(spec.name.clone(), &spec.shape, tensor.f32()));
+    let masters = here(snapshot.parameters)?;
+    let model = masters.iter().map(|(spec, tensor)| named(spec.name.clone(), &spec.shape, tensor.f32()));
     let mut add = |name: &str, tensors: Vec<NamedTensor<'_>>| -> Result<(), TrainError> {
         let written = write_safetensors(&folder.join(name), tensors, &[("format", "pt")])?;
         let entry = Entry { bytes: written.bytes, blake3: written.digest.to_hex().to_string() };
@@ -250,7 +252,10 @@ fn write_all(folder: &Path, snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
         Ok(())
     };
     add(MODEL, model.collect())?;
-    let moments = ["m", "v"].into_iter().zip(snapshot.moments).flat_map(|(moment, parameters)| {
+    drop(masters);
+    let [m, v] = snapshot.moments.map(here);
+    let moments = [("m", &m?), ("v", &v?)];
+    let moments = moments.into_iter().flat_map(|(moment, parameters)| {
         parameters
             .iter()
             .map(move |(spec, tensor)| named(format!("{moment}.{}", spec.name), &spec.shape, tensor.f32()))
@@ -267,6 +272,11 @@ fn write_all(folder: &Path, snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
     }
     write_file(&folder.join(MANIFEST), &json(&Manifest { step: snapshot.state.step, files }))?;
     sync_folder(folder)
+}
+
+/// Every parameter in the CPU's memory.
+fn here(parameters: &Parameters) -> Result<Vec<(&ParameterSpec, Here<'_>)>, TrainError> {
+    parameters.iter().map(|(spec, tensor)| Ok((spec, tensor.here()?))).collect()
 }
 
 fn named<'a>(name: String, shape: &[usize], elements: &'a [f32]) -> NamedTensor<'a> {
@@ -381,8 +391,14 @@ fn fill(file: &SafeFile, prefix: &str, parameters: &mut Parameters) -> Result<()
                 stored.dtype, stored.shape, spec.shape
             )));
         }
+        let from = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+        if tensor.card().is_some() {
+            let elements: Vec<f32> = stored.bytes.chunks_exact(4).map(from).collect();
+            tensor.set_f32(&elements)?;
+            continue;
+        }
         for (x, bytes) in tensor.f32_mut().iter_mut().zip(stored.bytes.chunks_exact(4)) {
-            *x = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+            *x = from(bytes);
         }
     }
     Ok(())

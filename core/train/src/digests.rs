@@ -13,6 +13,7 @@ use blake3::{Hash, Hasher};
 use fp8flow_kernels::Parallel;
 use fp8flow_kernels::parallel::for_each;
 use fp8flow_model::{Parameters, SafeFile};
+use fp8flow_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Line, Lines};
@@ -86,7 +87,7 @@ impl Digests {
         let path = folder.join(DIGESTS);
         let lines = Lines::<StepDigest, Last>::open(&path, step)?;
         let names: Vec<String> = parameters.specs().iter().map(|spec| spec.name.clone()).collect();
-        let tensors = of_parameters(parameters, pool);
+        let tensors = of_parameters(parameters, pool)?;
         let here = StepDigest { step, chain: start(step, &tensors), tensors: short(&tensors), names };
         if let Some(last) = lines.all.0.as_ref().filter(|last| last.step == step) {
             match last.differing(&here).first() {
@@ -121,10 +122,18 @@ impl Digests {
 }
 
 /// The digest of every tensor, in their order.
-pub(crate) fn of_parameters(parameters: &Parameters, pool: &dyn Parallel) -> Vec<Hash> {
-    let tensors: Vec<&[u8]> =
-        parameters.tensors().iter().map(|tensor| bytemuck::cast_slice(tensor.f32())).collect();
-    of_tensors(&tensors, pool)
+pub(crate) fn of_parameters(parameters: &Parameters, pool: &dyn Parallel) -> Result<Vec<Hash>, TrainError> {
+    let on_card = parameters.tensors().iter().any(|tensor| tensor.card().is_some());
+    // What must be fetched is fetched one tensor at a time; what is here is digested side by side.
+    let most = if on_card { 1 } else { parameters.tensors().len().max(1) };
+    let mut digests = Vec::new();
+    for tensors in parameters.tensors().chunks(most) {
+        let here = tensors.iter().map(Tensor::here).collect::<Result<Vec<_>, _>>();
+        let here = here?;
+        let bytes: Vec<&[u8]> = here.iter().map(|tensor| bytemuck::cast_slice(tensor.f32())).collect();
+        digests.extend(of_tensors(&bytes, pool));
+    }
+    Ok(digests)
 }
 
 fn of_tensors(tensors: &[&[u8]], pool: &dyn Parallel) -> Vec<Hash> {

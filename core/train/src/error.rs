@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fp8flow_data::DataError;
 use fp8flow_model::{DecoderError, ModelError};
+use fp8flow_tensor::CardError;
 
 use crate::invariants::Untrained;
 use crate::proof::Shortfall;
@@ -135,4 +136,10 @@ pub(crate) fn few(items: impl ExactSizeIterator<Item = String>, separator: &str)
     let rest = items.len().saturating_sub(SHOWN);
     let shown = items.take(SHOWN).collect::<Vec<_>>().join(separator);
     if rest == 0 { shown } else { format!("{shown} and {rest} more") }
+}
+
+impl From<CardError> for TrainError {
+    fn from(error: CardError) -> Self {
+        Self::Decoder(DecoderError::Card(error))
+    }
 }

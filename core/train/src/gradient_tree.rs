@@ -5,7 +5,7 @@
 //! A later split of the micro-batches over machines can therefore give the same bits.
 
 use fp8flow_model::{ParameterSpec, Parameters};
-use fp8flow_tensor::Device;
+use fp8flow_tensor::{CardError, Device};
 
 /// How the gradients of a step's micro-batches are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +38,15 @@ pub struct GradientTree {
 
 impl GradientTree {
     /// Room for the gradients of `n` micro-batches a step.
-    pub fn new(accumulation: Accumulation, n: usize, specs: &[ParameterSpec]) -> Self {
-        let free = (0..accumulation.buffers(n)).map(|_| Parameters::zeros(specs)).collect();
-        Self { accumulation, sums: Vec::new(), free }
+    pub fn new(
+        accumulation: Accumulation,
+        n: usize,
+        device: &dyn Device,
+        specs: &[ParameterSpec],
+    ) -> Result<Self, CardError> {
+        let zeros = |_| Parameters::zeros_on(device, specs);
+        let free = (0..accumulation.buffers(n)).map(zeros).collect::<Result<_, _>>()?;
+        Ok(Self { accumulation, sums: Vec::new(), free })
     }
 
     /// Adds the next micro-batch: `compute(gradient, accumulate)` writes it, or adds it where `accumulate`.
@@ -120,7 +126,7 @@ mod tests {
         for n in 1..40_usize {
             let leaves: Vec<f32> =
                 (0..n).map(|i| (1.0 + i as f32).ln() * 1e3_f32.powi(i as i32 % 5 - 2)).collect();
-            let mut tree = GradientTree::new(Accumulation::Tree, n, &specs);
+            let mut tree = GradientTree::new(Accumulation::Tree, n, &device, &specs).unwrap();
             for _ in 0..2 {
                 for leaf in &leaves {
                     tree.add(&device, |gradient, accumulate| {
@@ -140,7 +146,7 @@ mod tests {
     fn sequential_accumulation_adds_in_place() {
         let device = CpuDevice::new(Isa::best(), Arc::new(Serial));
         let specs = [ParameterSpec { name: "w".into(), shape: vec![1], kind: ParameterKind::Norm }];
-        let mut tree = GradientTree::new(Accumulation::Sequential, 3, &specs);
+        let mut tree = GradientTree::new(Accumulation::Sequential, 3, &device, &specs).unwrap();
         for i in 0..3 {
             tree.add(&device, |gradient, accumulate| {
                 assert_eq!(accumulate, i > 0);

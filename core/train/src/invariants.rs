@@ -6,7 +6,7 @@
 use std::fmt;
 
 use fp8flow_model::{ModelConfig, ParameterKind, ParameterSpec, Parameters, parameter_specs};
-use fp8flow_tensor::AdamW;
+use fp8flow_tensor::{AdamW, CardError, DType, Device, Tensor};
 
 use crate::TrainError;
 
@@ -66,7 +66,9 @@ pub(crate) fn all_there_once(config: &ModelConfig, sets: [&Parameters; 3]) -> Re
 fn is_once(set: &Parameters, i: usize, spec: &ParameterSpec) -> bool {
     let named = set.specs().iter().filter(|other| other.name == spec.name).count();
     let tensor = set.tensors().get(i);
-    named == 1 && set.specs().get(i) == Some(spec) && tensor.is_some_and(|x| x.f32().len() == spec.len())
+    named == 1
+        && set.specs().get(i) == Some(spec)
+        && tensor.is_some_and(|x| x.dtype() == DType::F32 && x.rows() * x.cols() == spec.len())
 }
 
 fn untrained(step: u64, parameters: Vec<String>, why: Untrained) -> Result<(), TrainError> {
@@ -78,26 +80,31 @@ const POISON: u32 = 0x7fc0_f8f8;
 
 /// Fills what a micro-batch must overwrite, so that what it leaves out shows. (What only gains is cleared to −0 by the
 /// decoder, which does the same.)
-pub(crate) fn poison(gradients: &mut Parameters) {
+pub(crate) fn poison(device: &dyn Device, gradients: &mut Parameters) {
     for i in 0..gradients.specs().len() {
         if gradients.specs()[i].kind == ParameterKind::Matrix {
-            gradients.tensors_mut()[i].f32_mut().fill(f32::from_bits(POISON));
+            device.fill(&mut gradients.tensors_mut()[i], f32::from_bits(POISON));
         }
     }
 }
 
 /// Fails if a micro-batch with targets has left a gradient, or a part of a weight's, as it was.
 pub(crate) fn all_received(step: u64, gradients: &Parameters) -> Result<(), TrainError> {
-    let left_out = gradients.iter().filter(|(spec, gradient)| {
+    let mut left_out = Vec::new();
+    for (spec, gradient) in gradients.iter() {
+        let gradient = gradient.here()?;
         let gradient = gradient.f32();
-        if spec.kind == ParameterKind::Matrix {
+        let left = if spec.kind == ParameterKind::Matrix {
             gradient.iter().any(|x| x.to_bits() == POISON)
         } else {
             // Rows of tokens that do not occur stay as they were; somewhere something was added.
             !gradient.is_empty() && gradient.iter().all(|x| x.to_bits() == (-0.0_f32).to_bits())
+        };
+        if left {
+            left_out.push(spec.name.clone());
         }
-    });
-    untrained(step, left_out.map(|(spec, _)| spec.name.clone()).collect(), Untrained::NoGradient)
+    }
+    untrained(step, left_out, Untrained::NoGradient)
 }
 
 /// Watches each parameter until it has moved.
@@ -133,17 +140,19 @@ impl Movement {
     }
 
     /// Elements of parameter `i` to look at again after `step`: in each stretch of it, that of the largest gradient.
+    /// `tensors` are weight, gradient and both moments.
     pub(crate) fn before(
         &mut self,
         i: usize,
         step: &AdamW,
-        weight: &[f32],
-        gradient: &[f32],
-        [m, v]: [&[f32]; 2],
-    ) -> Vec<Probe> {
+        tensors: [&Tensor; 4],
+    ) -> Result<Vec<Probe>, CardError> {
         if self.waiting[i].moved {
-            return Vec::new();
+            return Ok(Vec::new());
         }
+        let [weight, gradient, m, v] = tensors.map(Tensor::here);
+        let (weight, gradient, m, v) = (weight?, gradient?, m?, v?);
+        let (weight, gradient, m, v) = (weight.f32(), gradient.f32(), m.f32(), v.f32());
         let stretch = gradient.len().div_ceil(PROBES).max(1);
         let probes = gradient.chunks(stretch).enumerate().map(|(chunk, gradient)| {
             let largest = gradient
@@ -155,11 +164,16 @@ impl Movement {
             let update = update(step, weight[index], gradient[largest], m[index], v[index]);
             Probe { index, before: weight[index], update }
         });
-        probes.collect()
+        Ok(probes.collect())
     }
 
     /// Looks at parameter `i` again.
-    pub(crate) fn after(&mut self, i: usize, probes: &[Probe], weight: &[f32]) {
+    pub(crate) fn after(&mut self, i: usize, probes: &[Probe], weight: &Tensor) -> Result<(), CardError> {
+        if probes.is_empty() {
+            return Ok(());
+        }
+        let weight = weight.here()?;
+        let weight = weight.f32();
         let could = || probes.iter().filter(|probe| probe.must_move());
         if probes.iter().any(|probe| weight[probe.index].to_bits() != probe.before.to_bits()) {
             self.waiting[i].moved = true;
@@ -169,6 +183,7 @@ impl Movement {
         } else if could().next().is_some() {
             self.stuck.push(i);
         }
+        Ok(())
     }
 
     /// Fails if a parameter was found not to move as it should.

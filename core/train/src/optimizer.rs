@@ -1,7 +1,7 @@
 //! AdamW over all parameters: moments, decay by kind, clipping by the global norm.
 
 use fp8flow_model::{ParameterKind, ParameterSpec, Parameters};
-use fp8flow_tensor::{AdamW, Device};
+use fp8flow_tensor::{AdamW, CardError, Device};
 
 use crate::invariants::Movement;
 
@@ -44,8 +44,13 @@ pub type Norm = Result<f64, String>;
 
 impl Optimizer {
     /// Moments of zero.
-    pub fn new(config: OptimizerConfig, specs: &[ParameterSpec]) -> Self {
-        Self { config, m: Parameters::zeros(specs), v: Parameters::zeros(specs) }
+    pub fn new(
+        config: OptimizerConfig,
+        device: &dyn Device,
+        specs: &[ParameterSpec],
+    ) -> Result<Self, CardError> {
+        let [m, v] = [Parameters::zeros_on(device, specs)?, Parameters::zeros_on(device, specs)?];
+        Ok(Self { config, m, v })
     }
 
     /// The 2-norm over all parameters (of gradients, or of the masters), summed in their order in f64.
@@ -76,7 +81,7 @@ impl Optimizer {
         parameters: &mut Parameters,
         gradients: &Parameters,
         movement: &mut Movement,
-    ) {
+    ) -> Result<(), CardError> {
         let OptimizerConfig { betas, eps, weight_decay, decayed, .. } = self.config;
         let grad_scale = self.clip_factor(norm) as f32;
         for i in 0..parameters.specs().len() {
@@ -95,10 +100,11 @@ impl Optimizer {
             };
             let (m, v) = (&mut self.m.tensors_mut()[i], &mut self.v.tensors_mut()[i]);
             let (weight, gradient) = (&mut parameters.tensors_mut()[i], &gradients.tensors()[i]);
-            let probes = movement.before(i, &constants, weight.f32(), gradient.f32(), [m.f32(), v.f32()]);
+            let probes = movement.before(i, &constants, [&*weight, gradient, &*m, &*v])?;
             device.adamw(constants, weight, gradient, m, v);
-            movement.after(i, &probes, weight.f32());
+            movement.after(i, &probes, weight)?;
         }
+        Ok(())
     }
 }
 
@@ -117,7 +123,16 @@ fn power(mut x: f64, mut n: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use fp8flow_kernels::{Isa, Serial};
+    use fp8flow_tensor::CpuDevice;
+
     use super::*;
+
+    fn device() -> CpuDevice {
+        CpuDevice::new(Isa::best(), Arc::new(Serial))
+    }
 
     #[test]
     fn powers_by_squaring() {
@@ -135,10 +150,10 @@ mod tests {
             decayed: Decayed::All,
             clip: 1.0,
         };
-        let optimizer = Optimizer::new(config, &[]);
+        let optimizer = Optimizer::new(config, &device(), &[]).unwrap();
         assert_eq!(optimizer.clip_factor(0.5), 1.0);
         assert!((optimizer.clip_factor(4.0) - 0.25).abs() < 1e-6);
-        let unlimited = Optimizer::new(OptimizerConfig { clip: 0.0, ..config }, &[]);
+        let unlimited = Optimizer::new(OptimizerConfig { clip: 0.0, ..config }, &device(), &[]).unwrap();
         assert_eq!(unlimited.clip_factor(1e9), 1.0);
     }
 }

@@ -266,10 +266,11 @@ impl<'a> Run<'a> {
         })?;
 
         let specs = parameter_specs(job.decoder.config());
-        let mut optimizer = Optimizer::new(config.optimizer, &specs);
+        let device = job.device;
+        let mut optimizer = Optimizer::new(config.optimizer, device, &specs)?;
         let (parameters, done) = if let Some(checkpoint) = &newest {
             checkpoint.expect(&config.identity)?;
-            let mut parameters = Parameters::zeros(&specs);
+            let mut parameters = Parameters::zeros_on(device, &specs)?;
             checkpoint.load(&mut parameters, [&mut optimizer.m, &mut optimizer.v], &mut job.decoder)?;
             watcher.resumed(checkpoint.state.step);
             (parameters, checkpoint.state.step)
@@ -277,7 +278,7 @@ impl<'a> Run<'a> {
             if let Some(state) = &job.recipe_state {
                 state.restore(&mut job.decoder)?;
             }
-            (fresh()?, 0)
+            (fresh()?.moved_to(device)?, 0)
         };
         if done < config.steps {
             checkpoints.expect_room(&parameters, config.checkpoint_every > 0)?;
@@ -291,7 +292,7 @@ impl<'a> Run<'a> {
             parameters,
             digests,
             optimizer,
-            gradients: GradientTree::new(config.accumulation, config.micro_batches(), &specs),
+            gradients: GradientTree::new(config.accumulation, config.micro_batches(), device, &specs)?,
             metrics: Lines::open(&job.folder.join(METRICS), done)?,
             evaluations: Lines::open(&job.folder.join(EVALUATIONS), done)?,
             telemetry: Lines::open(&job.folder.join(TELEMETRY), done)?,
@@ -357,7 +358,7 @@ impl<'a> Run<'a> {
             let received = &mut self.received;
             self.gradients.add(device, |gradients, accumulate| {
                 if !*received && !accumulate {
-                    invariants::poison(gradients);
+                    invariants::poison(device, gradients);
                 }
                 let result =
                     decoder.train(device, parameters, batch(micro), factor, gradients, accumulate)?;
@@ -371,17 +372,20 @@ impl<'a> Run<'a> {
         }
         self.job.decoder.telemetry = false;
         let gradients = self.gradients.total(device);
-        let norm = match Optimizer::norm(device, gradients) {
+        let norm = Optimizer::norm(device, gradients);
+        device.settle()?;
+        let norm = match norm {
             Ok(norm) if loss.is_finite() => norm,
             found => return Err(self.not_finite(step, &micros, found.err())),
         };
         let lr = config.schedule.rate(step);
         let movement = &mut self.movement;
-        self.optimizer.step(device, step, lr, norm, &mut self.parameters, gradients, movement);
+        self.optimizer.step(device, step, lr, norm, &mut self.parameters, gradients, movement)?;
         movement.verdict(step, self.parameters.specs())?;
         self.job.decoder.weights_changed(device, &self.parameters)?;
         self.done = step;
-        let digests = digests::of_parameters(&self.parameters, device.cpu().pool);
+        device.settle()?;
+        let digests = digests::of_parameters(&self.parameters, device.cpu().pool)?;
 
         let tokens = micros.iter().map(MicroBatch::tokens).sum::<usize>();
         let tokens_per_s = tokens as f64 / began.elapsed().as_secs_f64().max(1e-9);

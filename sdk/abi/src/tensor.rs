@@ -76,6 +76,16 @@ pub struct DeviceId {
 impl DeviceId {
     /// The CPU.
     pub const CPU: Self = Self { kind: 0, ordinal: 0, stream: 0 };
+
+    /// The NVIDIA card of this number, and a stream of it (a `CUstream`).
+    pub const fn cuda(ordinal: u32, stream: u64) -> Self {
+        Self { kind: 1, ordinal, stream }
+    }
+
+    /// Whether it is the CPU.
+    pub const fn is_cpu(self) -> bool {
+        self.kind == Self::CPU.kind
+    }
 }
 
 /// A tensor of up to four dimensions as plain data. This layout is part of the ABI and never changes.
@@ -144,6 +154,11 @@ fn dense(data: *mut u8, dtype: DType, shape: &[usize]) -> RawTensor {
     raw
 }
 
+fn dense_on_card(device: DeviceId, address: u64, dtype: DType, shape: &[usize]) -> RawTensor {
+    assert!(!device.is_cpu(), "memory of the CPU is given as elements");
+    RawTensor { device, ..dense(std::ptr::without_provenance_mut(address as usize), dtype, shape) }
+}
+
 impl<'a> TensorRef<'a> {
     /// A dense tensor of `shape` over the CPU memory of `elements`.
     ///
@@ -158,6 +173,14 @@ impl<'a> TensorRef<'a> {
             Elements::E5m2(x) => (x.as_ptr(), DType::E5M2),
         };
         Self { raw: dense(data.cast_mut(), dtype, shape), lifetime: PhantomData }
+    }
+
+    /// A dense tensor of `shape` at `address` in the memory of `device`, which is not the CPU: nothing of it is read here.
+    ///
+    /// # Panics
+    /// If the device is the CPU, or the shape has not 1 to 4 dimensions.
+    pub fn on_card(device: DeviceId, address: u64, dtype: DType, shape: &[usize]) -> Self {
+        Self { raw: dense_on_card(device, address, dtype, shape), lifetime: PhantomData }
     }
 
     /// A tensor as it came across the border.
@@ -255,6 +278,14 @@ impl<'a> TensorMut<'a> {
         Self { raw: dense(codes.as_mut_ptr(), DType::of(format), shape), lifetime: PhantomData }
     }
 
+    /// A dense tensor of `shape` at `address` in the memory of `device`, which is not the CPU.
+    ///
+    /// # Panics
+    /// If the device is the CPU, or the shape has not 1 to 4 dimensions.
+    pub fn on_card(device: DeviceId, address: u64, dtype: DType, shape: &[usize]) -> Self {
+        Self { raw: dense_on_card(device, address, dtype, shape), lifetime: PhantomData }
+    }
+
     /// A tensor as it came across the border.
     ///
     /// # Safety
@@ -314,7 +345,7 @@ impl<'a> TensorMut<'a> {
 impl RawTensor {
     /// The number of elements of a dense, aligned CPU tensor.
     fn dense_len(&self) -> Result<usize> {
-        if self.device.kind != DeviceId::CPU.kind {
+        if !self.device.is_cpu() {
             return Err(Error::unsupported("the tensor is not in CPU memory"));
         }
         if !(1..=4).contains(&self.rank) {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use fp8flow_kernels::Cpu;
-use fp8flow_tensor::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation, Tensor, Workload};
+use fp8flow_tensor::{
+    AdamW, AttentionShape, Card, CardError, CrossEntropy, Device, RopeTable, Rotation, Tensor, Workload,
+};
 
 use crate::parts::ledger::{Ledger, Part};
 use crate::parts::work::{self, Work, each};
@@ -35,6 +37,18 @@ impl Device for TimedDevice<'_> {
 
     fn workspace(&self, work: &Workload) -> usize {
         self.device.workspace(work)
+    }
+
+    fn card(&self) -> Option<&Card> {
+        self.device.card()
+    }
+
+    fn settle(&self) -> Result<(), CardError> {
+        self.device.settle()
+    }
+
+    fn fill(&self, x: &mut Tensor, value: f32) {
+        self.device.fill(x, value);
     }
 
     fn embedding(&self, ids: &[u32], table: &Tensor, out: &mut Tensor) {

@@ -89,7 +89,7 @@ fn step(assigned: [Option<usize>; 3], live: [bool; 3], pass: Pass) -> Step {
         group.forward(&device, &parameters, pass, false, &x, &mut outputs, &mut kept, &mut loan).unwrap();
     }
     let mut dys = [64, 32, 32].map(|n| tensor(TOKENS, n, n));
-    dys.iter_mut().zip(live).filter(|(_, live)| !live).for_each(|(dy, _)| dy.clear());
+    dys.iter_mut().zip(live).filter(|(_, live)| !live).for_each(|(dy, _)| device.fill(dy, 0.0));
     let mut dx = Tensor::zeros(DType::Bf16, TOKENS, 64);
     let input = group.keeps_input(TOKENS).then_some(&x);
     let dys: Vec<&Tensor> = dys.iter().collect();

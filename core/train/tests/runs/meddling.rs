@@ -46,6 +46,7 @@ macro_rules! as_the_cpu {
 impl Device for Meddling {
     as_the_cpu! {
         fn name(&self) -> String;
+        fn fill(&self, x: &mut Tensor, value: f32);
         fn cpu(&self) -> Cpu<'_>;
         fn workspace(&self, work: &Workload) -> usize;
         fn embedding(&self, ids: &[u32], table: &Tensor, out: &mut Tensor);
