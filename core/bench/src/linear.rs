@@ -92,6 +92,7 @@ impl Layer {
         let mut recipe = fp8.configured()?;
         let name = "bench".to_owned();
         let facts = LayerFacts {
+            device: None,
             name: name.clone(),
             in_features: k,
             out_features: n,

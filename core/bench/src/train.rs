@@ -75,10 +75,10 @@ pub fn train(
         prove(fp8)?;
     }
     let examples = what.examples();
-    let measured = decoder(&config, what, &plan, fp8, None, &mut Arena::measure())?;
+    let measured = decoder(&config, what, &plan, fp8, None, &mut Arena::measure_of(&*bench.engine.device))?;
     let planned = TrainingMemory::of(&settings, &measured, &*bench.engine.device).with_examples(&[&examples]);
     room::check(planned.peak())?;
-    let decoder = decoder(&config, what, &plan, fp8, parts.as_ref(), &mut Arena::allocate())?;
+    let decoder = decoder(&config, what, &plan, fp8, parts.as_ref(), &mut Arena::of(&*bench.engine.device))?;
     let fp8_layers = plan.fp8().count();
 
     let folder = tempfile::tempdir().map_err(BenchError::Folder)?;

@@ -35,6 +35,7 @@ fn recipe(plugin: &Plugin, name: &str) -> Box<dyn Recipe> {
 
 fn facts() -> LayerFacts {
     LayerFacts {
+        device: None,
         name: "model.layers.0.mlp.up_proj".into(),
         in_features: 64,
         out_features: 64,

@@ -24,6 +24,7 @@ pub fn linear_layers(config: &ModelConfig, tokens: Option<usize>) -> Vec<LayerFa
             for (layer, name) in group.iter().zip(&names) {
                 let (out_features, in_features) = shape(config, layer);
                 layers.push(LayerFacts {
+                    device: None,
                     name: name.clone(),
                     in_features,
                     out_features,
@@ -35,6 +36,7 @@ pub fn linear_layers(config: &ModelConfig, tokens: Option<usize>) -> Vec<LayerFa
         }
     }
     layers.push(LayerFacts {
+        device: None,
         name: OUTPUT_HEAD.into(),
         in_features: config.hidden_size,
         out_features: config.vocab_size,

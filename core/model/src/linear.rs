@@ -318,7 +318,8 @@ fn tensor_mut(x: &mut Tensor) -> TensorMut<'_> {
     }
 }
 
-fn place(card: &Card) -> DeviceId {
+/// A card as the SDK names it.
+pub(crate) fn place(card: &Card) -> DeviceId {
     DeviceId::cuda(card.ordinal() as u32, card.stream_id())
 }
 

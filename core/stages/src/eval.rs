@@ -68,6 +68,7 @@ impl StageKind for Eval {
         check_fit(&config, &set).or_fail()?;
         let device = &*self.0.device;
         let parameters = weights.load_until(device.cpu().pool, cx.cancel()).or_fail()?;
+        let parameters = parameters.moved_to(device).map_err(TrainError::from).or_fail()?;
         drop(weights);
         let plan = match cx.optional_input("layers") {
             Some(layers) => layers_filter::read(&layers.dir, &config)?,
@@ -84,7 +85,7 @@ impl StageKind for Eval {
         };
         let decoder = |error| TrainError::Decoder(error);
         let mut model =
-            Decoder::new(&config, options, fp8, &mut Arena::allocate()).map_err(decoder).or_fail()?;
+            Decoder::new(&config, options, fp8, &mut Arena::of(device)).map_err(decoder).or_fail()?;
         take_over_scales(cx, &mut model)?;
         model.weights_changed(device, &parameters).map_err(decoder).or_fail()?;
         let proceed = |done: usize| {

@@ -166,6 +166,7 @@ mod tests {
 
     fn layer(name: &str) -> LayerFacts {
         LayerFacts {
+            device: None,
             name: name.into(),
             in_features: 16,
             out_features: 16,

@@ -179,15 +179,15 @@ impl StageKind for Train {
         if let Some(memory) = &planned {
             memory::Needs::new(memory, &settings, options).check(Memory::look())?;
         }
+        let device = &*self.engine.device;
         let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
-        let decoder = Decoder::new(&config, options, fp8, &mut Arena::allocate())
+        let decoder = Decoder::new(&config, options, fp8, &mut Arena::of(device))
             .map_err(TrainError::from)
             .or_fail()?;
         if let Some(memory) = &planned {
             cx.say(memory::plan(memory, options.tokens));
         }
 
-        let device = &*self.engine.device;
         let limits = fields::limits(params);
         let mut watch = Watch::new(cx.reporter().clone(), settings.steps, tokenizer).warning_above(limits);
         let job = Job {

@@ -17,25 +17,31 @@ pub struct Arena {
 
 #[derive(Debug)]
 enum Source {
-    Nothing,
+    /// Only counts what would be taken, on this card or of the CPU.
+    Nothing(Option<Card>),
     Cpu,
     Card(Card),
 }
 
 impl Arena {
-    /// An arena that takes the CPU's memory.
-    pub fn allocate() -> Self {
-        Self::from(Source::Cpu)
-    }
-
     /// An arena that takes the memory of `device`.
     pub fn of(device: &dyn Device) -> Self {
         Self::from(device.card().map_or(Source::Cpu, |card| Source::Card(card.clone())))
     }
 
-    /// An arena that only counts.
+    /// An arena that takes the CPU's memory.
+    pub fn allocate() -> Self {
+        Self::from(Source::Cpu)
+    }
+
+    /// An arena that only counts what would be taken of the CPU's.
     pub fn measure() -> Self {
-        Self::from(Source::Nothing)
+        Self::from(Source::Nothing(None))
+    }
+
+    /// An arena that only counts what would be taken of that of `device`.
+    pub fn measure_of(device: &dyn Device) -> Self {
+        Self::from(Source::Nothing(device.card().cloned()))
     }
 
     fn from(from: Source) -> Self {
@@ -47,7 +53,7 @@ impl Arena {
         self.bytes += rows * cols * dtype.size();
         let nothing = || Tensor::zeros(dtype, 0, cols);
         match &self.from {
-            Source::Nothing => nothing(),
+            Source::Nothing(_) => nothing(),
             Source::Cpu => Tensor::zeros(dtype, rows, cols),
             Source::Card(card) => {
                 let taken = Tensor::zeros_on(card, dtype, rows, cols);
@@ -58,14 +64,15 @@ impl Arena {
 
     /// Whether it takes the memory, or only counts.
     pub fn allocates(&self) -> bool {
-        !matches!(self.from, Source::Nothing)
+        !matches!(self.from, Source::Nothing(_))
     }
 
-    /// The card whose memory it takes.
+    /// The card whose memory it takes, or counts.
     pub fn card(&self) -> Option<&Card> {
         match &self.from {
             Source::Card(card) => Some(card),
-            _ => None,
+            Source::Nothing(card) => card.as_ref(),
+            Source::Cpu => None,
         }
     }
 
@@ -73,7 +80,7 @@ impl Arena {
     pub fn region(&mut self, len: usize) -> Bytes {
         self.bytes += len;
         match &self.from {
-            Source::Nothing => Bytes::default(),
+            Source::Nothing(_) => Bytes::default(),
             Source::Cpu => Bytes::zeros(len),
             Source::Card(card) => {
                 let taken = Bytes::zeros_on(card, len);

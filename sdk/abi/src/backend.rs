@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Backward, Counters, Forward, Host, InputFormat, Memory, Options, Quantize, RecipeInfo, Result,
+    Backward, Counters, DeviceId, Forward, Host, InputFormat, Memory, Options, Quantize, RecipeInfo, Result,
     ScaledGemm, StateDict,
 };
 
@@ -104,6 +104,10 @@ pub struct LayerFacts {
     /// order, this one included.
     #[serde(default)]
     pub group: Vec<String>,
+    /// Where the layer's tensors and regions will lie, if not in the CPU's memory. Only a backend that says it works there
+    /// is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
 }
 
 /// The precision of a layer's GEMMs.

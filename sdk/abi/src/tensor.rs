@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use abi_stable::StableAbi;
 use fp8flow_kernels::{Elements, ElementsMut, Fp8, Matrix, bf16};
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
@@ -62,7 +63,7 @@ impl DType {
 }
 
 /// Where a tensor's memory lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, StableAbi)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, StableAbi, Serialize, Deserialize)]
 #[repr(C)]
 pub struct DeviceId {
     /// 0 for the CPU, 1 for CUDA; open.

@@ -324,5 +324,5 @@ pub(crate) fn facts(i: usize, layers: usize, in_features: usize, out_features: u
 fn facts_of(name: &str, i: usize, layers: usize, in_features: usize, out_features: usize) -> LayerFacts {
     let name = |i: usize| format!("{name}_{i}");
     let group = (0..layers).map(name).collect();
-    LayerFacts { name: name(i), in_features, out_features, tokens: None, block: Some(0), group }
+    LayerFacts { device: None, name: name(i), in_features, out_features, tokens: None, block: Some(0), group }
 }

@@ -152,6 +152,7 @@ fn the_table_is_true_of_the_plugins_that_come_with_fp8flow() {
                 [(row.dimensions, Precision::Fp8), (row.dimensions + row.dimensions / 2, Precision::High)]
             {
                 let facts = LayerFacts {
+                    device: None,
                     name: "model.layers.0.mlp.up_proj".into(),
                     in_features: features,
                     out_features: 2 * row.dimensions,

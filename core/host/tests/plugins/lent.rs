@@ -60,6 +60,7 @@ impl HostServices for Recorder {
 
 fn linear(plugin: &Plugin, call: &str) -> Box<dyn Linear> {
     let facts = LayerFacts {
+        device: None,
         name: "layer".into(),
         in_features: 4,
         out_features: 4,

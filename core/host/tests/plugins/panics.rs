@@ -18,6 +18,7 @@ type SilentCall = fn(&dyn Linear);
 
 fn facts() -> LayerFacts {
     LayerFacts {
+        device: None,
         name: LAYER.into(),
         in_features: 4,
         out_features: 4,

@@ -8,6 +8,7 @@ use crate::glob::Glob;
 
 fn layer(name: &str, block: Option<usize>, n: usize, k: usize) -> LayerFacts {
     LayerFacts {
+        device: None,
         name: name.into(),
         in_features: k,
         out_features: n,

@@ -8,6 +8,7 @@ use crate::common::{RECIPES, here, recipe, recipe_on};
 
 fn facts(out_features: usize, in_features: usize) -> LayerFacts {
     LayerFacts {
+        device: None,
         name: "model.layers.0.mlp.up_proj".into(),
         in_features,
         out_features,

@@ -322,6 +322,7 @@ fn memory_that_is_too_small_is_a_protocol_error() {
 
 fn forward_with(name: &str, pass: Pass, group_saved: usize, group_forward: usize) -> fp8flow_sdk::Result<()> {
     let facts = fp8flow_sdk::LayerFacts {
+        device: None,
         name: "q_proj".into(),
         in_features: K,
         out_features: N,
@@ -362,6 +363,7 @@ fn a_backward_without_what_forward_left_is_a_protocol_error() {
         }
         let mut linear = recipe(name)
             .linear(&fp8flow_sdk::LayerFacts {
+                device: None,
                 name: "q_proj".into(),
                 in_features: K,
                 out_features: N,

@@ -491,6 +491,7 @@ fn maxima_are_reduced_over_the_ranks_once_forward_and_once_backward() {
 fn a_layer_of_the_same_name_is_refused() {
     let mut recipe = recipe_on(&here(), "delayed", &json!({}));
     let facts = fp8flow_sdk::LayerFacts {
+        device: None,
         name: "q_proj".into(),
         in_features: 16,
         out_features: 16,

@@ -55,6 +55,7 @@ fn is_word(name: &str) -> bool {
 
 fn facts(out_features: usize, in_features: usize) -> LayerFacts {
     LayerFacts {
+        device: None,
         name: "model.layers.0.mlp.up_proj".into(),
         in_features,
         out_features,

@@ -23,7 +23,15 @@ impl Noting {
 
 fn facts() -> LayerFacts {
     let (in_features, out_features, group) = (4, 2, Vec::new());
-    LayerFacts { name: "a".into(), in_features, out_features, tokens: Some(3), block: Some(7), group }
+    LayerFacts {
+        device: None,
+        name: "a".into(),
+        in_features,
+        out_features,
+        tokens: Some(3),
+        block: Some(7),
+        group,
+    }
 }
 
 impl Recipe for Noting {
