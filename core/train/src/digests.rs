@@ -13,7 +13,7 @@ use blake3::{Hash, Hasher};
 use fp8flow_kernels::Parallel;
 use fp8flow_kernels::parallel::for_each;
 use fp8flow_model::{Parameters, SafeFile};
-use fp8flow_tensor::Tensor;
+use fp8flow_tensor::{Tensor, cuda};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Line, Lines};
@@ -123,17 +123,13 @@ impl Digests {
 
 /// The digest of every tensor, in their order.
 pub(crate) fn of_parameters(parameters: &Parameters, pool: &dyn Parallel) -> Result<Vec<Hash>, TrainError> {
-    let on_card = parameters.tensors().iter().any(|tensor| tensor.card().is_some());
-    // What must be fetched is fetched one tensor at a time; what is here is digested side by side.
-    let most = if on_card { 1 } else { parameters.tensors().len().max(1) };
-    let mut digests = Vec::new();
-    for tensors in parameters.tensors().chunks(most) {
-        let here = tensors.iter().map(Tensor::here).collect::<Result<Vec<_>, _>>();
-        let here = here?;
-        let bytes: Vec<&[u8]> = here.iter().map(|tensor| bytemuck::cast_slice(tensor.f32())).collect();
-        digests.extend(of_tensors(&bytes, pool));
+    let tensors = parameters.tensors();
+    if tensors.iter().any(|tensor| tensor.card().is_some()) {
+        let on_card = |tensor: &Tensor| Ok(blake3::hash(cuda::digests(tensor, PIECE)?.as_flattened()));
+        return tensors.iter().map(on_card).collect();
     }
-    Ok(digests)
+    let bytes: Vec<&[u8]> = tensors.iter().map(|tensor| bytemuck::cast_slice(tensor.f32())).collect();
+    Ok(of_tensors(&bytes, pool))
 }
 
 fn of_tensors(tensors: &[&[u8]], pool: &dyn Parallel) -> Vec<Hash> {

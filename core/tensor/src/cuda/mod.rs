@@ -1,6 +1,10 @@
 //! A card as a device.
 
+mod digest;
+
 use fp8flow_cuda::{Source, source};
 
+pub use digest::digests;
+
 /// The kernels, by file.
-pub const SOURCES: [Source; 1] = [source!("elementwise")];
+pub const SOURCES: [Source; 2] = [digest::SOURCE, source!("elementwise")];

@@ -1,1 +1,0 @@
-//! Element by element: the kernels have the bits of the CPU.
