@@ -1,11 +1,10 @@
 //! Holds a source to its budget: compiled for every architecture, without a card.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use crate::card::Architecture;
 use crate::library::Needed;
-use crate::{Error, Result, Source, compile};
+use crate::{Error, Result, Source, compile, places};
 
 /// What came of the check of a source.
 #[derive(Debug, Default)]
@@ -18,9 +17,34 @@ pub struct Checked {
     pub unseen: usize,
 }
 
-/// Why kernels cannot be compiled here, if so.
-pub fn obstacle() -> Option<String> {
-    Needed::Nvrtc.open().err().map(|error| error.to_string())
+/// Set to `required` where kernels must be compiled, so that it is a failure if they cannot be.
+const VARIABLE: &str = "FP8FLOW_TEST_NVRTC";
+
+/// Checks every one of `sources` and says what was seen; skips, and says why, where there is no compiler for them.
+///
+/// # Panics
+/// If a source is over its budget, or there is no compiler where one is required.
+pub fn check_all(sources: &[Source]) {
+    if let Err(error) = Needed::Nvrtc.open() {
+        assert!(std::env::var_os(VARIABLE).is_none_or(|which| which != "required"), "{error}");
+        println!("skipped: kernels are not compiled here: {error}");
+        return;
+    }
+    let mut faults = Vec::new();
+    for source in sources {
+        let checked = check(*source);
+        for line in checked.seen {
+            println!("{line}");
+        }
+        if checked.unseen > 0 {
+            println!(
+                "skipped: {}: {} instructions are not looked for, without nvdisasm",
+                source.name, checked.unseen
+            );
+        }
+        faults.extend(checked.faults);
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 /// Compiles `source` for every architecture and compares with what its head states.
@@ -82,7 +106,7 @@ fn has(text: &str, opcode: &str) -> bool {
 
 /// The instructions of a CUBIN, if there is a disassembler.
 fn disassemble(cubin: &[u8]) -> Result<Option<String>> {
-    let Some(tool) = disassembler() else { return Ok(None) };
+    let Some(tool) = places::tool("nvdisasm") else { return Ok(None) };
     let failed = |error: std::io::Error| Error::Unsupported(format!("{}: {error}", tool.display()));
     let path = std::env::temp_dir().join(format!("fp8flow-{}.cubin", std::process::id()));
     std::fs::write(&path, cubin).map_err(failed)?;
@@ -94,12 +118,4 @@ fn disassemble(cubin: &[u8]) -> Result<Option<String>> {
         return Err(Error::Unsupported(format!("{} failed: {words}", tool.display())));
     }
     Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
-}
-
-/// `nvdisasm`: in the folder of CUDA that was chosen, or on the path.
-fn disassembler() -> Option<PathBuf> {
-    let chosen = std::env::var_os("FP8FLOW_CUDA_DIR").map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = chosen.into_iter().chain(std::env::split_paths(&path).collect::<Vec<_>>());
-    folders.map(|folder| folder.join("nvdisasm")).find(|path| path.is_file())
 }

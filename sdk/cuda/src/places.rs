@@ -34,12 +34,27 @@ fn beside_the_executable() -> Option<PathBuf> {
 /// The toolkit's own folder, and the wheels of an active Python environment.
 fn usual() -> Vec<PathBuf> {
     let mut folders = vec![PathBuf::from("/usr/local/cuda/lib64")];
-    let Some(environment) = std::env::var_os("VIRTUAL_ENV") else { return folders };
-    for python in folders_in(&Path::new(&environment).join("lib")) {
-        let wheels = folders_in(&python.join("site-packages/nvidia"));
-        folders.extend(wheels.into_iter().map(|wheel| wheel.join("lib")));
-    }
+    folders.extend(wheels().into_iter().map(|wheel| wheel.join("lib")));
     folders
+}
+
+/// NVIDIA's wheels in an active Python environment.
+fn wheels() -> Vec<PathBuf> {
+    let Some(environment) = std::env::var_os("VIRTUAL_ENV") else { return Vec::new() };
+    let pythons = folders_in(&Path::new(&environment).join("lib"));
+    pythons.iter().flat_map(|python| folders_in(&python.join("site-packages/nvidia"))).collect()
+}
+
+/// A program of CUDA's: in the folder that was chosen, in the wheels, with the toolkit, or on the path.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let chosen = std::env::var_os(FOLDER).map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = chosen
+        .into_iter()
+        .chain(wheels().into_iter().map(|wheel| wheel.join("bin")))
+        .chain([PathBuf::from("/usr/local/cuda/bin")])
+        .chain(std::env::split_paths(&path));
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// What is in a folder, sorted; nothing where there is none.
