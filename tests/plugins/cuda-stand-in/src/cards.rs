@@ -1,0 +1,208 @@
+//! The machine that `FP8FLOW_TEST_CARDS` describes, and what a probe asks of it.
+
+use std::ffi::{c_char, c_int, c_uint};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::codes::{Code, INVALID_DEVICE};
+
+/// A card's published figures.
+#[derive(Clone, Copy)]
+pub(crate) struct Card {
+    word: &'static str,
+    name: &'static str,
+    pub(crate) major: c_int,
+    pub(crate) minor: c_int,
+    pub(crate) bytes: usize,
+    multiprocessors: c_int,
+    l2_bytes: c_int,
+    /// Shared memory that a block may have when it asks for more than 48 KB.
+    pub(crate) shared_opt_in: c_int,
+    clock_khz: c_int,
+    memory_khz: c_int,
+    bus_bits: c_int,
+}
+
+const CARDS: [Card; 4] = [
+    Card {
+        word: "ampere",
+        name: "NVIDIA A100-SXM4-80GB",
+        major: 8,
+        minor: 0,
+        bytes: 85_100_000_000,
+        multiprocessors: 108,
+        l2_bytes: 40 << 20,
+        shared_opt_in: 163 << 10,
+        clock_khz: 1_410_000,
+        memory_khz: 1_593_000,
+        bus_bits: 5120,
+    },
+    Card {
+        word: "ada",
+        name: "NVIDIA GeForce RTX 4090",
+        major: 8,
+        minor: 9,
+        bytes: 25_400_000_000,
+        multiprocessors: 128,
+        l2_bytes: 72 << 20,
+        shared_opt_in: 99 << 10,
+        clock_khz: 2_520_000,
+        memory_khz: 10_501_000,
+        bus_bits: 384,
+    },
+    Card {
+        word: "hopper",
+        name: "NVIDIA H100 80GB HBM3",
+        major: 9,
+        minor: 0,
+        bytes: 85_000_000_000,
+        multiprocessors: 132,
+        l2_bytes: 50 << 20,
+        shared_opt_in: 227 << 10,
+        clock_khz: 1_980_000,
+        memory_khz: 2_619_000,
+        bus_bits: 5120,
+    },
+    Card {
+        word: "small",
+        name: "NVIDIA GeForce RTX 4060",
+        major: 8,
+        minor: 9,
+        bytes: 8_200_000_000,
+        multiprocessors: 24,
+        l2_bytes: 24 << 20,
+        shared_opt_in: 99 << 10,
+        clock_khz: 2_460_000,
+        memory_khz: 8_501_000,
+        bus_bits: 128,
+    },
+];
+
+impl Card {
+    /// A number by its `CUdevice_attribute`.
+    fn attribute(&self, attribute: c_int) -> Option<c_int> {
+        let hopper = self.major == 9;
+        Some(match attribute {
+            1..=3 => [1024, 1024, 1024][attribute as usize - 1],
+            4 => 64,
+            5 => c_int::MAX,
+            6 | 7 => 65_535,
+            8 => 48 << 10,
+            10 => 32,
+            12 | 82 => 65_536,
+            13 => self.clock_khz,
+            16 => self.multiprocessors,
+            // Unified addressing, concurrent kernels, stream priorities, compute preemption.
+            31 | 41 | 78 | 90 => 1,
+            33 | 34 | 50 => 0,
+            36 => self.memory_khz,
+            37 => self.bus_bits,
+            38 => self.l2_bytes,
+            39 => {
+                if hopper || self.minor == 0 {
+                    2048
+                } else {
+                    1536
+                }
+            }
+            75 => self.major,
+            76 => self.minor,
+            81 => self.shared_opt_in + 1024,
+            97 => self.shared_opt_in,
+            106 => {
+                if self.minor == 9 {
+                    24
+                } else {
+                    32
+                }
+            }
+            111 => 1024,
+            // Memory pools: asynchronous allocation is not emulated.
+            115 => 0,
+            _ => return None,
+        })
+    }
+}
+
+fn words() -> Vec<String> {
+    let text = std::env::var("FP8FLOW_TEST_CARDS").unwrap_or_default();
+    text.split(',').map(str::to_owned).collect()
+}
+
+fn cards() -> Vec<Card> {
+    words().iter().filter_map(|word| CARDS.iter().find(|card| card.word == word).copied()).collect()
+}
+
+/// A card by its number.
+pub(crate) fn card(device: c_int) -> Result<Card, Code> {
+    usize::try_from(device).ok().and_then(|i| cards().get(i).copied()).ok_or(INVALID_DEVICE)
+}
+
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether `cuInit` has been called with success.
+pub(crate) fn started() -> bool {
+    STARTED.load(Ordering::Relaxed)
+}
+
+driver! {
+    fn cuInit(_flags: c_uint) {
+        for word in words() {
+            match word.as_str() {
+                "crash" => std::process::abort(),
+                "hang" => std::thread::sleep(Duration::from_mins(10)),
+                _ => {}
+            }
+            if let Some(code) = word.strip_prefix("error-").and_then(|code| code.parse().ok()) {
+                return Err(code);
+            }
+        }
+        STARTED.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn cuDriverGetVersion(version: *mut c_int) {
+        let old = words().iter().any(|word| word == "old-driver");
+        version.write(if old { 11_080 } else { 12_090 });
+        Ok(())
+    }
+
+    fn cuDeviceGetCount(count: *mut c_int) {
+        count.write(cards().len() as c_int);
+        Ok(())
+    }
+
+    fn cuDeviceGet(device: *mut c_int, ordinal: c_int) {
+        card(ordinal)?;
+        device.write(ordinal);
+        Ok(())
+    }
+
+    fn cuDeviceGetName(name: *mut c_char, len: c_int, device: c_int) {
+        let text = card(device)?.name;
+        let room = usize::try_from(len).unwrap_or(0);
+        for (i, byte) in text.bytes().chain([0]).take(room).enumerate() {
+            name.add(i).write(c_char::from_ne_bytes([byte]));
+        }
+        Ok(())
+    }
+
+    fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: c_int) {
+        let card = card(device)?;
+        let mut id = *b"emulated card 00";
+        id[14] = b'0' + card.major as u8;
+        id[15] = b'0' + device as u8;
+        uuid.write(id);
+        Ok(())
+    }
+
+    fn cuDeviceTotalMem_v2(bytes: *mut usize, device: c_int) {
+        bytes.write(card(device)?.bytes);
+        Ok(())
+    }
+
+    fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: c_int) {
+        value.write(card(device)?.attribute(attribute).ok_or(crate::codes::INVALID_VALUE)?);
+        Ok(())
+    }
+}

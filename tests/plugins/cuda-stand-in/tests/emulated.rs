@@ -1,0 +1,12 @@
+//! The emulated card: what it computes, and the mistakes that it finds.
+
+#![allow(unsafe_code)]
+
+#[path = "emulated/mistakes.rs"]
+mod mistakes;
+#[path = "emulated/rig.rs"]
+mod rig;
+#[path = "emulated/threads.rs"]
+mod threads;
+#[path = "emulated/work.rs"]
+mod work;
