@@ -92,7 +92,8 @@ impl Card {
         Ok(count.max(0) as usize)
     }
 
-    /// The card of this number, with a stream of its own. All libraries that training needs must be there.
+    /// The card of this number, with a stream of its own. Libraries other than the driver are looked for when they are
+    /// needed.
     pub fn open(ordinal: usize) -> Result<Self> {
         Self::with_stream(ordinal, None)
     }
@@ -111,8 +112,6 @@ impl Card {
         // SAFETY: a place for an int; the ordinal is below the count.
         check("cuDeviceGet", unsafe { sys::cuDeviceGet(&raw mut device, ordinal as c_int) })?;
         let properties = properties(device)?;
-        Needed::Nvrtc.open()?;
-        Needed::CublasLt.open()?;
         let mut context = std::ptr::null_mut();
         // SAFETY: a place for a pointer; the device was just given by the driver. The primary context is shared by all
         // that use the card in this process, and released when the last has gone.

@@ -24,7 +24,8 @@ fn a_digest_of_any_length_is_that_of_the_bytes() {
         let mut tensor = Tensor::on_card(memory, 0, DType::F32, 1, elements);
         tensor.set_f32(&x).unwrap();
         let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let expected: Vec<[u8; 32]> = bytes.chunks(piece).map(|piece| *blake3::hash(piece).as_bytes()).collect();
+        let expected: Vec<[u8; 32]> =
+            bytes.chunks(piece).map(|piece| *blake3::hash(piece).as_bytes()).collect();
         assert_eq!(cuda::digests(&tensor, piece).unwrap(), expected, "{elements} floats, pieces of {piece}");
     }
 }
