@@ -1,10 +1,39 @@
 //! A card as a device.
+//!
+//! A file of kernels has a file of launchers beside it, of the same name: functions of tensors that are on a card, which
+//! ask its stream for the work and come back at once. They panic where shapes or types do not fit together, as the CPU's
+//! operations do: that is a bug of the caller.
 
+pub mod adamw;
+pub mod bias;
+pub mod cross_entropy;
 mod digest;
+pub mod elementwise;
+pub mod embedding;
+pub mod gather;
+mod indices;
+mod launch;
+pub mod reduce;
+pub mod rms_norm;
+pub mod rope;
+pub mod swiglu;
 
-use fp8flow_cuda::{Source, source};
+use fp8flow_cuda::Source;
 
 pub use digest::digests;
+pub use indices::Indices;
 
 /// The kernels, by file.
-pub const SOURCES: [Source; 2] = [digest::SOURCE, source!("elementwise")];
+pub const SOURCES: [Source; 11] = [
+    adamw::SOURCE,
+    bias::SOURCE,
+    cross_entropy::SOURCE,
+    digest::SOURCE,
+    elementwise::SOURCE,
+    embedding::SOURCE,
+    gather::SOURCE,
+    reduce::SOURCE,
+    rms_norm::SOURCE,
+    rope::SOURCE,
+    swiglu::SOURCE,
+];

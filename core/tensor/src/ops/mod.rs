@@ -22,4 +22,4 @@ const ROWS_PER_TASK: usize = 16;
 const ELEMENTS_PER_TASK: usize = 1 << 14;
 
 /// Tokens whose contributions are added before they join a sum over all tokens; part of the numerics revision.
-const TOKEN_BLOCK: usize = 64;
+pub(crate) const TOKEN_BLOCK: usize = 64;

@@ -4,7 +4,7 @@ use fp8flow_kernels::parallel::for_each;
 use fp8flow_kernels::{Cpu, LANES, multiversion};
 
 /// Elements whose squares are added before they join the sum over a tensor; part of the numerics revision.
-const CHUNK: usize = 1 << 12;
+pub(crate) const CHUNK: usize = 1 << 12;
 
 /// Chunks a task takes.
 const CHUNKS_PER_TASK: usize = 8;

@@ -16,3 +16,17 @@ __device__ inline float tree(float sum) {
     }
     return __shfl_sync(0xffffffffu, sum, 0, LANES);
 }
+
+// The sum of n terms in that order: f(i, sum) adds term i. One warp calls it; both halves do the same. Eight terms a
+// round without a branch between them, so that what they need is on its way together.
+template <class F> __device__ inline float lane_sum(u32 n, F f) {
+    const u32 ROUND = 8 * LANES;
+    u32 i = threadIdx.x % LANES, whole = n / ROUND * ROUND;
+    float sum = 0.0f;
+    for (; i < whole; i += ROUND) {
+#pragma unroll
+        for (u32 j = 0; j < ROUND; j += LANES) sum = f(i + j, sum);
+    }
+    for (; i < n; i += LANES) sum = f(i, sum);
+    return tree(sum);
+}

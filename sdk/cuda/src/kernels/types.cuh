@@ -60,6 +60,42 @@ template <> struct Vector<float> {
     }
 };
 
+// One element in a register, where a width is no multiple of a vector's.
+template <class A> struct Scalar {
+    static const int N = 1;
+    float x[N];
+    __device__ static Scalar load(const A* at) { return {{widen(*at)}}; }
+    __device__ void store(A* at) const { *at = narrow<A>(x[0]); }
+};
+
+// N floats with the bits that they have, 16 bytes at a time if they come in fours.
+template <int COUNT> struct Floats {
+    static const int N = COUNT;
+    float x[N];
+    __device__ static Floats load(const float* at) {
+        Floats floats;
+        if constexpr (N % 4 == 0) {
+            for (int i = 0; i < N; i += 4) {
+                float4 four = *reinterpret_cast<const float4*>(at + i);
+                floats.x[i] = four.x, floats.x[i + 1] = four.y, floats.x[i + 2] = four.z, floats.x[i + 3] = four.w;
+            }
+        } else {
+            for (int i = 0; i < N; i++) floats.x[i] = at[i];
+        }
+        return floats;
+    }
+    __device__ void store(float* at) const {
+        if constexpr (N % 4 == 0) {
+            for (int i = 0; i < N; i += 4) {
+                float4 four = {x[i], x[i + 1], x[i + 2], x[i + 3]};
+                *reinterpret_cast<float4*>(at + i) = four;
+            }
+        } else {
+            for (int i = 0; i < N; i++) at[i] = x[i];
+        }
+    }
+};
+
 // This thread's number in the grid, and how many there are, along x.
 __device__ inline u64 thread_index() { return u64(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline u64 thread_count() { return u64(gridDim.x) * blockDim.x; }
