@@ -13,30 +13,22 @@ use crate::{DType, Tensor};
 
 pub(super) const SOURCE: Source = source!("cross_entropy");
 
-/// What is kept of each row of logits.
-#[derive(Debug)]
-pub struct Statistics<'a> {
-    /// `ln Σ exp(logit)`, f32.
-    pub lse: &'a mut Tensor,
-    /// `lse − logit[target]`, f32.
-    pub loss: &'a mut Tensor,
-    /// The first of the largest logits, `u32` from this byte on.
-    pub best: (&'a Memory, usize),
-}
-
-/// Statistics of the rows of `logits`, of which the first `vocabulary` columns count.
+/// Statistics of the rows of `logits`, of which the first `vocabulary` columns count: `lse = ln Σ exp(logit)`, `loss = lse −
+/// logit[target]`, and the place of the first of the largest, which is written as a `u32` from byte `best.1` of `best.0` on.
 pub fn statistics(
     card: &Card,
     logits: &Tensor,
     vocabulary: usize,
     targets: Indices<'_>,
-    out: Statistics<'_>,
+    lse: &mut Tensor,
+    loss: &mut Tensor,
+    best: (&Memory, usize),
 ) -> Result<()> {
     const THREADS: u32 = 512;
-    floats(card, &[logits, out.lse, out.loss]);
+    floats(card, &[logits, lse, loss]);
     check(logits, vocabulary, targets);
-    let (rows, (best, offset)) = (logits.rows(), out.best);
-    assert!(elements(out.lse) >= rows && elements(out.loss) >= rows, "room for statistics");
+    let (rows, (best, offset)) = (logits.rows(), best);
+    assert!(elements(lse) >= rows && elements(loss) >= rows, "room for statistics");
     assert!(
         offset.is_multiple_of(size_of::<u32>()) && best.bytes() >= offset + Indices::bytes(rows),
         "room for places"
@@ -46,8 +38,8 @@ pub fn statistics(
         logits.cols().into(),
         count(vocabulary),
         targets.address(),
-        out.lse.address(),
-        out.loss.address(),
+        lse.address(),
+        loss.address(),
         best.at(offset),
     ];
     // SAFETY: a block has a row of logits, a target below the vocabulary, and room for its statistics.

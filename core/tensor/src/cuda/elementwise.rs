@@ -16,14 +16,7 @@ pub fn add(card: &Card, x: &mut Tensor, y: &Tensor) -> Result<()> {
     let n = elements(x);
     // SAFETY: two tensors of n elements of this type.
     unsafe {
-        launch(
-            card,
-            SOURCE,
-            "add",
-            dtype,
-            vectors(n, vector(dtype)),
-            &[x.address(), y.address(), n.into()],
-        )
+        launch(card, SOURCE, "add", dtype, vectors(n, vector(dtype)), &[x.address(), y.address(), n.into()])
     }
 }
 

@@ -66,7 +66,10 @@ pub fn add_chunks(card: &Card, partial: &Memory, n: usize, totals: &Memory, inde
 /// once, since one that is added up leaves the card idle.
 pub fn add_all_chunks(card: &Card, partial: &Memory, starts: Indices<'_>, totals: &Memory) -> Result<()> {
     let sums = starts.len().saturating_sub(1);
-    assert!(starts.is_ascending() && partial.bytes() >= DOUBLE * starts.bound().saturating_sub(1), "sums there");
+    assert!(
+        starts.is_ascending() && partial.bytes() >= DOUBLE * starts.bound().saturating_sub(1),
+        "sums there"
+    );
     assert!(totals.bytes() >= DOUBLE * sums, "room for sums");
     let kernel = card.kernel(SOURCE, "add_all_chunks_f64")?;
     // SAFETY: a block has a stretch of the partial sums, and there is room for its sum.

@@ -53,8 +53,7 @@ pub fn backward(
     assert_eq!((elements(weight), elements(dweight)), (h, h), "a weight a column");
     assert!(elements(rstd) >= tokens, "a statistic a row");
     assert!(elements(partial) >= reduce::partial_floats(tokens, h), "room for partial sums");
-    let arguments =
-        [dy.address(), x.address(), rstd.address(), partial.address(), count(tokens), count(h)];
+    let arguments = [dy.address(), x.address(), rstd.address(), partial.address(), count(tokens), count(h)];
     let blocks = [token_blocks(tokens), column_blocks(h, dtype, THREADS as usize), 1];
     let shape = Shape { blocks, ..Shape::new(1, THREADS) };
     // SAFETY: dy and x are [tokens, h], rstd has a float a token, and there is room for a row of sums of each block of
@@ -62,8 +61,7 @@ pub fn backward(
     unsafe { launch(card, SOURCE, "rms_norm_dweight", dtype, shape, &arguments)? };
     reduce::add_rows(card, partial, token_blocks(tokens), dweight)?;
     let shape = Shape { shared: (2 * h * dtype.size()) as u32, ..Shape::new(tokens, THREADS) };
-    let arguments =
-        [dy.address(), x.address(), weight.address(), rstd.address(), dx.address(), count(h)];
+    let arguments = [dy.address(), x.address(), weight.address(), rstd.address(), dx.address(), count(h)];
     // SAFETY: a block has a row of h elements of dy, x and dx, two of shared memory, and one float of rstd.
     unsafe { launch(card, SOURCE, "rms_norm_dx", dtype, shape, &arguments) }
 }
