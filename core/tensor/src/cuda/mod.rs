@@ -5,6 +5,7 @@
 //! operations do: that is a bug of the caller.
 
 pub mod adamw;
+pub mod attention;
 pub mod bias;
 pub mod cross_entropy;
 mod digest;
@@ -24,8 +25,11 @@ pub use digest::digests;
 pub use indices::Indices;
 
 /// The kernels, by file.
-pub const SOURCES: [Source; 11] = [
+pub const SOURCES: [Source; 14] = [
     adamw::SOURCE,
+    attention::FORWARD,
+    attention::BACKWARD,
+    attention::PLAIN,
     bias::SOURCE,
     cross_entropy::SOURCE,
     digest::SOURCE,
