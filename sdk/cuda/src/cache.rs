@@ -18,7 +18,7 @@ const DIGEST: usize = blake3::OUT_LEN;
 /// The machine code of `source` for `architecture`: from disk, or compiled and put there.
 pub fn cubin(source: Source, architecture: Architecture) -> Result<Vec<u8>> {
     let (major, minor) = compile::version()?;
-    let path = folder().map(|folder| {
+    let path = folder("cubins").map(|folder| {
         let key = key(source, architecture, (major, minor));
         folder.join(format!("{}-{}-{}.cubin", source.name, architecture.name(), &key[..32]))
     });
@@ -52,28 +52,30 @@ fn key(source: Source, architecture: Architecture, (major, minor): (u32, u32)) -
     hasher.finalize().to_hex().to_string()
 }
 
-/// Where machine code is kept: the user's cache.
-fn folder() -> Option<PathBuf> {
+/// The folder `kind` of the user's cache.
+pub(crate) fn folder(kind: &str) -> Option<PathBuf> {
     let named = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     let cache = named("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    Some(cache.or_else(|| named("HOME").map(|home| home.join(".cache")))?.join("fp8flow/cubins"))
+    Some(cache.or_else(|| named("HOME").map(|home| home.join(".cache")))?.join("fp8flow").join(kind))
 }
 
-fn read(path: &Path) -> Option<Vec<u8>> {
+/// What [`write`] has put into the file at `path`, if it is whole.
+pub(crate) fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = fs::read(path).ok()?;
-    let (digest, cubin) = bytes.split_at_checked(DIGEST)?;
-    let whole = !cubin.is_empty() && blake3::hash(cubin).as_bytes() == digest;
+    let (digest, content) = bytes.split_at_checked(DIGEST)?;
+    let whole = !content.is_empty() && blake3::hash(content).as_bytes() == digest;
     whole.then(|| bytes.split_off(DIGEST))
 }
 
-fn write(path: &Path, cubin: &[u8]) -> std::io::Result<()> {
+/// Puts `content` behind its digest into the file at `path`, whole or not at all.
+pub(crate) fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let aside = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = (|| {
         let mut file = fs::File::create(&aside)?;
-        file.write_all(blake3::hash(cubin).as_bytes())?;
-        file.write_all(cubin)?;
+        file.write_all(blake3::hash(content).as_bytes())?;
+        file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&aside, path)
     })();

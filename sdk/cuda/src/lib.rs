@@ -13,6 +13,8 @@ pub mod card;
 pub mod check;
 pub mod compile;
 pub mod error;
+pub mod event;
+pub mod gemm;
 pub mod launch;
 pub mod library;
 pub mod memory;
@@ -21,6 +23,8 @@ pub mod source;
 
 pub use card::{Architecture, Card, Properties};
 pub use error::{Error, Result};
+pub use event::Event;
+pub use gemm::Gemm;
 pub use launch::{Arg, Kernel, Shape};
 pub use memory::Memory;
 pub use source::Source;

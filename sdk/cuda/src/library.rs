@@ -114,6 +114,7 @@ impl Needed {
                 "cublasLtMatmulPreferenceDestroy",
                 "cublasLtMatmulPreferenceSetAttribute",
                 "cublasLtMatmulAlgoGetHeuristic",
+                "cublasLtMatmulAlgoCheck",
                 "cublasLtMatmul",
             ],
         }

@@ -104,7 +104,7 @@ pub enum Epilogue<'a> {
 }
 
 /// What happens to the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Store {
     /// `out = value`.
     Overwrite,
