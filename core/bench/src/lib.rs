@@ -54,7 +54,7 @@ pub struct Bench<'a> {
 
 impl Bench<'_> {
     fn cpu(&self) -> Cpu<'_> {
-        self.engine.device.cpu()
+        self.engine.cpu()
     }
 
     /// Shows what the machine can do at most.

@@ -62,6 +62,7 @@ pub fn train(
     cancel: &AtomicBool,
     show: &mut dyn FnMut(Line),
 ) -> Result<(), BenchError> {
+    let device = bench.engine.device();
     let mut peak = FmaPeak::new(bench.cpu());
     bench.limit(&mut peak, show);
     let mut parts = what.parts.then(|| Parts::new(bench.cpu()));
@@ -75,15 +76,15 @@ pub fn train(
         prove(fp8)?;
     }
     let examples = what.examples();
-    let measured = decoder(&config, what, &plan, fp8, None, &mut Arena::measure_of(&*bench.engine.device))?;
-    let planned = TrainingMemory::of(&settings, &measured, &*bench.engine.device).with_examples(&[&examples]);
+    let measured = decoder(&config, what, &plan, fp8, None, &mut Arena::measure_of(&*device))?;
+    let planned = TrainingMemory::of(&settings, &measured, &*device).with_examples(&[&examples]);
     room::check(planned.peak())?;
-    let decoder = decoder(&config, what, &plan, fp8, parts.as_ref(), &mut Arena::of(&*bench.engine.device))?;
+    let decoder = decoder(&config, what, &plan, fp8, parts.as_ref(), &mut Arena::of(&*device))?;
     let fp8_layers = plan.fp8().count();
 
     let folder = tempfile::tempdir().map_err(BenchError::Folder)?;
     let stop = AtomicBool::new(false);
-    let untimed = &*bench.engine.device;
+    let untimed = &*device;
     let timed = parts.as_ref().map(|parts| parts.device(untimed));
     let device: &dyn Device = timed.as_ref().map_or(untimed, |timed| timed);
     let last = what.steps as u64 + 1;

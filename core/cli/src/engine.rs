@@ -9,7 +9,6 @@ use fp8flow_host::machine::Processor;
 use fp8flow_host::{Pool, Services};
 use fp8flow_kernels::{Isa, NUMERICS_REVISION, Parallel as _};
 use fp8flow_stages::Engine;
-use fp8flow_tensor::CpuDevice;
 use serde_json::{Value, json};
 
 use crate::args::Common;
@@ -40,9 +39,8 @@ impl Machine {
         let pool = Pool::new(threads).map_err(|error| Failure::new(Class::Failed, error))?;
         let (pool, cancel) = (Arc::new(pool), Arc::new(AtomicBool::new(false)));
         let threads = pool.threads();
-        let device = Arc::new(CpuDevice::new(isa, pool.clone()));
-        let host = Services::new(isa, pool, Arc::clone(&cancel)).host();
-        Ok(Self { engine: Engine { device, host, plugin_paths }, cancel, isa, threads })
+        let host = Services::new(isa, pool.clone(), Arc::clone(&cancel)).host();
+        Ok(Self { engine: Engine::new(isa, pool, host, plugin_paths), cancel, isa, threads })
     }
 
     /// Threads that compute.
@@ -61,9 +59,14 @@ impl Machine {
             "cpu": Processor::look().name,
             "isa": self.isa.name(),
             "threads": self.threads,
-            "device": "cpu",
+            "device": Self::device(plan, "device"),
             "backend": plan.section("backend").map(|section| &section.facts),
         })
+    }
+
+    /// What planning has found out about the device.
+    fn device<'a>(plan: &'a Plan, fact: &str) -> &'a str {
+        plan.section("workflow").and_then(|section| section.facts[fact].as_str()).unwrap_or("cpu")
     }
 
     /// What must be the same for an unfinished run of `plan` to go on and for a stored result to be used, because other
@@ -74,6 +77,6 @@ impl Machine {
         let plugin = facts.map(|facts| {
             json!({ "name": facts["plugin"], "version": facts["version"], "sdk": facts["sdk"], "digest": facts["digest"] })
         });
-        json!({ "device": "cpu", "numerics": NUMERICS_REVISION, "backend": { "plugin": plugin } })
+        json!({ "device": Self::device(plan, "kind"), "numerics": NUMERICS_REVISION, "backend": { "plugin": plugin } })
     }
 }

@@ -91,7 +91,7 @@ impl StageKind for CheckpointExport {
         let params = cx.params();
         let dir: PathBuf = params.get("dir");
         let (config, weights) = model::open(cx.input("model")).or_fail()?;
-        let parameters = weights.load_until(self.0.device.cpu().pool, cx.cancel()).or_fail()?;
+        let parameters = weights.load_until(self.0.cpu().pool, cx.cancel()).or_fail()?;
         drop(weights);
         let tokenizer: Option<PathBuf> = params.get("tokenizer");
         let options = ExportOptions {

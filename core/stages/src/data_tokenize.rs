@@ -123,7 +123,7 @@ impl StageKind for DataTokenize {
             seed: cx.seed(),
         };
         let Tokenized { train, held_out, report } =
-            tokenize(records, &how, self.0.device.cpu().pool, &|| cx.cancelled()).or_fail()?;
+            tokenize(records, &how, self.0.cpu().pool, &|| cx.cancelled()).or_fail()?;
         train.save(&cx.folder().join(TRAIN)).or_fail()?;
         held_out.save(&cx.folder().join(HELD_OUT)).or_fail()?;
         let path = path.as_deref().map(absolute).transpose()?;

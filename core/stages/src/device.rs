@@ -1,10 +1,39 @@
 //! `[workflow] device`: where the model runs.
 
-use fp8flow_flow::{Class, Field, PlanCx, Planned, Section};
+use fp8flow_flow::{Class, Field, Plan, PlanCx, Planned, Section};
+use serde_json::json;
 
-use crate::support::CPU_ONLY;
+use crate::Engine;
 
-pub(crate) struct WorkflowDevice;
+/// How an error begins that says why a workflow cannot have its card.
+pub(crate) const NO_CARD: &str = "the card cannot be used";
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Cpu,
+    /// The card of this number.
+    Card(usize),
+}
+
+impl Place {
+    /// What the value of the key says; none if it says nothing.
+    fn parse(device: &str) -> Option<Self> {
+        match device {
+            "auto" | "cpu" => Some(Self::Cpu),
+            "cuda" => Some(Self::Card(0)),
+            _ => device.strip_prefix("cuda:")?.parse().ok().map(Self::Card),
+        }
+    }
+
+    /// Where `plan` runs.
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let device: Option<&str> = plan.section("workflow").map(|section| section.params.get("device"));
+        device.and_then(Self::parse).unwrap_or(Self::Cpu)
+    }
+}
+
+pub(crate) struct WorkflowDevice(pub(crate) Engine);
 
 impl Section for WorkflowDevice {
     fn name(&self) -> &'static str {
@@ -16,29 +45,46 @@ impl Section for WorkflowDevice {
     }
 
     fn fields(&self) -> Vec<Field> {
-        vec![
-            Field::text("device")
-                .default("auto")
-                .about("Where the model runs: auto, cpu, cuda or cuda:N; auto takes the best there is."),
-        ]
+        vec![Field::text("device").default("auto").about(
+            "Where the model runs: auto, cpu, cuda or cuda:N; auto is the CPU until cards are proven.",
+        )]
     }
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let device: &str = cx.params().get("device");
-        let number = device.strip_prefix("cuda:").map(|ordinal| ordinal.parse::<u32>().is_ok());
-        match device {
-            "auto" | "cpu" => {}
-            _ if device == "cuda" || number == Some(true) => {
-                cx.error("device", CPU_ONLY)
-                    .class(Class::Missing)
-                    .help("Set `device = \"cpu\"` or `\"auto\"`.");
-            }
-            _ => {
-                cx.error("device", format!("unknown device `{device}`"))
-                    .help("Use auto, cpu, cuda or cuda:N with the number of a card.")
-                    .did_you_mean(device, ["auto", "cpu", "cuda"]);
+        let Some(place) = Place::parse(device) else {
+            cx.error("device", format!("unknown device `{device}`"))
+                .help("Use auto, cpu, cuda or cuda:N with the number of a card.")
+                .did_you_mean(device, ["auto", "cpu", "cuda"]);
+            return Planned::default();
+        };
+        if let Err(error) = self.0.move_to(place) {
+            cx.error("device", format!("{NO_CARD}: {error}"))
+                .class(Class::Missing)
+                .help("`fp8flow doctor` shows what was found. Set `device = \"cpu\"` to run without a card.");
+            return Planned::default();
+        }
+        match place {
+            Place::Cpu => Planned::default(),
+            Place::Card(_) => {
+                let name = self.0.device().name();
+                // What the bits depend on: the kind of card, not which of them.
+                let kind = name.split_once(' ').map_or("cuda", |(_, kind)| kind);
+                Planned::new(json!({ "device": name, "kind": kind })).line(name.clone())
             }
         }
-        Planned::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_as_the_key_says() {
+        let parse = |text| Place::parse(text);
+        assert_eq!(["auto", "cpu"].map(parse), [Some(Place::Cpu); 2]);
+        assert_eq!(["cuda", "cuda:0", "cuda:3"].map(parse), [0, 0, 3].map(|n| Some(Place::Card(n))));
+        assert_eq!(["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA"].map(parse), [None; 6]);
     }
 }

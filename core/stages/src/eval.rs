@@ -66,7 +66,8 @@ impl StageKind for Eval {
                 .help("Set `held_out` of the tokenization, or `split = \"train\"`."));
         }
         check_fit(&config, &set).or_fail()?;
-        let device = &*self.0.device;
+        let device = self.0.device();
+        let device = &*device;
         let parameters = weights.load_until(device.cpu().pool, cx.cancel()).or_fail()?;
         let parameters = parameters.moved_to(device).map_err(TrainError::from).or_fail()?;
         drop(weights);

@@ -180,6 +180,7 @@ pub(crate) fn memory(
     }
     let recipe = backend::recipe(engine, section, layers).ok()?;
     let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
-    let decoder = Decoder::new(config, options, fp8, &mut Arena::measure_of(&*engine.device)).ok()?;
-    Some(TrainingMemory::of(train, &decoder, &*engine.device))
+    let device = engine.device();
+    let decoder = Decoder::new(config, options, fp8, &mut Arena::measure_of(&*device)).ok()?;
+    Some(TrainingMemory::of(train, &decoder, &*device))
 }

@@ -60,7 +60,7 @@ pub fn is_training(uses: &str) -> bool {
 pub fn registry(engine: &Engine) -> Registry {
     let train = |task| train::Train { engine: engine.clone(), task };
     let known = Registry::new()
-        .section(device::WorkflowDevice)
+        .section(device::WorkflowDevice(engine.clone()))
         .section(backend::Backend(engine.clone()))
         .stage(data_load::DataLoad)
         .stage(data_tokenize::DataTokenize(engine.clone()))

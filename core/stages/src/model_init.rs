@@ -55,8 +55,7 @@ impl StageKind for ModelInit {
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
         let path: PathBuf = cx.params().get("config");
         let config = ModelConfig::open(&path).or_fail()?;
-        let parameters =
-            initialise_until(&config, cx.seed(), self.0.device.cpu().pool, cx.cancel()).or_fail()?;
+        let parameters = initialise_until(&config, cx.seed(), self.0.cpu().pool, cx.cancel()).or_fail()?;
         let folder = cx.folder().join(FOLDER);
         let stop = Arc::clone(cx.cancel());
         let options = ExportOptions { overwrite: true, stop, ..ExportOptions::default() };

@@ -193,7 +193,7 @@ impl Row {
     /// Whether `feature` goes with this recipe here.
     pub fn verdict(&self, feature: Feature) -> Verdict {
         match (feature, self.device) {
-            (_, DeviceClass::Cuda) => Err(CPU_ONLY),
+            (_, DeviceClass::Cuda) => Err(UNPROVEN),
             (Feature::AllGather, _) if self.granularity != Granularity::Tensor => Err(ONLY_TENSORWISE),
             (Feature::AllGather, _) => Err(ONE_PROCESS),
             (Feature::E5m2Forward, _) => Err(NO_E5M2_FORWARD),
@@ -203,7 +203,7 @@ impl Row {
     }
 }
 
-pub(crate) const CPU_ONLY: &str = "this version of fp8flow runs on CPUs only";
+pub(crate) const UNPROVEN: &str = "checked on an emulated card, not yet on a real one";
 const ONLY_TENSORWISE: &str = "FP8 all-gather needs one scale a tensor: rows and blocks are scaled along one way, and backward needs the other";
 const ONE_PROCESS: &str = "this version of fp8flow trains in one process: there is nothing to gather";
 const NO_E5M2_FORWARD: &str =

@@ -179,7 +179,8 @@ impl StageKind for Train {
         if let Some(memory) = &planned {
             memory::Needs::new(memory, &settings, options).check(Memory::look())?;
         }
-        let device = &*self.engine.device;
+        let device = self.engine.device();
+        let device = &*device;
         let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });
         let decoder = Decoder::new(&config, options, fp8, &mut Arena::of(device))
             .map_err(TrainError::from)

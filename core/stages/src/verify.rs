@@ -171,7 +171,7 @@ impl Window<'_> {
             tensor,
             what,
         };
-        let pool = self.engine.device.cpu().pool;
+        let pool = self.engine.cpu().pool;
         if let Some(tensor) = first_other(then.join(&file), &names, &line, pool).or_fail()? {
             let what = format!("step {from}: the checkpoint does not hold what the run had: `{tensor}`");
             return Ok(vec![difference(Some(tensor), what)]);

@@ -19,6 +19,7 @@ pub mod tensor;
 pub use arena::Arena;
 pub use bytes::Bytes;
 pub use cpu::CpuDevice;
+pub use cuda::CudaDevice;
 pub use device::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation, Workload};
 pub use fp8flow_cuda::{Card, Error as CardError};
 pub use tensor::{DType, Here, Tensor};

@@ -75,6 +75,19 @@ impl Tensor {
         Self { storage: Storage::Card(dtype, memory, offset), rows, cols, capacity: rows }
     }
 
+    /// `n` elements of a row on a card, from `first` on: another tensor of the same memory.
+    ///
+    /// # Panics
+    /// If it is not one row on a card, or shorter.
+    pub(crate) fn columns(&self, first: usize, n: usize) -> Self {
+        match &self.storage {
+            Storage::Card(dtype, memory, offset) if self.rows == 1 && first + n <= self.cols => {
+                Self::on_card(memory.clone(), offset + first * dtype.size(), *dtype, 1, n)
+            }
+            _ => panic!("a row of {} elements on a card was expected", first + n),
+        }
+    }
+
     /// Zeros on `card`, with room for `rows` rows.
     pub fn zeros_on(card: &Card, dtype: DType, rows: usize, cols: usize) -> fp8flow_cuda::Result<Self> {
         let memory = card.take(rows * cols * dtype.size())?;

@@ -7,12 +7,10 @@ use fp8flow_flow::Registry;
 use fp8flow_host::{Pool, Services};
 use fp8flow_kernels::Isa;
 use fp8flow_stages::Engine;
-use fp8flow_tensor::CpuDevice;
 
 /// Every section and stage.
 pub(crate) static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
     let (isa, pool) = (Isa::best(), Arc::new(Pool::new(1).expect("one thread")));
     let host = Services::new(isa, Arc::clone(&pool) as _, Arc::new(AtomicBool::new(false))).host();
-    let device = Arc::new(CpuDevice::new(isa, pool));
-    fp8flow_stages::registry(&Engine { device, host, plugin_paths: Vec::new() })
+    fp8flow_stages::registry(&Engine::new(isa, pool, host, Vec::new()))
 });

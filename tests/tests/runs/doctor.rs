@@ -219,7 +219,7 @@ fn cards_are_judged_by_the_table() {
     let cards = |cards: &str| machine.json(&[], &[("FP8FLOW_TEST_CARDS", cards)]);
     let (code, found) = cards("hopper,ada,small,ampere");
     assert_eq!(code, 0, "the CPU does the work: {:#}", found.0);
-    found.expect("cuda", "driver", "ok", &["CUDA 12.9", "runs on CPUs only"]);
+    found.expect("cuda", "driver", "ok", &["CUDA 12.9", "not yet on a real one"]);
     found.expect("cuda", "card 0", "ok", &["H100", "9.0", "85.0 GB", "rowwise", "blockwise"]);
     found.expect("cuda", "card 1", "ok", &["RTX 4090", "fits tensorwise, delayed, current"]);
     found.expect("cuda", "card 2", "warn", &["8.20 GB", "24 GB or more are recommended"]);
@@ -280,7 +280,7 @@ fn what_a_workflow_lacks_here_is_exit_69() {
     let with = |key: &str| machine.json(&["--workflow", "workflow.toml", "--set", key], &[]);
     let (code, found) = with("workflow.device=cuda");
     assert_eq!(code, 69, "{:#}", found.0);
-    found.expect("workflow", "plan", "fail", &["runs on CPUs only", "device = \"cpu\""]);
+    found.expect("workflow", "plan", "fail", &["the card cannot be used", "device = \"cpu\""]);
     if !Path::new("/proc/driver/nvidia").exists() {
         found.expect("cuda", "driver", "fail", &["no libcuda.so.1", "Hopper"]);
     }

@@ -65,6 +65,7 @@ fn one(
     screen: &Screen,
 ) -> Result<(), Failure> {
     show_warnings(&plan.warnings, screen);
+    machine.engine.take_place(plan).map_err(|error| Failure::new(Class::Missing, error))?;
     let binding = Machine::binding(plan);
     let lock = args.locked.then(|| Held::to(&Pins::path(plan), plan, registry, &binding));
     let options = RunOptions {

@@ -6,7 +6,7 @@ use fp8flow_host::probe::ProbeFailure;
 use serde_json::json;
 
 use super::row::{Group, Row, Status, gb};
-use crate::support::{CPU_ONLY, DeviceClass, MATRIX, OLDEST_CUDA, RECOMMENDED_CARD_MEMORY, Version};
+use crate::support::{DeviceClass, MATRIX, OLDEST_CUDA, RECOMMENDED_CARD_MEMORY, UNPROVEN, Version};
 
 const NEEDED: &str = "Needed for a card: a driver for CUDA 12.0 or later; Hopper (compute capability 9.0) or Ada (8.9); \
                       24 GB recommended.";
@@ -22,11 +22,8 @@ pub(super) fn rows(cuda: Result<Cuda, ProbeFailure>, asked: bool) -> Vec<Row> {
         }
     };
     if cuda.driver.path.is_none() {
-        let found = if asked {
-            format!("no libcuda.so.1, and {CPU_ONLY}")
-        } else {
-            format!("no libcuda.so.1; not needed, since {CPU_ONLY}")
-        };
+        let found =
+            if asked { "no libcuda.so.1".into() } else { "no libcuda.so.1; not needed on the CPU".into() };
         let row = row("driver", missing, found).advice(NEEDED).facts(json!({ "cuda": cuda }));
         return vec![row];
     }
@@ -48,7 +45,7 @@ fn driver(part: &Part, version: Option<Version>, missing: Status) -> Row {
     let module_words = module.as_ref().map_or(String::new(), |version| format!(", kernel module {version}"));
     let found = match (&part.problem, version) {
         (Some(problem), _) => problem.clone(),
-        (None, Some(version)) => format!("CUDA {version}{module_words}; {CPU_ONLY}"),
+        (None, Some(version)) => format!("CUDA {version}{module_words}; fp8flow on cards is {UNPROVEN}"),
         (None, None) => "it does not tell its version".into(),
     };
     let old = version.is_some_and(|version| version < OLDEST_CUDA);

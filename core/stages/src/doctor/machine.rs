@@ -18,7 +18,7 @@ pub(super) fn rows(question: &Question<'_>, memory: Option<Memory>, runs: &Path)
 
 fn processor(question: &Question<'_>) -> Row {
     let processor = Processor::look();
-    let chosen = question.engine.device.cpu().isa;
+    let chosen = question.engine.cpu().isa;
     let name = processor.name.clone().unwrap_or_else(|| "a processor without a name".into());
     let has: Vec<&str> =
         processor.features.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();

@@ -69,7 +69,7 @@ pub(super) fn trials(
     let Some(probe) = Probe::this_executable() else {
         return run(found, &recipes, &question.engine.host, |_| ()).map_err(|error| error.to_string());
     };
-    let isa = question.engine.device.cpu().isa.name().to_owned();
+    let isa = question.engine.cpu().isa.name().to_owned();
     let task = Task { path: found.path.clone(), recipes, isa, threads: question.threads };
     let lines = probe.ask(VARIABLE, json!(task).to_string()).map_err(|failure| failure.to_string())?;
     let answers = lines.iter().filter(|line| line.starts_with('{'));

@@ -12,15 +12,18 @@ use super::Question;
 use super::plugins::measured;
 use super::row::{Group, Row, Status, gb};
 use super::trial::{Trial, trials};
+use crate::device::NO_CARD;
 use crate::forecast::{Forecast, Output};
 use crate::layers_filter::LAYERS;
-use crate::support::CPU_ONLY;
 use crate::{LayerPlan, RecipeChoice, backend};
 
 /// Whether a workflow is refused because it wants a card.
 pub(super) fn asks_for_cuda(plan: Option<Result<&Plan, &Error>>) -> bool {
     let Some(Err(Error::Workflow(findings))) = plan else { return false };
-    findings.json().iter().any(|finding| finding["message"] == CPU_ONLY)
+    findings
+        .json()
+        .iter()
+        .any(|finding| finding["message"].as_str().is_some_and(|text| text.starts_with(NO_CARD)))
 }
 
 /// The places of its own that a workflow looks for plugins in.

@@ -8,7 +8,6 @@ use fp8flow_flow::{Error, Event, Plan, PlannedStage, Registry, Run, RunOptions, 
 use fp8flow_host::{Pool, Services};
 use fp8flow_kernels::Isa;
 use fp8flow_stages::{Engine, registry};
-use fp8flow_tensor::CpuDevice;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -40,11 +39,8 @@ impl Bench {
 
     fn engine(&self) -> Engine {
         let pool = Arc::new(Pool::new(1).unwrap());
-        Engine {
-            device: Arc::new(CpuDevice::new(Isa::best(), pool.clone())),
-            host: Services::new(Isa::best(), pool, Arc::new(AtomicBool::new(false))).host(),
-            plugin_paths: self.plugin_paths.clone(),
-        }
+        let host = Services::new(Isa::best(), pool.clone(), Arc::new(AtomicBool::new(false))).host();
+        Engine::new(Isa::best(), pool, host, self.plugin_paths.clone())
     }
 
     /// Plans a model and its layers under these keys.

@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use fp8flow_cuda::{Card, Result, Source, source};
+use fp8flow_cuda::{Arg, Card, Result, Source, source};
+use fp8flow_kernels::{Element as _, bf16};
 
 use super::launch::{activations, elements, launch, shape_of, vector, vectors};
 use crate::{DType, Tensor};
@@ -49,6 +50,18 @@ pub fn convert(card: &Card, src: &Tensor, dst: &mut Tensor) -> Result<()> {
 pub fn clear(x: &mut Tensor) -> Result<()> {
     let (memory, offset, bytes) = x.stretch();
     memory.fill(offset, bytes, 0)
+}
+
+/// Sets every element in use to `value`: an f32 to its very bits, a bf16 to what it is rounded to.
+pub fn fill(card: &Card, x: &mut Tensor, value: f32) -> Result<()> {
+    let (n, dtype) = (elements(x), x.dtype());
+    let bits = match dtype {
+        DType::F32 => value.to_bits(),
+        DType::Bf16 => bf16::narrow(value).to_bits().into(),
+    };
+    let shape = vectors(n, vector(dtype));
+    // SAFETY: there are n elements.
+    unsafe { launch(card, SOURCE, "fill", dtype, shape, &[x.address(), Arg::U32(bits), n.into()]) }
 }
 
 /// `dst += src`, both f32.

@@ -8,19 +8,24 @@ pub mod adamw;
 pub mod attention;
 pub mod bias;
 pub mod cross_entropy;
+mod device;
 mod digest;
 pub mod elementwise;
 pub mod embedding;
 pub mod gather;
 mod indices;
 mod launch;
+mod linear;
+mod loss;
 pub mod reduce;
 pub mod rms_norm;
+mod room;
 pub mod rope;
 pub mod swiglu;
 
 use fp8flow_cuda::Source;
 
+pub use device::CudaDevice;
 pub use digest::digests;
 pub use indices::Indices;
 

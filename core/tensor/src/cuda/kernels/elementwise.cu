@@ -41,7 +41,20 @@ __device__ void narrow_all(const float* x, bf16* out, u64 n) {
     else if (left < n) out[left] = narrow<bf16>(x[left]);
 }
 
+// Every element is the one of these bits, 16 bytes at a time.
+template <class W> __device__ void fill(W* x, W bits, u64 n) {
+    const u64 N = 16 / sizeof(W);
+    u32 word = sizeof(W) == 4 ? bits : u32(bits) << 16 | bits;
+    for (u64 i = thread_index(); i < n / N; i += thread_count()) {
+        reinterpret_cast<uint4*>(x)[i] = {word, word, word, word};
+    }
+    u64 i = n / N * N + thread_index();
+    if (i < n) x[i] = bits;
+}
+
 extern "C" __global__ void __launch_bounds__(256) add_bf16(bf16* x, const bf16* y, u64 n) { add(x, y, n); }
 extern "C" __global__ void __launch_bounds__(256) add_f32(float* x, const float* y, u64 n) { add(x, y, n); }
 extern "C" __global__ void __launch_bounds__(256) convert_bf16(const bf16* x, float* out, u64 n) { widen_all(x, out, n); }
 extern "C" __global__ void __launch_bounds__(256) convert_f32(const float* x, bf16* out, u64 n) { narrow_all(x, out, n); }
+extern "C" __global__ void __launch_bounds__(256) fill_bf16(u16* x, u32 bits, u64 n) { fill(x, u16(bits), n); }
+extern "C" __global__ void __launch_bounds__(256) fill_f32(u32* x, u32 bits, u64 n) { fill(x, bits, n); }
