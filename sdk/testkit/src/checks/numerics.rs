@@ -214,6 +214,13 @@ pub(crate) fn zero_rows_change_nothing(subject: &Subject<'_>) -> Found {
                 y == &padded_y[..y.len()],
                 "layer {i}, {tokens} tokens: rows of zeros below them changed y: let no scale depend on the number of rows"
             );
+            let dx =
+                |step: &Step| step.gradients[i].dx.as_ref().map_or_else(Vec::new, |dx| dx.bytes().to_vec());
+            let (dx, padded_dx) = (dx(&plain), dx(&found));
+            ensure!(
+                padded_dx.starts_with(&dx),
+                "layer {i}, {tokens} tokens: rows of zeros below them changed dx: let no scale depend on the number of rows"
+            );
             let (dw, padded_dw) = (&plain.gradients[i].dw, &found.gradients[i].dw);
             ensure!(
                 dw == padded_dw,

@@ -106,6 +106,7 @@ found! {
     nan_that_becomes_zero: HIDES_NAN => ["nonfinite"];
     weights_that_stay_stale: KEEPS_STALE_WEIGHTS => ..;
     zero_rows_that_matter: NOISY_PADDING => ["tokens"];
+    zero_rows_that_matter_to_gradients: NOISY_PADDING_OF_GRADIENTS => ["tokens"];
     sums_that_are_overwritten: OVERWRITES_SUMS => ["tokens"];
     gradients_that_end: TIRES => ["learning"];
     a_primitive_that_forgets_a_scale: FORGETS_A_SCALE => ["primitives"];

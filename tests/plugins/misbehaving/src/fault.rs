@@ -176,4 +176,6 @@ faults! {
     PRIMITIVE_OVERWRITES = 69, "primitive_overwrites" => "primitives";
     /// Tensors are read as if they were aligned to more than their elements.
     EXPECTS_ALIGNMENT = 70, "expects_alignment" => "layouts";
+    /// Rows of zeros change other rows of the gradient of the input.
+    NOISY_PADDING_OF_GRADIENTS = 71, "noisy_padding_of_gradients" => "tokens";
 }

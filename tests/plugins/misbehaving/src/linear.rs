@@ -269,12 +269,16 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
         let codes = Carve::new("codes of dy", scratch).bytes(gradient.rows * self.n)?;
         self.cast(2, gradient, scale, codes, telemetry);
         let undo_dy = if FAULT == READS_SCRATCH { (1.0 + noise) / scale } else { 1.0 / scale };
+        let undo_of_dx = match FAULT {
+            NOISY_PADDING_OF_GRADIENTS if !rows.is_multiple_of(16) => 1.01 * undo_dy,
+            _ => undo_dy,
+        };
         let g = Matrix::new(Elements::E4m3(codes), gradient.rows, self.n);
 
         self.counters.dgrad += u64::from(dx.is_some() && rows > 0 || FAULT == COUNTS_WHAT_DID_NOT_RUN);
         if let Some(mut dx) = dx {
             let w = Matrix::new(Elements::E4m3(&self.weight), self.n, self.k);
-            let (undo_dy, undo_w) = (Epilogue::Tensor(undo_dy), Epilogue::Tensor(self.weight_factor));
+            let (undo_dy, undo_w) = (Epilogue::Tensor(undo_of_dx), Epilogue::Tensor(self.weight_factor));
             let (g, undo_dy, w, undo_w) = if FAULT == SECRETLY_HIGH_PRECISION {
                 (Operand::rows(gradient), Epilogue::One, Operand::transposed(weight.matrix()?), Epilogue::One)
             } else {
