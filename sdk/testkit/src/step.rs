@@ -25,6 +25,14 @@ pub struct Gradients {
     pub accumulate_dw: bool,
 }
 
+impl Gradients {
+    /// Every bit of `dx` and `dW`.
+    pub(crate) fn bits(&self) -> Vec<u8> {
+        let dx = self.dx.iter().flat_map(|dx| dx.bytes().to_vec());
+        dx.chain(self.dw.iter().flat_map(|dw| dw.to_le_bytes())).collect()
+    }
+}
+
 /// What a step computed, layer by layer.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -38,10 +46,7 @@ impl Step {
     /// Every bit of it, for comparisons.
     pub fn bits(&self) -> Vec<u8> {
         let mut bits: Vec<u8> = self.outputs.iter().flat_map(|y| y.bytes().to_vec()).collect();
-        for Gradients { dx, dw, .. } in &self.gradients {
-            bits.extend(dx.iter().flat_map(Values::bytes));
-            bits.extend(dw.iter().flat_map(|dw| dw.to_le_bytes()));
-        }
+        bits.extend(self.gradients.iter().flat_map(Gradients::bits));
         bits
     }
 }

@@ -1,6 +1,6 @@
 //! What is under test: a recipe with settled options, made anew for every check.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fp8flow_sdk::kernels::Isa;
 use fp8flow_sdk::{Error, Host, OptionKind, Options, Recipe, RecipeInfo};
@@ -25,6 +25,7 @@ pub(crate) struct Subject<'a> {
     /// Whether the options are the recipe's defaults.
     pub(crate) defaults: bool,
     make: Box<Make<'a>>,
+    first: OnceLock<Vec<u8>>,
 }
 
 /// Starts the backend, and makes the recipe once for each host, the first of which it is started with.
@@ -56,6 +57,26 @@ impl Subject<'_> {
     pub(crate) fn watched(&self, host: &Host, watch: &Arc<Watch>) -> Result<Layers, Failure> {
         let recipe = watch.during("Backend::recipe", || self.recipe(host))?;
         group_of(Box::new(Watched(recipe, watch.clone())))
+    }
+
+    /// The bits of the first steps of a fresh recipe.
+    pub(crate) fn first_steps(&self) -> Result<Vec<u8>, Failure> {
+        let (x, dys) = (input(Activations::F32, 16, 0), output_gradients(Activations::F32, 16, 0));
+        let mut layers = self.group()?;
+        let mut bits = Vec::new();
+        for _ in 0..3 {
+            bits.extend(layers.step(&x, &dys)?.bits());
+        }
+        Ok(bits)
+    }
+
+    /// [`Subject::first_steps`] as they were when they were asked for first.
+    pub(crate) fn remembered_steps(&self) -> Result<&[u8], Failure> {
+        if let Some(bits) = self.first.get() {
+            return Ok(bits);
+        }
+        let bits = self.first_steps()?;
+        Ok(self.first.get_or_init(|| bits))
     }
 
     /// Layer `i` of the group by itself.
@@ -108,6 +129,7 @@ pub(crate) fn subjects<'a>(backend: &'a dyn Tested, recipes: &[RecipeInfo]) -> V
             Subject {
                 defaults: label == recipe.name,
                 label,
+                first: OnceLock::new(),
                 make: Box::new(move |hosts: &[Host]| {
                     let started = backend.start(&hosts[0])?;
                     hosts.iter().map(|host| started.recipe(host, &name, &options)).collect()

@@ -9,6 +9,7 @@ mod numerics;
 mod order;
 mod primitives;
 mod protocol;
+mod repeats;
 mod rounding;
 mod schema;
 mod shapes;
@@ -45,7 +46,7 @@ const fn long(name: &'static str, run: fn(&Subject<'_>) -> Found) -> Check {
 }
 
 /// Every check of a recipe, those first whose findings explain the others'.
-pub(crate) const CHECKS: [Check; 38] = [
+pub(crate) const CHECKS: [Check; 39] = [
     check("decision", schema::decisions_are_sound),
     check("description", schema::description_is_stable),
     check("memory", memory::regions_grow_with_tokens),
@@ -68,6 +69,7 @@ pub(crate) const CHECKS: [Check; 38] = [
     check("disorder", order::calls_out_of_order_do_no_harm),
     check("cancelled", conduct::a_cancelled_call_says_so),
     check("state", state::state_carries_over_a_restart),
+    check("repeats", repeats::the_number_of_calls_does_not_matter),
     long("restore", state::foreign_state_does_no_harm),
     check("telemetry", protocol::telemetry_changes_no_bit),
     check("counters", protocol::counters_tell_what_ran),

@@ -93,12 +93,12 @@ fn walk(subject: &Subject<'_>, seed: u64, winding: bool) -> Result<Walk, Failure
                         let dw = vec![0.0; layers.weight(i).len()];
                         let mut only = Gradients { dx: None, dw, accumulate_dx: false, accumulate_dw: true };
                         layers.backward(i, &saved, &x, dy, &mut only)?;
-                        walk.bits.push((format!("dW of layer {i} in step {step}.{batch}"), bytes(&only)));
+                        walk.bits.push((format!("dW of layer {i} in step {step}.{batch}"), only.bits()));
                     }
                     _ => {
                         let both = layers.gradients(i, &saved, &x, dy)?;
                         walk.bits
-                            .push((format!("gradients of layer {i} in step {step}.{batch}"), bytes(&both)));
+                            .push((format!("gradients of layer {i} in step {step}.{batch}"), both.bits()));
                     }
                 }
                 walk.path.push(format!("backward of layer {i}"));
@@ -116,11 +116,6 @@ fn walk(subject: &Subject<'_>, seed: u64, winding: bool) -> Result<Walk, Failure
         walk.path.push("optimizer".into());
     }
     Ok(walk)
-}
-
-fn bytes(gradients: &Gradients) -> Vec<u8> {
-    let dx = gradients.dx.iter().flat_map(|dx| dx.bytes().to_vec());
-    dx.chain(gradients.dw.iter().flat_map(|dw| dw.to_le_bytes())).collect()
 }
 
 fn state_is_empty(layers: &Layers) -> Result<bool, Failure> {

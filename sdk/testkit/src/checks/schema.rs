@@ -94,16 +94,10 @@ pub(crate) fn decisions_are_sound(subject: &Subject<'_>) -> Found {
 
 /// Recipes, and options of a recipe, that compute different bits have different descriptions.
 pub(crate) fn descriptions_tell_apart(subjects: &[Subject<'_>]) -> Found {
-    let dtype = crate::values::Activations::F32;
-    let (x, dys) = (crate::subject::input(dtype, 16, 0), crate::subject::output_gradients(dtype, 16, 0));
-    let mut seen: Vec<(String, Vec<u8>, &str)> = Vec::new();
+    let mut seen: Vec<(String, &[u8], &str)> = Vec::new();
     for subject in subjects {
-        let mut layers = subject.group()?;
-        let description = layers.recipe().describe().to_string();
-        let mut bits = Vec::new();
-        for _ in 0..3 {
-            bits.extend(layers.step(&x, &dys)?.bits());
-        }
+        let description = subject.recipe(&here())?.describe().to_string();
+        let bits = subject.remembered_steps()?;
         let twin = seen.iter().find(|(other, others, _)| *other == description && *others != bits);
         if let Some((_, _, twin)) = twin {
             return Err(Failure::Wrong(format!(

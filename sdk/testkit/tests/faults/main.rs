@@ -93,7 +93,7 @@ found! {
     a_backward_that_belongs_to_the_last_forward: REMEMBERS_THE_LAST_CALL => ["order"];
     a_panic_out_of_order: PANICS_OUT_OF_ORDER => ["disorder"];
     a_success_without_a_result: PRETENDS_WHEN_CANCELLED => ["cancelled"];
-    state_that_is_not_restored: FORGETS_STATE => ["state"];
+    state_that_is_not_restored: FORGETS_STATE => ["state", "repeats"];
     state_that_is_taken_unseen: TRUSTS_STATE => ["restore"];
     a_gemm_counted_that_did_not_run: COUNTS_WHAT_DID_NOT_RUN => ["counters"];
     zeros_that_are_not_counted: LYING_COUNTER => ["honesty"];
@@ -108,6 +108,8 @@ found! {
     zero_rows_that_matter: NOISY_PADDING => ["tokens"];
     zero_rows_that_matter_to_gradients: NOISY_PADDING_OF_GRADIENTS => ["tokens"];
     sums_that_are_overwritten: OVERWRITES_SUMS => ["tokens"];
+    a_gradient_that_changes_after_many_calls: WEARS_OUT => ["repeats"];
+    an_output_that_changes_after_many_calls_of_anybody: COUNTS_IN_A_STATIC => ..;
     gradients_that_end: TIRES => ["learning"];
     a_primitive_that_forgets_a_scale: FORGETS_A_SCALE => ["primitives"];
     a_primitive_that_overwrites: PRIMITIVE_OVERWRITES => ["primitives"];

@@ -178,4 +178,8 @@ faults! {
     EXPECTS_ALIGNMENT = 70, "expects_alignment" => "layouts";
     /// Rows of zeros change other rows of the gradient of the input.
     NOISY_PADDING_OF_GRADIENTS = 71, "noisy_padding_of_gradients" => "tokens";
+    /// The gradient of the input is another from a layer's thirty-third backward on.
+    WEARS_OUT = 72, "wears_out" => "repeats";
+    /// Outputs are others from the thirty-third forward of the process on, whichever recipe's it is.
+    COUNTS_IN_A_STATIC = 73, "counts_in_a_static" => "repeats";
 }

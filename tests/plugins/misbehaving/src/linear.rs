@@ -38,6 +38,8 @@ pub(crate) struct ToyLinear<const FAULT: Fault> {
 
 /// How many calls are at work in [`SHARES_A_STATIC`]'s buffer.
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+/// What [`COUNTS_IN_A_STATIC`] counts.
+static FORWARDS: AtomicUsize = AtomicUsize::new(0);
 
 impl<const FAULT: Fault> ToyLinear<FAULT> {
     pub(crate) fn new(host: Host, layer: &LayerFacts, history: History, generation: Arc<AtomicU64>) -> Self {
@@ -103,6 +105,7 @@ impl<const FAULT: Fault> ToyLinear<FAULT> {
         match FAULT {
             COUNTS_THREADS => undo * (1.0 + self.host.threads() as f32 * f32::EPSILON),
             NOISY_PADDING if !rows.is_multiple_of(16) => undo * 1.01,
+            COUNTS_IN_A_STATIC if FORWARDS.fetch_add(1, Ordering::Relaxed) >= 32 => undo * 1.01,
             RACES => {
                 let last = AtomicUsize::new(0);
                 self.host.run(64, &|task| last.store(task, Ordering::SeqCst));
@@ -271,6 +274,7 @@ impl<const FAULT: Fault> Linear for ToyLinear<FAULT> {
         let undo_dy = if FAULT == READS_SCRATCH { (1.0 + noise) / scale } else { 1.0 / scale };
         let undo_of_dx = match FAULT {
             NOISY_PADDING_OF_GRADIENTS if !rows.is_multiple_of(16) => 1.01 * undo_dy,
+            WEARS_OUT if self.counters.wgrad >= 32 => 1.01 * undo_dy,
             _ => undo_dy,
         };
         let g = Matrix::new(Elements::E4m3(codes), gradient.rows, self.n);
