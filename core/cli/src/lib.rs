@@ -62,7 +62,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let screen = Screen::new(arguments.common.json);
     logging::start(&arguments.common, &screen);
-    fp8flow_host::crash::explain(commands::after_a_crash(&arguments.command));
+    fp8flow_host::crash::explain(commands::after_a_crash(&arguments.common, &arguments.command));
     let code = catch_unwind(AssertUnwindSafe(|| execute(arguments, &screen)));
     ExitCode::from(code.unwrap_or(Class::Bug.exit_code()))
 }

@@ -59,22 +59,26 @@ pub(crate) fn workflow_file(run: &Seen) -> PathBuf {
 }
 
 fn run_of(run: &Seen, file: &str) -> String {
-    let mut command = format!("fp8flow run {}", quoted(file));
     let words = run.record.environment["argv"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let words: Vec<&str> = words.collect();
+    format!("fp8flow run {}{}", quoted(file), said_again(&words.collect::<Vec<_>>()))
+}
+
+/// What a command line says beside the workflow of which run is meant, and of where its plugins are.
+fn said_again(words: &[&str]) -> String {
+    let mut again = String::new();
     for (index, word) in words.iter().enumerate() {
-        for option in ["--set", "--runs"] {
+        for option in ["--set", "--point", "--runs", "--plugin-path"] {
             let value = match word.strip_prefix(option) {
                 Some("") => words.get(index + 1).copied(),
                 Some(rest) => rest.strip_prefix('='),
                 None => None,
             };
             if let Some(value) = value {
-                let _ = write!(command, " {option} {}", quoted(value));
+                let _ = write!(again, " {option} {}", quoted(value));
             }
         }
     }
-    command
+    again
 }
 
 /// `word` as a shell reads it back.
@@ -96,6 +100,14 @@ mod tests {
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("it's"), "'it'\\''s'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn what_a_command_line_has_said_is_said_again() {
+        let words =
+            "fp8flow --plugin-path=mine run w.toml --threads 2 --set a=1 --point p --runs r --plugin-path b";
+        let words: Vec<&str> = words.split(' ').collect();
+        assert_eq!(said_again(&words), " --plugin-path mine --set a=1 --point p --runs r --plugin-path b");
     }
 
     #[test]

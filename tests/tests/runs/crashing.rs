@@ -55,11 +55,12 @@ fn a_crash_in_a_call_is_told_and_the_run_goes_on_to_the_same_bytes() {
 fn a_stack_that_runs_out_in_a_call_is_told_by_both_handlers() {
     let bench = bench();
     let how = format!("forward:{LAYER}:0:overflow");
-    let (signal, said) = broken(&bench, &how, &["--threads", "1", "--set", "workflow.seed=8"]);
+    let (signal, said) =
+        broken(&bench, &how, &["--threads", "1", "--set", "workflow.seed=8", "--plugin-path", "."]);
     assert_eq!(signal, Some(6), "{}", said.all());
     let words = [
         "with SIGSEGV (segmentation fault) in `forward`",
-        "`fp8flow run workflow.toml --set workflow.seed=8` goes on",
+        "`fp8flow run workflow.toml --set workflow.seed=8 --plugin-path .` goes on",
         "has overflowed its stack",
     ];
     for words in words {

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use fp8flow_flow::{Plan, Registry, Workflow};
 
-use crate::args::{Args, Command, WorkflowArgs};
+use crate::args::{Args, Command, Common, WorkflowArgs};
 use crate::failure::Failure;
 use crate::screen::Screen;
 
@@ -53,9 +53,9 @@ pub(crate) fn execute(arguments: Args, screen: &Screen) -> Result<(), Failure> {
 }
 
 /// What is said after a plugin has crashed the process in what `command` asks for, as a line or nothing.
-pub(crate) fn after_a_crash(command: &Command) -> String {
+pub(crate) fn after_a_crash(common: &Common, command: &Command) -> String {
     match command {
-        Command::Run(args) => run::after_a_crash(args),
+        Command::Run(args) => run::after_a_crash(common, args),
         _ => String::new(),
     }
 }

@@ -44,12 +44,13 @@ pub(super) fn run(common: &Common, args: &RunArgs, screen: &Screen) -> Result<()
 }
 
 /// What a plugin's crash leaves to be done, as a line.
-pub(super) fn after_a_crash(args: &RunArgs) -> String {
+pub(super) fn after_a_crash(common: &Common, args: &RunArgs) -> String {
     let mut command = format!("fp8flow run {}", quoted(&args.workflow.file.to_string_lossy()));
     let runs = args.runs.as_ref().map(|runs| ("--runs", runs.to_string_lossy().into_owned()));
     let set = args.workflow.set.iter().map(|set| ("--set", set.clone()));
     let point = args.workflow.point.iter().map(|point| ("--point", point.clone()));
-    for (option, value) in set.chain(point).chain(runs) {
+    let places = common.plugin_path.iter().map(|path| ("--plugin-path", path.to_string_lossy().into_owned()));
+    for (option, value) in set.chain(point).chain(runs).chain(places) {
         let _ = write!(command, " {option} {}", quoted(&value));
     }
     format!("what it had saved is kept: `{command}` goes on from there")
