@@ -35,6 +35,15 @@ pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What a plugin may ask of the engine beyond the base protocol, by name.
 pub const FEATURES: [&str; 3] = ["amax_reduction", "cancellation", "quantized_input"];
 
+/// What [`is_word`] takes, in words.
+pub const WORD: &str = "a word of 1 to 128 characters a-z, A-Z, 0-9, `_`, `-`, `.`, `:` and `+`";
+
+/// Whether `text` can be printed, typed and looked up: what a name in a manifest, or in a package's sidecar, must be.
+pub fn is_word(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '+');
+    (1..=128).contains(&text.len()) && text.chars().all(allowed)
+}
+
 /// The facts in the section. Unknown fields are ignored, so that later SDKs can say more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -89,7 +98,7 @@ pub enum ManifestError {
     #[error("the manifest is malformed: {0}")]
     Json(String),
     /// A name that could not be printed, typed or looked up.
-    #[error("the manifest's {what} {text:?} is not a word of a-z, A-Z, 0-9, `_`, `-`, `.` and `:`")]
+    #[error("the manifest's {what} {text:?} is not {WORD}")]
     Word {
         /// Which field.
         what: &'static str,
@@ -208,8 +217,7 @@ impl Manifest {
         let lists = [("recipe", &self.recipes), ("device", &self.devices), ("feature", &self.requires)];
         let listed = lists.into_iter().flat_map(|(what, words)| words.iter().map(move |word| (what, word)));
         for (what, text) in single.into_iter().chain(listed) {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '+');
-            if text.is_empty() || text.len() > 128 || !text.chars().all(allowed) {
+            if !is_word(text) {
                 let text = text.chars().take(40).collect();
                 return Err(ManifestError::Word { what, text });
             }
@@ -307,5 +315,6 @@ mod tests {
         let length = (bytes.len() - 20) as u32;
         bytes[16..20].copy_from_slice(&length.to_le_bytes());
         assert!(matches!(Manifest::parse(&bytes), Err(ManifestError::Word { what: "name", .. })));
+        assert!(is_word("1.2.3+cu129") && !is_word("") && !is_word(&"x".repeat(129)));
     }
 }

@@ -1,17 +1,13 @@
 //! What may stand in a sidecar: words that can be printed, typed and made a file's name of.
 
-/// Most bytes of a word.
-const LONGEST: usize = 128;
+use fp8flow_sdk::manifest::{WORD, is_word};
+
 /// Most bytes of an address or of a sentence.
 pub(super) const LONGEST_LINE: usize = 1024;
 
 /// Why `text` is no word, if it is none: what the embedded manifest may hold, too.
 pub(super) fn word(text: &str) -> Result<(), String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '+');
-    if !text.is_empty() && text.len() <= LONGEST && text.chars().all(allowed) {
-        return Ok(());
-    }
-    Err(format!("{} is not a word of a-z, A-Z, 0-9, `_`, `-`, `.`, `:` and `+`", shown(text)))
+    if is_word(text) { Ok(()) } else { Err(format!("{} is not {WORD}", shown(text))) }
 }
 
 /// Why a folder or a file cannot be called `text`, if it cannot: a word that leads nowhere else and is not hidden.
