@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fp8flow_host::SHIPPED;
+
 use crate::AuthorError;
 use crate::lock;
 
@@ -11,9 +13,6 @@ const LONGEST: usize = 40;
 
 /// What a workflow can say in place of a plugin's name.
 const WORDS_OF_WORKFLOWS: [&str; 2] = ["auto", "none"];
-
-/// The plugins that come with fp8flow.
-const SHIPPED: [&str; 2] = ["torchao-rowwise", "transformer-engine-hybrid"];
 
 /// What Rust or Cargo keep for themselves.
 const TAKEN: [&str; 50] = [

@@ -67,6 +67,6 @@ pub use options::{OptionError, OptionProblem, check_options};
 pub use place::{Origin, Place, Step, Trace};
 pub use plugin::Plugin;
 pub use pool::Pool;
-pub use search::{Listed, Listing, Search, user_folder};
+pub use search::{Listed, Listing, SHIPPED, Search, user_folder};
 pub use services::Services;
 pub use show::Shown;

@@ -13,6 +13,10 @@ use crate::{Found, HostError, seen};
 /// The environment variable with further places, separated by colons.
 const PATH_VARIABLE: &str = "FP8FLOW_PLUGIN_PATH";
 
+/// The plugins that come with fp8flow, in the order of the reference: a workflow's `plugin = "auto"` takes the first that
+/// can be used.
+pub const SHIPPED: [&str; 2] = ["torchao-rowwise", "transformer-engine-hybrid"];
+
 /// Where plugins are looked for. A name that occurs in several places belongs to the first of them; twice in one
 /// place it is an error.
 #[derive(Clone, Debug)]

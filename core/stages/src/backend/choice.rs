@@ -4,13 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use fp8flow_flow::Class;
-use fp8flow_host::{Found, HostError, Plugin, Search};
+use fp8flow_host::{Found, HostError, Plugin, SHIPPED, Search};
 use fp8flow_sdk::Host;
 
 use crate::failure::host_class;
-
-/// What `plugin = "auto"` takes, best first: the order of the reference.
-const AUTO: [&str; 2] = ["torchao-rowwise", "transformer-engine-hybrid"];
 
 /// A plugin, and how it was chosen where the workflow left that open.
 pub(super) struct Chosen {
@@ -58,7 +55,7 @@ pub(super) fn choose(
     folder: &Path,
 ) -> Result<Chosen, Unavailable> {
     if name == "auto" {
-        return auto(search, host, recipe, AUTO);
+        return auto(search, host, recipe, SHIPPED);
     }
     // A path is one, and relative to the workflow; a bare word is a name.
     let path = folder.join(name);
@@ -313,7 +310,7 @@ mod tests {
         assert_eq!(how.passed_over(), [other]);
         assert_eq!(how.refused().count(), 0);
         // One that does not come with fp8flow, too.
-        let (name, how) = chosen(&NAMES, Some("faulty"), AUTO);
+        let (name, how) = chosen(&NAMES, Some("faulty"), SHIPPED);
         assert_eq!(
             (name.as_str(), how.why.as_str()),
             ("faulty", "it is the only one with the recipe `faulty`")

@@ -2,7 +2,7 @@
 
 use fp8flow_bench::line::{CaseLine, Rate, Shape};
 use fp8flow_bench::{Bench, BenchError, Fp8, Line, Repeats, linear};
-use fp8flow_host::HostError;
+use fp8flow_host::{HostError, SHIPPED};
 use fp8flow_stages::Engine;
 use serde_json::json;
 
@@ -10,9 +10,6 @@ use crate::args::{Common, PluginBenchArgs};
 use crate::engine::Machine;
 use crate::failure::Failure;
 use crate::screen::Screen;
-
-/// What comes with fp8flow.
-const SHIPPED: [&str; 2] = ["torchao-rowwise", "transformer-engine-hybrid"];
 
 pub(super) fn bench(common: &Common, args: &PluginBenchArgs, screen: &Screen) -> Result<(), Failure> {
     let machine = Machine::to_compute(common)?;
