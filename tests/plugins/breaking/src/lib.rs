@@ -1,7 +1,6 @@
 //! A backend that computes as it should, and takes its process with it in the middle of a run: in the call that the
-//! environment variable `FP8FLOW_TEST_BREAK` says, as `CALL:LAYER:COUNT:HOW`, once so many backward calls of the layer are done.
-//! `task` is a task of a loop, on a thread of
-//! the engine's that has not made the call.
+//! environment variable `FP8FLOW_TEST_BREAK` says, as `CALL:LAYER:COUNT:HOW`, once so many backward calls of the layer are
+//! done. `task` is a task of a loop, on a thread of the engine's that has not made the call.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
