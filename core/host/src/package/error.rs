@@ -1,7 +1,7 @@
 //! Why a package cannot be used.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::SIDECAR;
 
@@ -108,6 +108,20 @@ impl PackageError {
         let path = path.into();
         move |source| Self::Io { what, path, source }
     }
+
+    /// The same failure where `to` stands for the folder `from`.
+    pub(super) fn moved(self, from: &Path, to: &Path) -> Self {
+        match self {
+            Self::Io { what, path, source } => {
+                let path = match path.strip_prefix(from) {
+                    Ok(rest) => to.join(rest),
+                    Err(_) => path,
+                };
+                Self::Io { what, path, source }
+            }
+            other => other,
+        }
+    }
 }
 
 fn where_else(place: Option<&(PathBuf, String)>) -> String {
@@ -118,5 +132,18 @@ fn where_else(place: Option<&(PathBuf, String)>) -> String {
              out of those that are searched",
             path.display()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_of_the_folder_that_was_meant() {
+        let failure = |path: &str| PackageError::io("write", path)(io::ErrorKind::StorageFull.into());
+        let moved = |path| failure(path).moved(Path::new("p/.aside-1"), Path::new("p/rows")).to_string();
+        assert!(moved("p/.aside-1/librows.so").starts_with("p/rows/librows.so: cannot write: "));
+        assert!(moved("given/librows.so").starts_with("given/librows.so: cannot write: "));
     }
 }

@@ -35,8 +35,9 @@ pub fn install(found: &Found, search: &Search, into: &Path, replace: bool) -> Re
     }
     let replaced = in_the_way(name, &target, &there, replace)?;
     let aside = folder.aside()?;
-    fill(aside.path(), found, &sidecar)?;
-    search.at(aside.path())?.examine()?;
+    let named = |error| at_home(error, aside.path(), &target, &found.path);
+    fill(aside.path(), found, &sidecar).map_err(named)?;
+    search.at(aside.path()).and_then(|copy| copy.examine()).map_err(named)?;
     if replaced.is_some() {
         folder::exchange(aside.path(), &target).map_err(PackageError::io("replace", &target))?;
     } else {
@@ -46,6 +47,18 @@ pub fn install(found: &Found, search: &Search, into: &Path, replace: bool) -> Re
     // What was replaced goes away with the folder that it is in now.
     drop(aside);
     Ok(Installed { found: search.at(&target)?, was_there: false, replaced })
+}
+
+/// `error` without the folder `aside`, of which nobody has heard and which is gone when it is read: what was to be done
+/// there was to be done to `target`, and what was found out about the copy is true of the library `from`.
+fn at_home(error: HostError, aside: &Path, target: &Path, from: &Path) -> HostError {
+    match error {
+        HostError::Package(error) => error.moved(aside, target).into(),
+        HostError::Probe { plugin, failure, .. } => {
+            HostError::Probe { plugin, path: from.to_owned(), failure }
+        }
+        other => other,
+    }
 }
 
 /// The version of what is at `target` and goes, if anything is there; an error if it must not go. `there` are the whole

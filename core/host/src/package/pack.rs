@@ -15,7 +15,10 @@ pub fn pack(found: &Found, homepage: Option<String>, into: &Path) -> Result<Path
     let folder = into.join(format!("{}-{}", sidecar.name, sidecar.version));
     fs::create_dir_all(into).map_err(PackageError::io("make this folder", into))?;
     let aside = folder::aside(into)?;
-    fill(aside.path(), found, &sidecar)?;
+    fill(aside.path(), found, &sidecar).map_err(|error| match error {
+        HostError::Package(error) => error.moved(aside.path(), &folder).into(),
+        other => other,
+    })?;
     match folder::place(aside.path(), &folder) {
         Ok(()) => Ok(folder),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -152,6 +152,10 @@ fn what_does_not_survive_a_child_or_does_not_fit_is_not_installed() {
         let found = search.at(&crashing).unwrap();
         let error = install(&found, &search, setting.user.path(), false).unwrap_err().to_string();
         assert!(error.contains(expected), "{crash}: {error}");
+        // Not the copy that was tried.
+        let named = error.contains(&found.path.display().to_string());
+        assert!(named != error.contains("told to"), "{crash}: {error}");
+        assert!(!error.contains(".aside-"), "{crash}: {error}");
         assert!(setting.left().is_empty(), "{crash}: {:?}", setting.left());
     }
     let old = setting.elsewhere.patched("faulty", "\"sdk\":\"0.1.", "\"sdk\":\"0.9.");
