@@ -194,6 +194,10 @@ torchao-rowwise: plugin `torchao-rowwise` ([..]/plugins/torchao-rowwise) was alt
     assert_eq!(bench.fp8flow("plugin install torchao-rowwise-0.1.0").code, 1);
     assert_eq!(bench.fp8flow("plugin install torchao-rowwise-0.1.0 --replace").code, 0);
     assert_eq!(bench.fp8flow("plugin verify torchao-rowwise").code, 0);
+    // A file may be meant without a `/`, as elsewhere.
+    std::fs::copy(bench.path("other/libother.so"), bench.path("libother.so")).expect("copied");
+    let file = bench.fp8flow("plugin verify libother.so");
+    assert_eq!(file.code, 0, "{}", file.out);
     // A sidecar that is none has a place.
     let sidecar = bench.path(INSTALLED).join("fp8flow-plugin.toml");
     let text = std::fs::read_to_string(&sidecar).expect("text");

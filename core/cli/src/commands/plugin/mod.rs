@@ -52,9 +52,13 @@ fn search(common: &Common) -> Search {
 
 /// The plugin of that name, or in that file.
 fn find(common: &Common, wanted: &str) -> Result<Found, Failure> {
+    Ok(search(common).find(&meant(wanted))?)
+}
+
+/// A file that is there is meant as such, also without a `/` in its path; anything else is what it says.
+fn meant(wanted: &str) -> String {
     let file = Path::new(".").join(wanted);
-    let path = if file.is_file() { file.to_string_lossy() } else { wanted.into() };
-    Ok(search(common).find(&path)?)
+    if file.is_file() { file.to_string_lossy().into_owned() } else { wanted.to_owned() }
 }
 
 fn facts(found: &Found) -> Value {

@@ -5,7 +5,7 @@ use fp8flow_host::package::{self, Verdict};
 use fp8flow_host::{HostError, Search};
 use serde_json::{Value, json};
 
-use super::folder;
+use super::{folder, meant};
 use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::table::{self, Cell};
@@ -15,7 +15,8 @@ const RED: &str = "\x1b[1;91m";
 
 pub(super) fn verify(search: &Search, names: &[String], screen: &Screen) -> Result<(), Failure> {
     let folder = folder()?;
-    let verdicts = package::verify(names, search, &folder);
+    let names: Vec<String> = names.iter().map(|name| meant(name)).collect();
+    let verdicts = package::verify(&names, search, &folder);
     let wrong = verdicts.iter().filter(|verdict| verdict.problem.is_some()).count();
     let class = (wrong > 0).then_some(Class::Missing);
     if screen.json() {
