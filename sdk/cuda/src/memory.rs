@@ -7,12 +7,14 @@ use cudarc::driver::sys;
 use crate::error::check;
 use crate::{Arg, Card, Error, Result};
 
-/// Bytes on a card, freed when dropped; they start at a multiple of 256.
+/// Bytes on a card. Those that were taken here start at a multiple of 256 and are freed when dropped.
 #[derive(Debug)]
 pub struct Memory {
     card: Card,
     address: u64,
     bytes: usize,
+    /// Whether somebody else frees them.
+    lent: bool,
 }
 
 impl Memory {
@@ -29,7 +31,16 @@ impl Memory {
             }
             check("cuMemAlloc", code)?;
         }
-        Ok(Self { card: card.clone(), address, bytes })
+        Ok(Self { card: card.clone(), address, bytes, lent: false })
+    }
+
+    /// `bytes` from `address` on that somebody else has taken, and frees.
+    ///
+    /// # Safety
+    /// They are memory of `card` that nobody else uses as long as this is used, and until the stream has come past all
+    /// that it is used for.
+    pub unsafe fn lent(card: &Card, address: u64, bytes: usize) -> Self {
+        Self { card: card.clone(), address, bytes, lent: true }
     }
 
     /// The card.
@@ -133,7 +144,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.bytes > 0 && self.card.bind().is_ok() {
+        if self.bytes > 0 && !self.lent && self.card.bind().is_ok() {
             // SAFETY: taken once; the driver waits for the work that uses it.
             unsafe { sys::cuMemFree_v2(self.address) };
         }
