@@ -3,6 +3,7 @@
 //! Even blocks run their warps and lanes upwards, odd ones downwards, so that what works in one order alone is seen.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use crate::fiber::{Stacks, switch};
@@ -14,7 +15,7 @@ use crate::{memory, say};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Thread {
-    thread: [c_uint; 3],
+    index: [c_uint; 3],
     block: [c_uint; 3],
     block_dim: [c_uint; 3],
     grid_dim: [c_uint; 3],
@@ -74,7 +75,7 @@ struct Fiber {
     /// What a barrier came to.
     result: c_int,
     asked: Vec<SideCopy>,
-    groups: std::collections::VecDeque<Vec<SideCopy>>,
+    groups: VecDeque<Vec<SideCopy>>,
 }
 
 /// One OS thread's work on a launch.
@@ -133,7 +134,7 @@ impl<'a> Worker<'a> {
         for i in 0..threads {
             let linear = i as u32;
             let seen = Thread {
-                thread: [linear % bx, linear / bx % by, linear / (bx * by)],
+                index: [linear % bx, linear / bx % by, linear / (bx * by)],
                 block,
                 block_dim: self.launch.block,
                 grid_dim: self.launch.grid,
@@ -148,7 +149,7 @@ impl<'a> Worker<'a> {
                 waits,
                 result: 0,
                 asked: Vec::new(),
-                groups: Default::default(),
+                groups: VecDeque::new(),
             });
         }
         let this: *mut Worker<'static> = std::ptr::from_mut(self).cast();
@@ -201,7 +202,7 @@ impl<'a> Worker<'a> {
         for fiber in &self.fibers {
             match fiber.waits {
                 Waits::Barrier { kind: k, line: l, value } if k == kind && l == line => {
-                    count += c_int::from(value != 0)
+                    count += c_int::from(value != 0);
                 }
                 _ => return false,
             }
@@ -246,7 +247,7 @@ impl<'a> Worker<'a> {
     }
 
     fn place(&self) -> String {
-        let [x, y, z] = self.fibers[self.current].seen.thread;
+        let [x, y, z] = self.fibers[self.current].seen.index;
         format!("{}, thread ({x}, {y}, {z})", self.block_place())
     }
 

@@ -83,7 +83,7 @@ impl Card {
     fn attribute(&self, attribute: c_int) -> Option<c_int> {
         let hopper = self.major == 9;
         Some(match attribute {
-            1..=3 => [1024, 1024, 1024][attribute as usize - 1],
+            1..=3 | 111 => 1024,
             4 => 64,
             5 => c_int::MAX,
             6 | 7 => 65_535,
@@ -94,31 +94,17 @@ impl Card {
             16 => self.multiprocessors,
             // Unified addressing, concurrent kernels, stream priorities, compute preemption.
             31 | 41 | 78 | 90 => 1,
-            33 | 34 | 50 => 0,
             36 => self.memory_khz,
             37 => self.bus_bits,
             38 => self.l2_bytes,
-            39 => {
-                if hopper || self.minor == 0 {
-                    2048
-                } else {
-                    1536
-                }
-            }
+            39 => [1536, 2048][usize::from(hopper || self.minor == 0)],
             75 => self.major,
             76 => self.minor,
             81 => self.shared_opt_in + 1024,
             97 => self.shared_opt_in,
-            106 => {
-                if self.minor == 9 {
-                    24
-                } else {
-                    32
-                }
-            }
-            111 => 1024,
-            // Memory pools: asynchronous allocation is not emulated.
-            115 => 0,
+            106 => [32, 24][usize::from(self.minor == 9)],
+            // Bus numbers, and memory pools: asynchronous allocation is not emulated.
+            33 | 34 | 50 | 115 => 0,
             _ => return None,
         })
     }

@@ -59,15 +59,14 @@ pub(crate) fn compile(program: &Program, options: &[String]) -> Result<(Compiled
     let store = std::env::temp_dir().join("fp8flow-emulated-card");
     let kept = |ending: &str| store.join(format!("{key}.{ending}"));
     let stored = std::fs::read(kept("so")).ok().zip(std::fs::read_to_string(kept("log")).ok());
-    let (cubin, report) = match stored {
-        Some(stored) => stored,
-        None => {
-            let made = make(program, &options)?;
-            // A store that cannot be written to is no fault of the program.
-            let _ = keep(&store, &kept("log"), made.1.as_bytes());
-            let _ = keep(&store, &kept("so"), &made.0);
-            made
-        }
+    let (cubin, report) = if let Some(stored) = stored {
+        stored
+    } else {
+        let made = make(program, &options)?;
+        // A store that cannot be written to is no fault of the program.
+        let _ = keep(&store, &kept("log"), made.1.as_bytes());
+        let _ = keep(&store, &kept("so"), &made.0);
+        made
     };
     let log = if options.report { report } else { String::new() };
     let ptx = format!("// emulated: {key}\n");
@@ -83,7 +82,7 @@ fn key(program: &Program, options: &Options) -> Result<String, Failure> {
     };
     let own =
         [PRELUDE, PTX, compiler_version()?, machine(), env!("CARGO_PKG_VERSION"), include_str!("compile.rs")];
-    own.into_iter().chain([include_str!("entries.rs")]).for_each(&mut add);
+    own.into_iter().chain([include_str!("entries.rs"), include_str!("options.rs")]).for_each(&mut add);
     add(&format!("{options:?}"));
     add(&program.name);
     add(&program.text);
@@ -120,9 +119,20 @@ fn make(program: &Program, options: &Options) -> Result<(Vec<u8>, String), Failu
         write(&at(name), if ours { PTX } else { text }).map_err(failed)?;
     }
     write(&at("emulator/prelude.h"), PRELUDE).map_err(failed)?;
+    write(&at("emulator/macros.h"), &options.header()).map_err(failed)?;
 
     let (seen, words) = (at("emulator/seen.ii"), options.compiler_words());
-    let preprocess = ["-E", "-x", "c++", "-nostdinc", "-I.", "-include", "emulator/prelude.h"];
+    let preprocess = [
+        "-E",
+        "-x",
+        "c++",
+        "-nostdinc",
+        "-I.",
+        "-include",
+        "emulator/prelude.h",
+        "-include",
+        "emulator/macros.h",
+    ];
     run(
         folder.path(),
         Command::new(compiler()).args(preprocess).args(&words).arg("-o").arg(&seen).arg(&program.name),

@@ -69,7 +69,7 @@ impl Launch {
 fn fits(function: &Function, grid: [u32; 3], block: [u32; 3], shared: usize) -> bool {
     let threads: u64 = block.iter().map(|n| u64::from(*n)).product();
     grid.iter().chain(&block).all(|n| *n > 0)
-        && grid[0] <= i32::MAX as u32
+        && i32::try_from(grid[0]).is_ok()
         && grid[1] <= 65_535
         && grid[2] <= 65_535
         && block[2] <= 64

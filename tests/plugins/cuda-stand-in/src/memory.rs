@@ -63,11 +63,13 @@ pub(crate) fn touches_card(at: usize, bytes: usize) -> bool {
         .is_some_and(|(start, block)| !block.pinned && at < start + block.bytes)
 }
 
+const NOWHERE: &str = ", in no allocation (freed, or the host's?)";
+
 /// An address in words, for a fault.
 pub(crate) fn describe(at: usize) -> String {
     let Ok(blocks) = BLOCKS.try_lock() else { return String::new() };
     let Some((start, block)) = blocks.range(..=at).next_back() else {
-        return ", below every allocation".to_owned();
+        return NOWHERE.to_owned();
     };
     let end = start + block.bytes;
     if at < end {
@@ -79,7 +81,7 @@ pub(crate) fn describe(at: usize) -> String {
         _ if at - end <= 1 << 20 => {
             format!(", {} bytes past the end of an allocation of {}", at - end, block.bytes)
         }
-        _ => ", in no allocation (freed, or the host's?)".to_owned(),
+        _ => NOWHERE.to_owned(),
     }
 }
 

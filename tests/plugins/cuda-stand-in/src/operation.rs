@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::launch::Launch;
+use crate::lt::Product;
 use crate::state::State;
 use crate::{memory, say};
 
@@ -15,6 +16,7 @@ pub(crate) type HostFunction = unsafe extern "C" fn(*mut c_void);
 #[derive(Clone)]
 pub(crate) enum Operation {
     Launch(Arc<Launch>),
+    Product(Arc<Product>),
     /// Bytes that were taken from pageable memory at the call.
     Staged {
         to: usize,
@@ -54,6 +56,7 @@ impl Operation {
     pub(crate) fn run(&self, state: &mut State) {
         match self {
             Self::Launch(launch) => launch.run(),
+            Self::Product(product) => product.run(),
             Self::Staged { to, bytes } => {
                 require(*to, bytes.len());
                 // SAFETY: the range is the card's and open; the bytes are our own.
@@ -97,6 +100,7 @@ impl Operation {
     fn name(&self) -> String {
         match self {
             Self::Launch(launch) => format!("kernel `{}`", launch.name),
+            Self::Product(_) => "cublasLtMatmul".to_owned(),
             Self::Staged { .. } | Self::Copy { .. } | Self::Return { .. } => "a copy".to_owned(),
             Self::Fill { .. } => "a fill".to_owned(),
             Self::Record { .. } | Self::Host { .. } | Self::Wait => "an event".to_owned(),

@@ -2,6 +2,7 @@
 
 /// What a program is compiled with.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct Options {
     /// As it was given: `sm_90a`.
     pub(crate) architecture: String,
@@ -13,6 +14,7 @@ pub(crate) struct Options {
     pub(crate) real: bool,
     standard: String,
     contract: bool,
+    /// `NAME` or `NAME=VALUE`.
     definitions: Vec<String>,
     /// Whether the log tells what each kernel takes.
     pub(crate) report: bool,
@@ -64,7 +66,7 @@ impl Options {
                     options.report |=
                         given.next().is_some_and(|value| ["-v", "--verbose"].contains(&value.as_str()));
                 }
-                ("--define-macro", Some(value)) => options.definitions.push(format!("-D{value}")),
+                ("--define-macro", Some(value)) => options.definitions.push(value.to_owned()),
                 ("--maxrregcount" | "-maxrregcount", Some(value)) if value.parse::<u32>().is_ok() => {}
                 (
                     "-lineinfo"
@@ -81,7 +83,9 @@ impl Options {
                 ("--use_fast_math" | "-use_fast_math", None) => {
                     return Err("nvrtc: error: the emulated card has no fast math\n".to_owned());
                 }
-                _ if option.len() > 2 && option.starts_with("-D") => options.definitions.push(option.clone()),
+                _ if option.len() > 2 && option.starts_with("-D") => {
+                    options.definitions.push(option[2..].to_owned());
+                }
                 _ => return Err(format!("nvrtc: error: unrecognized option {option} found\n")),
             }
         }
@@ -91,15 +95,22 @@ impl Options {
     /// The same for the C++ compiler.
     pub(crate) fn compiler_words(&self) -> Vec<String> {
         let contract = if self.contract { "fast" } else { "off" };
-        let mut words = vec![
+        vec![
             format!("-std={}", self.standard),
             format!("-ffp-contract={contract}"),
             format!("-D__CUDA_ARCH__={}", self.target),
             "-D__CUDACC_RTC__".to_owned(),
             "-D__CUDACC__".to_owned(),
             "-D__NVCC__".to_owned(),
-        ];
-        words.extend(self.definitions.iter().cloned());
-        words
+        ]
+    }
+
+    /// The macros, to be read after the prelude, whose names they may take.
+    pub(crate) fn header(&self) -> String {
+        let line = |definition: &String| {
+            let (name, value) = definition.split_once('=').unwrap_or((definition, "1"));
+            format!("#define {name} {value}\n")
+        };
+        self.definitions.iter().map(line).collect()
     }
 }

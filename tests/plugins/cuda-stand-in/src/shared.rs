@@ -52,7 +52,7 @@ impl Shared {
         let rest = self.bytes..self.bytes.next_multiple_of(1024);
         // SAFETY: our own pages.
         let written = |i: &usize| unsafe { self.dynamic().add(*i).read() } != POISON;
-        rest.filter(written).map(|i| i + 1 - self.bytes).last()
+        rest.filter(written).map(|i| i + 1 - self.bytes).next_back()
     }
 
     pub(crate) fn holds(&self, at: usize, bytes: usize) -> bool {
