@@ -169,6 +169,11 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// first that cuBLASLt proposes.
 fn choose(engine: &Engine, product: &Product) -> Result<Chosen> {
     let call = call(product)?;
+    // What is proposed may depend on whether there are factors: until they are known, any address stands for theirs.
+    let somewhere = |factors| if factors == Factors::One { 0 } else { engine.workspace.address() };
+    if [product.a.factors, product.b.factors] != [Factors::One; 2] {
+        call.operation.set_scales(somewhere(product.b.factors), somewhere(product.a.factors))?;
+    }
     let kept = lock(&engine.algorithms).find(product);
     if let Some(algorithm) = kept {
         if engine.handle.takes(&call, &algorithm, engine.workspace.bytes())? {
