@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use fp8flow_cuda::{Card, library};
+use fp8flow_cuda::{Architecture, Card, library};
 
 /// The names under which the emulated driver is found.
 const NAMES: [&str; 3] = ["libcuda.so.1", "libnvrtc.so.12", "libcublasLt.so.12"];
@@ -25,7 +25,7 @@ pub fn card() -> Option<Card> {
                 // SAFETY: only the emulated driver reads it, when it is first called, below.
                 #[allow(unsafe_code)]
                 unsafe {
-                    std::env::set_var("FP8FLOW_TEST_CARDS", "hopper");
+                    std::env::set_var("FP8FLOW_TEST_CARDS", "hopper,ada");
                 }
                 Some(Card::open(0).expect("an emulated card"))
             }
@@ -36,6 +36,22 @@ pub fn card() -> Option<Card> {
         }
     });
     card.clone()
+}
+
+/// An Ada: the second emulated card, or the real one if it is an Ada; else none, which is said.
+///
+/// # Panics
+/// If the emulated card cannot be opened.
+pub fn ada() -> Option<Card> {
+    let first = card()?;
+    if std::env::var_os("FP8FLOW_TEST_CARD").is_none_or(|which| which != "real") {
+        return Some(Card::open(1).expect("an emulated Ada"));
+    }
+    let is_ada = first.properties().architecture == Architecture::Ada;
+    if !is_ada {
+        println!("skipped: {} is no Ada", first.properties().name);
+    }
+    is_ada.then_some(first)
 }
 
 /// A folder with the emulated driver under each of its names, or why there is none.

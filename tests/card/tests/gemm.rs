@@ -4,7 +4,7 @@
 mod case;
 
 use case::{Case, FP8, bound};
-use fp8flow_card_tests::card;
+use fp8flow_card_tests::{ada, card};
 use fp8flow_cuda::gemm::{Addresses, Factors, Format, Gemm, Operand, Output, Product, Way, way};
 use fp8flow_cuda::{Architecture, Card};
 use fp8flow_kernels::{Fp8, Store};
@@ -140,6 +140,23 @@ fn the_kernel_of_ada_takes_every_shape_within_the_rules() {
             case.check(&case.run(&gemm.plan_as_on_ada(&product).unwrap()), bound(&product));
         }
     }
+}
+
+#[test]
+fn an_ada_takes_a_factor_a_row_by_the_kernel_and_no_blocks() {
+    let Some(card) = ada() else { return };
+    let gemm = products(&card);
+    for factors in [Factors::PerRow, Factors::Tensor] {
+        let operand = Operand::rows(E4M3, 96).times(factors);
+        let product = Product::new([40, 32, 96], operand, operand, Output::Bf16);
+        let plan = gemm.plan(&product).unwrap();
+        assert_eq!(plan.algorithm().is_some(), factors == Factors::Tensor);
+        let case = Case::new(&card, &product);
+        case.check(&case.run(&plan), bound(&product));
+    }
+    let operand = Operand::rows(E4M3, 256).times(Factors::Block1x128);
+    let error = gemm.plan(&Product::new([32, 32, 256], operand, operand, Output::Bf16)).unwrap_err();
+    assert!(error.to_string().contains("need Hopper"), "{error}");
 }
 
 #[test]
