@@ -1,6 +1,7 @@
 //! Products on a card against sums in f64, every format, factor, order and way of storing; plans that are kept.
 
-#[path = "gemm/case.rs"]
+#![allow(clippy::unwrap_used, reason = "a test's helpers may panic as the test may")]
+
 mod case;
 
 use case::{Case, FP8, bound};
