@@ -74,6 +74,8 @@ impl<'a> Call<'a> {
             here(x) && x.rows() == self.tokens && x.cols() == cols && x.dtype() == self.dtype
         };
         let fit = wide.iter().all(|x| fits(x, heads * dim)) && narrow.iter().all(|x| fits(x, kv_heads * dim));
+        let sizes = |x: &Tensor| (x.dtype(), x.rows(), x.cols());
+        let (wide, narrow) = (wide.map(sizes), narrow.map(sizes));
         assert!(fit, "{} tokens on the card were expected, found {wide:?} and {narrow:?}", self.tokens);
         let fits =
             |x: &&Tensor| here(x) && x.dtype() == DType::F32 && x.rows() * x.cols() >= heads * self.tokens;

@@ -1,6 +1,6 @@
 // Attention and its gradients in f32: to compare with, not to be fast. A warp takes a row at a time, a lane a score of
 // 32 on end, and then elements of the row. Any width of a head up to 256.
-// Specification: ops/attention; scores and delta have its bits.
+// Specification: ops/attention, bit for bit.
 // Reads k and v, or q and dout, once for every row that meets them.
 // budget: registers 80, spills 0
 #include "attention.cuh"
@@ -14,11 +14,6 @@ __device__ inline float dot(const float* x, const float* y, u32 dim) {
     float sum = 0.0f;
     for (u32 i = 0; i < dim; i++) sum = fmaf(x[i], y[i], sum);
     return sum;
-}
-
-__device__ inline float warp_sum(float x) {
-    for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(0xffffffffu, x, other);
-    return x;
 }
 
 __device__ inline float warp_max(float x) {
@@ -53,16 +48,23 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward_f32(
     for (u32 query = own.first + threadIdx.x / 32; query < least(own.first + QUERIES, own.len); query += WARPS) {
         u64 at = (own.start + query) * wide + head * dim;
         float mixed[SHARE] = {}, sum = 0.0f, top = -infinity();
-        for (u32 first = 0; first <= query; first += 32) {
-            bool sees = first + lane <= query;
-            const float* row = k + kv + (first + lane) * thin;
-            float score = sees ? dot(row, q + at, dim) * scale : -infinity();
-            float most = fmaxf(top, warp_max(score)), fade = exp_exact(top - most);
-            float weight = exp_exact(score - most);
-            sum = sum * fade + warp_sum(weight);
-            for (int i = 0; i < SHARE; i++) mixed[i] *= fade;
-            gather(mixed, weight, v + kv + first * thin, thin, least(query + 1 - first, 32), dim);
+        // Two scores a lane: the CPU fades older weights once for every 64 keys, and adds new ones in the keys' order.
+        for (u32 first = 0; first <= query; first += KEYS) {
+            float scores[2];
+            for (u32 half = 0; half < 2; half++) {
+                u32 key = first + half * 32 + lane;
+                scores[half] = key <= query ? dot(k + kv + key * thin, q + at, dim) * scale : -infinity();
+            }
+            float most = fmaxf(top, warp_max(fmaxf(scores[0], scores[1]))), fade = exp_exact(top - most);
             top = most;
+            sum *= fade;
+            for (int i = 0; i < SHARE; i++) mixed[i] *= fade;
+            for (u32 half = 0; half < 2 && first + half * 32 <= query; half++) {
+                u32 key = first + half * 32, count = least(query + 1 - key, 32);
+                float weight = exp_exact(scores[half] - top);
+                for (u32 j = 0; j < count; j++) sum += __shfl_sync(0xffffffffu, weight, j);
+                gather(mixed, weight, v + kv + key * thin, thin, count, dim);
+            }
         }
         put(mixed, 1.0f / sum, out + at, dim);
         if (lane == 0) lse[u64(head) * tokens + own.start + query] = top + float(ln_exact(double(sum)));
