@@ -10,6 +10,7 @@
 
 pub mod cache;
 pub mod card;
+pub mod cast;
 pub mod check;
 pub mod compile;
 pub mod error;

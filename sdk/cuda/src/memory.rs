@@ -110,11 +110,8 @@ impl Memory {
         if bytes == 0 {
             return Ok(());
         }
-        self.card.bind()?;
         // SAFETY: the bytes lie within.
-        check("cuMemsetD8Async", unsafe {
-            sys::cuMemsetD8Async(self.address + offset as u64, value, bytes, self.card.stream())
-        })
+        unsafe { fill(&self.card, self.address + offset as u64, bytes, value) }
     }
 
     /// Asks the stream to copy `bytes` bytes of `source` here.
@@ -140,6 +137,16 @@ impl Memory {
         let end = offset.checked_add(bytes);
         assert!(end.is_some_and(|end| end <= self.bytes), "{bytes} bytes at {offset} of {}", self.bytes);
     }
+}
+
+/// Asks the stream of `card` to set `bytes` bytes from `address` on to `value`.
+///
+/// # Safety
+/// They are memory of the card that lives until the stream has come past this.
+pub(crate) unsafe fn fill(card: &Card, address: u64, bytes: usize, value: u8) -> Result<()> {
+    card.bind()?;
+    // SAFETY: the caller's.
+    check("cuMemsetD8Async", unsafe { sys::cuMemsetD8Async(address, value, bytes, card.stream()) })
 }
 
 impl Drop for Memory {

@@ -18,8 +18,9 @@ macro_rules! source {
 }
 
 /// The headers that a source may include, by name.
-pub const HEADERS: [(&str, &str); 6] = [
+pub const HEADERS: [(&str, &str); 7] = [
     ("attention.cuh", include_str!("kernels/attention.cuh")),
+    ("cast.cuh", include_str!("kernels/cast.cuh")),
     ("fp8.cuh", include_str!("kernels/fp8.cuh")),
     ("lanes.cuh", include_str!("kernels/lanes.cuh")),
     ("math.cuh", include_str!("kernels/math.cuh")),

@@ -8,12 +8,15 @@
 struct E4m3 {
     static const u32 MANTISSA = 3;
     __device__ static float max() { return 448.0f; }
+    // Half of the least number: what is no larger has the code of zero.
+    __device__ static float half_least() { return 0.0009765625f; }
     __device__ static u16 encode(float low, float high) { return e4m3x2_bits(low, high); }
     __device__ static u8 encode(float x) { return u8(e4m3x2_bits(x, 0.0f)); }
 };
 struct E5m2 {
     static const u32 MANTISSA = 2;
     __device__ static float max() { return 57344.0f; }
+    __device__ static float half_least() { return 0.00000762939453125f; }
     __device__ static u16 encode(float low, float high) { return e5m2x2_bits(low, high); }
     __device__ static u8 encode(float x) { return u8(e5m2x2_bits(x, 0.0f)); }
 };
@@ -35,8 +38,8 @@ __device__ inline u32 greater(u32 top, float x, bool nan_wins) {
 template <class F> __device__ inline float scale_of(float amax, u32 rule) {
     float scale;
     if (rule <= POWER_OF_TWO) {
-        double floored = double(amax) < 1e-12 ? 1e-12 : double(amax);
-        scale = float(double(F::max()) / floored);
+        // The CPU rounds a quotient of doubles, which is the quotient of floats: 53 bits are at least 2 * 24 + 2.
+        scale = double(amax) < 1e-12 ? float(double(F::max()) / 1e-12) : F::max() / amax;
     } else if (amax == 0.0f || !(fabsf(amax) < __uint_as_float(0x7f800000u))) {
         scale = 1.0f;
     } else {

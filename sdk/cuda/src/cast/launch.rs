@@ -1,0 +1,292 @@
+//! Which kernels make a cast, and how they are launched.
+
+#![allow(unsafe_code)]
+
+use fp8flow_kernels::Fp8;
+use fp8flow_kernels::scale::ScaleRule;
+
+use super::target::{BLOCK, Element, Face, Granularity, Input, Scale, Target, obstacle, padded};
+use crate::memory::fill;
+use crate::{Arg, Card, Error, Result, Shape, Source};
+
+/// The source in this file of `kernels/`.
+macro_rules! kernels {
+    ($name:literal) => {
+        Source { name: $name, text: include_str!(concat!("../kernels/", $name, ".cu")) }
+    };
+}
+
+const AMAX: Source = kernels!("amax");
+const CAST_BLOCKS: Source = kernels!("cast_blocks");
+const CAST_ROWS: Source = kernels!("cast_rows");
+const CAST_TILE: Source = kernels!("cast_tile");
+const SCALES: Source = kernels!("scales");
+
+/// The kernels, by file.
+pub const SOURCES: [Source; 5] = [AMAX, CAST_BLOCKS, CAST_ROWS, CAST_TILE, SCALES];
+
+/// Rows and columns of `cast_tile`'s blocks, and columns of `amax_cols`'.
+const STRIPE: [usize; 2] = [128, 64];
+
+/// `cast_tile`'s origins of scales.
+const GIVEN: u32 = 0;
+const ALL: u32 = 1;
+const COLUMNS: u32 = 2;
+
+/// Casts `input` as each of `targets` asks; blocks along rows and along columns, alike else, in one read. Saturated and
+/// underflowed elements are counted only with `count`.
+///
+/// # Safety
+/// All addresses are of memory on `card` that lives until its stream has come past this: elements, codes, factors and
+/// space as large as their docs say, `counters` of [`Counters::BYTES`](super::Counters::BYTES). What is written
+/// overlaps with nothing else.
+pub unsafe fn cast(
+    card: &Card,
+    input: &Input,
+    targets: [Option<&Target>; 2],
+    counters: u64,
+    count: bool,
+) -> Result<()> {
+    let Input { rows, cols, .. } = *input;
+    for target in targets.into_iter().flatten() {
+        if let Some(reason) = obstacle(input, target) {
+            let format = target.format.name();
+            return Err(Error::Unsupported(format!("no cast of {rows}×{cols} to {format}: {reason}")));
+        }
+    }
+    if rows == 0 || cols == 0 {
+        return Ok(());
+    }
+    let job = Job { card, input, counters, count };
+    // SAFETY: the caller's, and what is refused was checked.
+    unsafe {
+        if let [Some(first), Some(second)] = targets
+            && let Some(both) = in_one_read(first, second)
+        {
+            return job.make(&both);
+        }
+        targets.into_iter().flatten().try_for_each(|target| job.make(target))
+    }
+}
+
+/// The absolute maximum of `input` but NaNs, to the float at `maximum`.
+///
+/// # Safety
+/// Both addresses are of memory on `card` that lives until its stream has come past this.
+pub unsafe fn amax(card: &Card, input: &Input, maximum: u64) -> Result<()> {
+    // SAFETY: the caller's.
+    unsafe { Job { card, input, counters: 0, count: false }.amax(maximum, false) }
+}
+
+/// Scales, and their reciprocals, of `n` maxima: floats at `maxima`, and at `made` and `factors` unless these are 0.
+///
+/// # Safety
+/// Addresses are of `n` floats on `card` each that live until its stream has come past this.
+pub unsafe fn scales(
+    card: &Card,
+    n: usize,
+    maxima: u64,
+    (rule, format): (ScaleRule, Fp8),
+    made: u64,
+    factors: u64,
+) -> Result<()> {
+    let arguments = [address(maxima), address(made), address(factors), n.into(), Arg::U32(rule as u32)];
+    let kernel = card.kernel(SCALES, &format!("scales_{}", format.name()))?;
+    // SAFETY: five arguments of the entry's types; the caller's, for the addresses.
+    unsafe { kernel.launch(card, Shape::each(n, 256), &arguments) }
+}
+
+/// Two casts in blocks that differ only in that these lie along rows, and along columns, as one target.
+fn in_one_read(first: &Target, second: &Target) -> Option<Target> {
+    let (by_row, by_col) = match (first.granularity, second.granularity) {
+        (Granularity::RowBlocks, Granularity::ColBlocks) => (first, second),
+        (Granularity::ColBlocks, Granularity::RowBlocks) => (second, first),
+        _ => return None,
+    };
+    let rule = |target: &Target| match target.scale {
+        Scale::Current { rule, .. } => Some(rule),
+        Scale::Given { .. } => None,
+    };
+    let alike = by_row.format == by_col.format && rule(by_row) == rule(by_col);
+    alike.then_some(Target { turned: by_col.turned, ..*by_row })
+}
+
+fn address(of: u64) -> Arg {
+    Arg::Address(of)
+}
+
+/// A face that is not wanted has no addresses.
+fn addresses(face: Option<Face>) -> [Arg; 2] {
+    face.map_or([0, 0], |face| [face.codes, face.factors]).map(Arg::Address)
+}
+
+/// What all casts of a matrix have in common.
+struct Job<'a> {
+    card: &'a Card,
+    input: &'a Input,
+    counters: u64,
+    count: bool,
+}
+
+// Everything below is asked of the stream: addresses are the caller's of `cast` or `amax`.
+impl Job<'_> {
+    unsafe fn make(&self, target: &Target) -> Result<()> {
+        if target.rows.is_none() && target.turned.is_none() {
+            return Ok(());
+        }
+        // SAFETY: the caller's.
+        unsafe {
+            match (target.granularity, target.scale) {
+                (_, Scale::Given { scale, amax }) => {
+                    fill(self.card, amax, size_of::<f32>(), 0)?;
+                    self.tile(target, (GIVEN, ScaleRule::Linear), scale, amax)
+                }
+                (Granularity::Tensor, Scale::Current { rule, space }) => {
+                    self.amax(space, nan_wins(rule))?;
+                    self.tile(target, (ALL, rule), space, 0)
+                }
+                (Granularity::Col, Scale::Current { rule, space }) => {
+                    self.amax_cols(space, nan_wins(rule))?;
+                    self.tile(target, (COLUMNS, rule), space, 0)
+                }
+                (Granularity::Row, Scale::Current { rule, .. }) => self.rows(target, rule),
+                (granularity, Scale::Current { rule, .. }) => {
+                    self.blocks(target, granularity == Granularity::Squares, rule)
+                }
+            }
+        }
+    }
+
+    unsafe fn amax(&self, maximum: u64, nan: bool) -> Result<()> {
+        let n = self.input.rows * self.input.cols;
+        // Loads of 16 bytes, four a thread; more blocks than the card holds at once would only add to the end.
+        let loads = n.div_ceil(16 / self.input.element.bytes());
+        let most = self.card.properties().multiprocessors as usize * 8;
+        let shape = Shape::new(loads.div_ceil(4 * 256).clamp(1, most), 256);
+        let arguments = [self.x(), address(maximum), address(self.counters), n.into(), u32::from(nan).into()];
+        // SAFETY: the caller's; five arguments of the entry's types.
+        unsafe {
+            fill(self.card, maximum, size_of::<f32>(), 0)?;
+            self.launch(AMAX, "amax", None, shape, &arguments)
+        }
+    }
+
+    unsafe fn amax_cols(&self, maxima: u64, nan: bool) -> Result<()> {
+        let Input { rows, cols, .. } = *self.input;
+        let across = cols.div_ceil(STRIPE[1]);
+        // Tall enough that few maxima are raised in memory, low enough that no multiprocessor is without work.
+        let enough = self.card.properties().multiprocessors as usize * 4;
+        let height = if across * rows.div_ceil(512) >= enough { 512 } else { 128 };
+        let shape = Shape::new(across * rows.div_ceil(height), 256);
+        let arguments = [
+            self.x(),
+            address(maxima),
+            address(self.counters),
+            rows.into(),
+            cols.into(),
+            Arg::U32(height as u32),
+            u32::from(nan).into(),
+        ];
+        // SAFETY: the caller's; seven arguments of the entry's types.
+        unsafe {
+            fill(self.card, maxima, cols * size_of::<f32>(), 0)?;
+            self.launch(AMAX, "amax_cols", None, shape, &arguments)
+        }
+    }
+
+    /// With `scales` from an origin; the maximum goes to `amax` unless that is 0.
+    unsafe fn tile(
+        &self,
+        target: &Target,
+        (origin, rule): (u32, ScaleRule),
+        scales: u64,
+        amax: u64,
+    ) -> Result<()> {
+        let Input { rows, cols, .. } = *self.input;
+        let [codes, factors] = addresses(target.rows);
+        let [turned, factors_turned] = addresses(target.turned);
+        let shape = Shape::new(rows.div_ceil(STRIPE[0]) * cols.div_ceil(STRIPE[1]), 256);
+        let arguments = [
+            self.x(),
+            codes,
+            turned,
+            factors,
+            factors_turned,
+            address(scales),
+            address(amax),
+            address(self.counters),
+            rows.into(),
+            cols.into(),
+            Arg::U32(origin),
+            Arg::U32(rule as u32),
+            u32::from(self.count).into(),
+        ];
+        // SAFETY: the caller's; thirteen arguments of the entry's types.
+        unsafe { self.launch(CAST_TILE, "cast_tile", Some(target.format), shape, &arguments) }
+    }
+
+    unsafe fn rows(&self, target: &Target, rule: ScaleRule) -> Result<()> {
+        let Input { rows, cols, .. } = *self.input;
+        let [codes, factors] = addresses(target.rows);
+        let arguments = [
+            self.x(),
+            codes,
+            factors,
+            address(self.counters),
+            rows.into(),
+            cols.into(),
+            Arg::U32(rule as u32),
+            u32::from(self.count).into(),
+        ];
+        let shape = Shape::new(padded(rows), 128);
+        // SAFETY: the caller's; eight arguments of the entry's types.
+        unsafe { self.launch(CAST_ROWS, "cast_rows", Some(target.format), shape, &arguments) }
+    }
+
+    unsafe fn blocks(&self, target: &Target, square: bool, rule: ScaleRule) -> Result<()> {
+        let Input { rows, cols, .. } = *self.input;
+        let [codes, factors] = addresses(target.rows);
+        let [turned, factors_turned] = addresses(target.turned);
+        let arguments = [
+            self.x(),
+            codes,
+            turned,
+            factors,
+            factors_turned,
+            address(self.counters),
+            rows.into(),
+            cols.into(),
+            u32::from(square).into(),
+            Arg::U32(rule as u32),
+            u32::from(self.count).into(),
+        ];
+        let shape = Shape::new(rows.div_ceil(BLOCK) * cols.div_ceil(BLOCK), 256);
+        // SAFETY: the caller's; eleven arguments of the entry's types.
+        unsafe { self.launch(CAST_BLOCKS, "cast_blocks", Some(target.format), shape, &arguments) }
+    }
+
+    fn x(&self) -> Arg {
+        address(self.input.address)
+    }
+
+    /// The entry point for the elements, and for the format of codes where there are any.
+    unsafe fn launch(
+        &self,
+        source: Source,
+        name: &str,
+        format: Option<Fp8>,
+        shape: Shape,
+        arguments: &[Arg],
+    ) -> Result<()> {
+        let element: Element = self.input.element;
+        let format = format.map(|format| format!("_{}", format.name())).unwrap_or_default();
+        let kernel = self.card.kernel(source, &format!("{name}_{}{format}", element.name()))?;
+        // SAFETY: the caller's.
+        unsafe { kernel.launch(self.card, shape, arguments) }
+    }
+}
+
+/// Whether a NaN is the maximum that `rule` wants.
+fn nan_wins(rule: ScaleRule) -> bool {
+    matches!(rule, ScaleRule::Linear | ScaleRule::PowerOfTwo)
+}
