@@ -14,9 +14,12 @@ use crate::{Error, Properties, Result, cache};
 #[derive(Debug)]
 pub(super) struct Algorithms {
     place: String,
-    folder: Option<PathBuf>,
-    used: BTreeMap<String, Algorithm>,
+    path: Option<PathBuf>,
+    /// Those of the file, and those that will be added to it.
+    known: BTreeMap<String, Algorithm>,
+    added: bool,
     given: BTreeMap<String, Algorithm>,
+    used: BTreeMap<String, Algorithm>,
 }
 
 impl Algorithms {
@@ -28,37 +31,64 @@ impl Algorithms {
     }
 
     fn of(place: String, folder: Option<PathBuf>) -> Self {
-        Self { place, folder, used: BTreeMap::new(), given: BTreeMap::new() }
+        let name = blake3::hash(place.as_bytes()).to_hex();
+        let path = folder.map(|folder| folder.join(format!("{}.algorithms", &name[..32])));
+        let mut made = Self {
+            place,
+            path,
+            known: BTreeMap::new(),
+            added: false,
+            given: BTreeMap::new(),
+            used: BTreeMap::new(),
+        };
+        made.known = made.on_disk();
+        made
     }
 
     /// That for `product`: of those that were handed in, or of those on disk.
     pub(super) fn find(&mut self, product: &Product) -> Option<Algorithm> {
         let name = product.to_string();
-        let found = self.given.get(&name).copied().or_else(|| self.read(&name))?;
+        let found = *self.given.get(&name).or_else(|| self.known.get(&name))?;
         self.used.insert(name, found);
         Some(found)
     }
 
-    /// Keeps `algorithm` for `product`, on disk too.
+    /// Keeps `algorithm` for `product`; on disk from the next [`save`](Self::save) on.
     pub(super) fn keep(&mut self, product: &Product, algorithm: Algorithm) {
         let name = product.to_string();
-        if let Some(path) = self.path(&name)
-            && let Err(error) = cache::write(&path, self.content(&name, &algorithm).as_bytes())
-        {
-            tracing::debug!(%error, path = %path.display(), "an algorithm is not kept");
-        }
         self.given.remove(&name);
-        self.used.insert(name, algorithm);
+        self.used.insert(name.clone(), algorithm);
+        self.added |= self.known.insert(name, algorithm) != Some(algorithm);
+    }
+
+    /// Writes what was added to disk, beside what others have written there meanwhile.
+    pub(super) fn save(&mut self) {
+        let Some(path) = self.path.as_ref().filter(|_| self.added) else { return };
+        let mut all = self.on_disk();
+        all.extend(self.known.iter().map(|(name, algorithm)| (name.clone(), *algorithm)));
+        match cache::write(path, self.text(&all).as_bytes()) {
+            Ok(()) => self.added = false,
+            Err(error) => tracing::debug!(%error, path = %path.display(), "algorithms are not kept"),
+        }
     }
 
     /// All that were used, as text: a line that names cuBLASLt and card, then one for each product.
     pub(super) fn describe(&self) -> String {
-        let lines = self.used.iter().map(|(name, algorithm)| format!("{name}: {}", hex(algorithm)));
-        std::iter::once(self.place.clone()).chain(lines).collect::<Vec<_>>().join("\n")
+        self.text(&self.used)
     }
 
     /// Takes over what [`describe`](Self::describe) told, of the same cuBLASLt and the same kind of card.
     pub(super) fn import(&mut self, text: &str) -> Result<()> {
+        self.given = self.parse(text)?;
+        Ok(())
+    }
+
+    fn text(&self, algorithms: &BTreeMap<String, Algorithm>) -> String {
+        let lines = algorithms.iter().map(|(name, algorithm)| format!("{name}: {}", hex(algorithm)));
+        std::iter::once(self.place.clone()).chain(lines).collect::<Vec<_>>().join("\n")
+    }
+
+    fn parse(&self, text: &str) -> Result<BTreeMap<String, Algorithm>> {
         let mut lines = text.lines();
         let place = lines.next().unwrap_or_default();
         if place != self.place {
@@ -68,30 +98,24 @@ impl Algorithms {
             );
             return Err(Error::Unsupported(text));
         }
-        let mut given = BTreeMap::new();
-        for line in lines {
+        let read = |line: &str| {
             let read = line.rsplit_once(": ").and_then(|(name, hex)| Some((name.to_owned(), unhex(hex)?)));
-            let unread = || Error::Unsupported(format!("{line:?} tells of no algorithm"));
-            let (name, algorithm) = read.ok_or_else(unread)?;
-            given.insert(name, algorithm);
-        }
-        self.given = given;
-        Ok(())
+            read.ok_or_else(|| Error::Unsupported(format!("{line:?} tells of no algorithm")))
+        };
+        lines.map(read).collect()
     }
 
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        let digest = blake3::hash(format!("{}\n{name}", self.place).as_bytes()).to_hex();
-        Some(self.folder.as_ref()?.join(format!("{}.algorithm", &digest[..32])))
+    /// What is on disk; nothing where it cannot be read.
+    fn on_disk(&self) -> BTreeMap<String, Algorithm> {
+        let bytes = self.path.as_deref().and_then(cache::read);
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        text.and_then(|text| self.parse(&text).ok()).unwrap_or_default()
     }
+}
 
-    fn content(&self, name: &str, algorithm: &Algorithm) -> String {
-        format!("{}\n{name}: {}", self.place, hex(algorithm))
-    }
-
-    fn read(&self, name: &str) -> Option<Algorithm> {
-        let content = String::from_utf8(cache::read(&self.path(name)?)?).ok()?;
-        let (head, algorithm) = content.rsplit_once(": ")?;
-        (head == format!("{}\n{name}", self.place)).then(|| unhex(algorithm))?
+impl Drop for Algorithms {
+    fn drop(&mut self) {
+        self.save();
     }
 }
 
@@ -127,21 +151,26 @@ mod tests {
     }
 
     #[test]
-    fn an_algorithm_is_kept_on_disk_for_its_card_and_product() {
+    fn algorithms_are_kept_on_disk_for_their_card_and_product() {
         let folder = std::env::temp_dir().join(format!("fp8flow-algorithms-{}", std::process::id()));
-        let mut first = on("H100", Some(folder.clone()));
+        let kept = |card| on(card, Some(folder.clone()));
+        let (mut first, mut second) = (kept("H100"), kept("H100"));
         assert_eq!(first.find(&product(1)), None);
         first.keep(&product(1), ALGORITHM);
-        assert_eq!(on("H100", Some(folder.clone())).find(&product(1)), Some(ALGORITHM));
-        assert_eq!(on("H100", Some(folder.clone())).find(&product(2)), None);
-        assert_eq!(on("H200", Some(folder.clone())).find(&product(1)), None);
+        second.keep(&product(2), [2; 8]);
+        drop(first);
+        second.save();
+        assert_eq!(kept("H100").find(&product(1)), Some(ALGORITHM));
+        assert_eq!(kept("H100").find(&product(2)), Some([2; 8]));
+        assert_eq!(kept("H100").find(&product(3)), None);
+        assert_eq!(kept("H200").find(&product(1)), None);
         assert_eq!(on("H100", None).find(&product(1)), None);
 
-        let path = first.path(&product(1).to_string()).unwrap();
+        let path = second.path.clone().unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(on("H100", Some(folder.clone())).find(&product(1)), None);
+        assert_eq!(kept("H100").find(&product(1)), None);
         std::fs::remove_dir_all(folder).unwrap();
     }
 

@@ -1,15 +1,13 @@
-//! cuBLASLt's own calls, and the objects that they make.
+//! cuBLASLt's own calls on a card.
 
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
 use std::fmt::Display;
 
-use cudarc::cublaslt::sys::{
-    self, cublasComputeType_t, cublasLtMatmulDescAttributes_t as Attribute,
-    cublasLtMatmulHeuristicResult_t as Found, cublasLtMatmulPreferenceAttributes_t as Wish,
-    cublasLtReductionScheme_t as Reduction, cublasStatus_t as Status, cudaDataType_t as DataType,
-};
+use cudarc::cublaslt::sys::{self, cublasLtMatmulHeuristicResult_t as Found, cublasStatus_t as Status};
+
+use super::descriptors::{Layout, Operation, Preference};
 
 use crate::library::Needed;
 use crate::{Card, Error, Memory, Result};
@@ -24,7 +22,7 @@ pub(super) fn version() -> Result<usize> {
     Ok(unsafe { sys::cublasLtGetVersion() })
 }
 
-fn check(call: &'static str, what: &dyn Display, status: Status) -> Result<()> {
+pub(super) fn check(call: &'static str, what: &dyn Display, status: Status) -> Result<()> {
     if status == Status::CUBLAS_STATUS_SUCCESS {
         return Ok(());
     }
@@ -32,152 +30,12 @@ fn check(call: &'static str, what: &dyn Display, status: Status) -> Result<()> {
 }
 
 /// A pointer of cuBLASLt's that any thread may use.
-fn kept<T>(pointer: *mut T) -> usize {
+pub(super) fn kept<T>(pointer: *mut T) -> usize {
     pointer.expose_provenance()
 }
 
-fn given<T>(kept: usize) -> *mut T {
+pub(super) fn given<T>(kept: usize) -> *mut T {
     std::ptr::with_exposed_provenance_mut(kept)
-}
-
-/// What is to be multiplied, in cuBLASLt's terms.
-#[derive(Debug)]
-pub(super) struct Operation(usize);
-
-impl Operation {
-    /// f32 sums of f32 factors, operands as they lie.
-    pub(super) fn new() -> Result<Self> {
-        Needed::CublasLt.open()?;
-        let mut operation = std::ptr::null_mut();
-        // SAFETY: a place for a pointer.
-        check("cublasLtMatmulDescCreate", &"f32 sums", unsafe {
-            sys::cublasLtMatmulDescCreate(
-                &raw mut operation,
-                cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                DataType::CUDA_R_32F,
-            )
-        })?;
-        Ok(Self(kept(operation)))
-    }
-
-    fn set<T: Copy>(&self, attribute: Attribute, value: T) -> Result<()> {
-        let what = format!("{attribute:?}");
-        // SAFETY: a live object, and as many bytes as are said; cuBLASLt knows how many there must be.
-        check("cublasLtMatmulDescSetAttribute", &what, unsafe {
-            sys::cublasLtMatmulDescSetAttribute(
-                given(self.0),
-                attribute,
-                (&raw const value).cast(),
-                size_of::<T>(),
-            )
-        })
-    }
-
-    /// Whether A and B are turned over before they are multiplied.
-    pub(super) fn set_transposed(&self, a: bool, b: bool) -> Result<()> {
-        self.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(a))?;
-        self.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(b))
-    }
-
-    /// Whether FP8 sums stay in the tensor core.
-    pub(super) fn set_fast(&self, fast: bool) -> Result<()> {
-        self.set(Attribute::CUBLASLT_MATMUL_DESC_FAST_ACCUM, i8::from(fast))
-    }
-
-    /// How the factors of A and B are spread over them.
-    pub(super) fn set_scale_modes(&self, a: u32, b: u32) -> Result<()> {
-        self.set(Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_MODE, a)?;
-        self.set(Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_MODE, b)
-    }
-
-    /// Where the factors of A and B lie; 0 for none.
-    pub(super) fn set_scales(&self, a: u64, b: u64) -> Result<()> {
-        self.set(Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, a)?;
-        self.set(Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, b)
-    }
-}
-
-impl Drop for Operation {
-    fn drop(&mut self) {
-        // SAFETY: made once; cuBLASLt has read it when a call comes back.
-        unsafe { sys::cublasLtMatmulDescDestroy(given(self.0)) };
-    }
-}
-
-/// A matrix by columns.
-#[derive(Debug)]
-pub(super) struct Layout(usize);
-
-impl Layout {
-    /// `columns` columns of `rows` elements, `stride` elements apart.
-    pub(super) fn new(kind: DataType, rows: usize, columns: usize, stride: usize) -> Result<Self> {
-        Needed::CublasLt.open()?;
-        let mut layout = std::ptr::null_mut();
-        let what = format!("{columns} columns of {rows}");
-        // SAFETY: a place for a pointer.
-        check("cublasLtMatrixLayoutCreate", &what, unsafe {
-            sys::cublasLtMatrixLayoutCreate(&raw mut layout, kind, rows as u64, columns as u64, stride as i64)
-        })?;
-        Ok(Self(kept(layout)))
-    }
-}
-
-impl Drop for Layout {
-    fn drop(&mut self) {
-        // SAFETY: made once; cuBLASLt has read it when a call comes back.
-        unsafe { sys::cublasLtMatrixLayoutDestroy(given(self.0)) };
-    }
-}
-
-/// What algorithms are considered.
-#[derive(Debug)]
-pub(super) struct Preference(usize);
-
-impl Preference {
-    /// Those that take at most `workspace` bytes, and A, B and D where addresses are such multiples.
-    ///
-    /// Where `k` is cut for several blocks, the parts are f32 in the workspace and added in a step of their own, in one
-    /// order: adding them up in the result, as blocks come, is left out, and so is rounding them to its type.
-    pub(super) fn new(workspace: usize, alignments: [u32; 3]) -> Result<Self> {
-        Needed::CublasLt.open()?;
-        let mut preference = std::ptr::null_mut();
-        // SAFETY: a place for a pointer.
-        check("cublasLtMatmulPreferenceCreate", &"algorithms", unsafe {
-            sys::cublasLtMatmulPreferenceCreate(&raw mut preference)
-        })?;
-        let made = Self(kept(preference));
-        let [a, b, d] = alignments;
-        made.set(Wish::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace as u64)?;
-        made.set(
-            Wish::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-            Reduction::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32,
-        )?;
-        made.set(Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, a)?;
-        made.set(Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, b)?;
-        made.set(Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, d)?;
-        made.set(Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, d)?;
-        Ok(made)
-    }
-
-    fn set<T: Copy>(&self, wish: Wish, value: T) -> Result<()> {
-        let what = format!("{wish:?}");
-        // SAFETY: a live object, and as many bytes as are said; cuBLASLt knows how many there must be.
-        check("cublasLtMatmulPreferenceSetAttribute", &what, unsafe {
-            sys::cublasLtMatmulPreferenceSetAttribute(
-                given(self.0),
-                wish,
-                (&raw const value).cast(),
-                size_of::<T>(),
-            )
-        })
-    }
-}
-
-impl Drop for Preference {
-    fn drop(&mut self) {
-        // SAFETY: made once; cuBLASLt has read it when a call comes back.
-        unsafe { sys::cublasLtMatmulPreferenceDestroy(given(self.0)) };
-    }
 }
 
 /// A product in cuBLASLt's terms: `D = A · B`, or `D + A · B`.
@@ -232,12 +90,12 @@ impl Handle {
         check("cublasLtMatmulAlgoGetHeuristic", what, unsafe {
             sys::cublasLtMatmulAlgoGetHeuristic(
                 given(self.handle),
-                given(call.operation.0),
-                given(call.a.0),
-                given(call.b.0),
-                given(call.d.0),
-                given(call.d.0),
-                given(preference.0),
+                call.operation.raw(),
+                call.a.raw(),
+                call.b.raw(),
+                call.d.raw(),
+                call.d.raw(),
+                preference.raw(),
                 most as i32,
                 found.as_mut_ptr(),
                 &raw mut count,
@@ -261,11 +119,11 @@ impl Handle {
         let status = unsafe {
             sys::cublasLtMatmulAlgoCheck(
                 given(self.handle),
-                given(call.operation.0),
-                given(call.a.0),
-                given(call.b.0),
-                given(call.d.0),
-                given(call.d.0),
+                call.operation.raw(),
+                call.a.raw(),
+                call.b.raw(),
+                call.d.raw(),
+                call.d.raw(),
                 &raw const algorithm,
                 &raw mut found,
             )
@@ -297,17 +155,17 @@ impl Handle {
         check("cublasLtMatmul", what, unsafe {
             sys::cublasLtMatmul(
                 given(self.handle),
-                given(call.operation.0),
+                call.operation.raw(),
                 number(&alpha),
                 place(a),
-                given(call.a.0),
+                call.a.raw(),
                 place(b),
-                given(call.b.0),
+                call.b.raw(),
                 number(&beta),
                 place(d),
-                given(call.d.0),
+                call.d.raw(),
                 place(d),
-                given(call.d.0),
+                call.d.raw(),
                 &raw const algorithm,
                 place(workspace.address()),
                 workspace.bytes(),

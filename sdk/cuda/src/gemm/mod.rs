@@ -4,6 +4,7 @@
 //! an algorithm that is chosen once and frozen, or on Ada, which has no factors a row there, the kernel `gemm_rowwise`.
 
 mod algorithms;
+mod descriptors;
 mod lt;
 mod plan;
 mod product;

@@ -9,7 +9,8 @@ use cudarc::cublaslt::sys::{cublasLtMatmulMatrixScale_t as Scale, cudaDataType_t
 use fp8flow_kernels::{Fp8, Store};
 
 use super::algorithms::Algorithms;
-use super::lt::{Algorithm, Call, Handle, Layout, Operation, Preference};
+use super::descriptors::{Layout, Operation, Preference};
+use super::lt::{Algorithm, Call, Handle};
 use super::product::{Factors, Format, Operand, Order, Output, Product};
 use super::rowwise::Rowwise;
 use super::rules::{self, Way};
@@ -155,7 +156,9 @@ impl Plan {
         let fastest = times.iter().zip(&candidates).min_by(|(x, _), (y, _)| x.total_cmp(y));
         if let Some((_, fastest)) = fastest {
             chosen.algorithm = *fastest;
-            lock(&self.engine.algorithms).keep(&self.product, *fastest);
+            let mut algorithms = lock(&self.engine.algorithms);
+            algorithms.keep(&self.product, *fastest);
+            algorithms.save();
         }
         Ok(times)
     }
