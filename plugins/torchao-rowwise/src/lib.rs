@@ -84,4 +84,8 @@ impl Backend for TorchaoRowwise {
     }
 }
 
-fp8flow_sdk::export_backend!(TorchaoRowwise, recipes = ["rowwise", "tensorwise", "rowwise_with_gw_hp"]);
+fp8flow_sdk::export_backend!(
+    TorchaoRowwise,
+    recipes = ["rowwise", "tensorwise", "rowwise_with_gw_hp"],
+    devices = ["cpu", "cuda"]
+);

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fp8flow_sdk::scaled::{Role, Scales};
+use fp8flow_sdk::scaled::{Later, Role, Scales};
 use fp8flow_sdk::{DType, Error, Pass, Result, StateDict, StateTensor};
 
 use crate::history::{ScaleUpdate, resized, update};
@@ -31,25 +31,30 @@ impl Slot {
     fn new(rule: ScaleUpdate, length: usize) -> Self {
         Self { rule, scale: 1.0, made: false, history: vec![0.0; length], used: 1.0, age: 0 }
     }
+
+    fn note(&mut self, amax: f32) {
+        self.history[0] = self.history[0].max(amax);
+    }
 }
 
 /// The histories of one layer.
-#[derive(Debug)]
 struct Slots {
     slots: [Slot; 3],
+    /// Maxima that a device has yet to tell.
+    outstanding: Vec<(Role, Later)>,
     /// Whether a tensor without a history is scaled by its own maximum.
     warm_start: bool,
 }
 
 /// A handle on them; clones are the same histories.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct LayerHistories(Arc<Mutex<Slots>>);
 
 impl LayerHistories {
     /// Scales of 1 and histories of zeros.
     pub(crate) fn new(options: &DelayedOptions) -> Self {
         let slots = ROLES.map(|role| Slot::new(options.rule(role), options.amax_history_len));
-        Self(Arc::new(Mutex::new(Slots { slots, warm_start: options.warm_start })))
+        Self(Arc::new(Mutex::new(Slots { slots, outstanding: Vec::new(), warm_start: options.warm_start })))
     }
 
     // A panic poisons the whole backend at the border; until then nothing here is half-done.
@@ -57,9 +62,14 @@ impl LayerHistories {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was noted for `role` since the last update.
-    pub(crate) fn noted(&self, role: Role) -> f32 {
-        self.lock().slots[role as usize].history[0]
+    /// What was noted for `role` since the last update; waits for what is outstanding.
+    pub(crate) fn noted(&self, role: Role) -> Result<f32> {
+        let mut slots = self.lock();
+        let Slots { slots, outstanding, .. } = &mut *slots;
+        for (role, amax) in outstanding.extract_if(.., |(of, _)| *of == role) {
+            slots[role as usize].note(amax()?);
+        }
+        Ok(slots[role as usize].history[0])
     }
 
     /// Replaces what was noted by `amax`, the maximum over all ranks, and updates.
@@ -126,6 +136,12 @@ fn floats(state: &StateDict, layer: &str, name: &str, fits: &dyn Fn(&[usize]) ->
     Ok(values.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect())
 }
 
+impl std::fmt::Debug for LayerHistories {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LayerHistories").field("slots", &self.lock().slots).finish_non_exhaustive()
+    }
+}
+
 impl Scales for LayerHistories {
     fn scale(&mut self, role: Role, pass: Pass, amax: &mut dyn FnMut() -> f32) -> f32 {
         let mut slots = self.lock();
@@ -143,8 +159,12 @@ impl Scales for LayerHistories {
     }
 
     fn record(&mut self, role: Role, amax: f32) {
-        let noted = &mut self.lock().slots[role as usize].history[0];
-        *noted = noted.max(amax);
+        self.lock().slots[role as usize].note(amax);
+    }
+
+    fn record_later(&mut self, role: Role, amax: Later) -> Result<()> {
+        self.lock().outstanding.push((role, amax));
+        Ok(())
     }
 
     fn age(&self, role: Role) -> u64 {

@@ -71,4 +71,8 @@ impl Backend for TransformerEngineHybrid {
     }
 }
 
-fp8flow_sdk::export_backend!(TransformerEngineHybrid, recipes = ["delayed", "current", "blockwise"]);
+fp8flow_sdk::export_backend!(
+    TransformerEngineHybrid,
+    recipes = ["delayed", "current", "blockwise"],
+    devices = ["cpu", "cuda"]
+);

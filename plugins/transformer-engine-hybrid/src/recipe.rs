@@ -45,17 +45,19 @@ impl Configured {
     }
 
     /// Makes the scales of `roles` anew from what all layers have noted: one reduction over the ranks, one update.
-    fn update(&self, roles: &[Role]) {
-        let Some(options) = self.delayed() else { return };
+    fn update(&self, roles: &[Role]) -> Result<()> {
+        let Some(options) = self.delayed() else { return Ok(()) };
         let slots =
             || self.histories.iter().flat_map(|(_, layer)| roles.iter().map(move |&role| (layer, role)));
-        let mut amaxes: Vec<f32> = slots().map(|(layer, role)| layer.noted(role)).collect();
+        let noted = slots().map(|(layer, role)| layer.noted(role));
+        let mut amaxes = noted.collect::<Result<Vec<f32>>>()?;
         if options.reduce_amax {
             self.host.reduce_amax(&mut amaxes);
         }
         for ((layer, role), amax) in slots().zip(amaxes) {
             layer.update(role, amax);
         }
+        Ok(())
     }
 }
 
@@ -95,9 +97,11 @@ impl Recipe for Configured {
         match event {
             Event::ForwardDone => self.update(&[Role::Input, Role::Weight]),
             Event::BackwardDone => self.update(&[Role::Gradient]),
-            Event::WeightsChanged => self.generation.advance(),
+            Event::WeightsChanged => {
+                self.generation.advance();
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn state(&self) -> Result<StateDict> {

@@ -61,5 +61,16 @@ impl Error {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl From<fp8flow_cuda::Error> for Error {
+    fn from(error: fp8flow_cuda::Error) -> Self {
+        let kind = match error {
+            fp8flow_cuda::Error::Unsupported(_) => ErrorKind::Unsupported,
+            _ => ErrorKind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 /// A backend's result.
 pub type Result<T> = std::result::Result<T, Error>;

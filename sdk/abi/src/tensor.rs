@@ -83,6 +83,11 @@ impl DeviceId {
         Self { kind: 1, ordinal, stream }
     }
 
+    /// Whether it is an NVIDIA card.
+    pub const fn is_cuda(self) -> bool {
+        self.kind == 1
+    }
+
     /// Whether it is the CPU.
     pub const fn is_cpu(self) -> bool {
         self.kind == Self::CPU.kind

@@ -13,7 +13,10 @@
 //! nothing: they raise no maximum, their codes are zero, and a product with zero leaves the sum as it is. The kernels
 //! here take any M and give the bits that padding would give; with M = 0 there is no GEMM to run (and none is counted).
 
+#[cfg(feature = "cuda")]
+mod card;
 mod cast;
+mod cpu;
 mod linear;
 mod operand;
 mod primitives;
@@ -25,5 +28,5 @@ pub use cast::{Cast, Dgrad, Fprop, Gemms, Granularity, Source, Wgrad};
 pub use linear::ScaledLinear;
 pub use operand::Role;
 pub use primitives::Primitives;
-pub use scales::Scales;
+pub use scales::{Later, Scales};
 pub use weights::Generation;

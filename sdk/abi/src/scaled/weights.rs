@@ -25,7 +25,7 @@ impl Generation {
     }
 
     // Calls on a recipe and its layers are ordered by the engine; nothing else is published with the counter.
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
