@@ -158,7 +158,7 @@ fn a_source_that_is_wrong_comes_back_with_file_and_line() {
     assert_eq!(code, 6, "a card has no standard library");
     assert!(log.contains("cstdint"), "{log}");
     let (code, _, log) = rig.compile(
-        "extern \"C\" float missing(float);\nextern \"C\" __global__ void k(float* x) { *x = missing(*x); }",
+        "extern \"C\" __device__ float missing(float);\nextern \"C\" __global__ void k(float* x) { *x = missing(*x); }",
         &OPTIONS,
     );
     assert_eq!(code, 6, "{log}");
