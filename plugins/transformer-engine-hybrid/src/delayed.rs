@@ -38,7 +38,7 @@ impl Slot {
 }
 
 /// The histories of one layer.
-struct Slots {
+struct Histories {
     slots: [Slot; 3],
     /// Maxima that a device has yet to tell.
     outstanding: Vec<(Role, Later)>,
@@ -48,24 +48,24 @@ struct Slots {
 
 /// A handle on them; clones are the same histories.
 #[derive(Clone)]
-pub(crate) struct LayerHistories(Arc<Mutex<Slots>>);
+pub(crate) struct LayerHistories(Arc<Mutex<Histories>>);
 
 impl LayerHistories {
     /// Scales of 1 and histories of zeros.
     pub(crate) fn new(options: &DelayedOptions) -> Self {
         let slots = ROLES.map(|role| Slot::new(options.rule(role), options.amax_history_len));
-        Self(Arc::new(Mutex::new(Slots { slots, outstanding: Vec::new(), warm_start: options.warm_start })))
+        Self(Arc::new(Mutex::new(Histories { slots, outstanding: Vec::new(), warm_start: options.warm_start })))
     }
 
     // A panic poisons the whole backend at the border; until then nothing here is half-done.
-    fn lock(&self) -> MutexGuard<'_, Slots> {
+    fn lock(&self) -> MutexGuard<'_, Histories> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was noted for `role` since the last update; waits for what is outstanding.
     pub(crate) fn noted(&self, role: Role) -> Result<f32> {
         let mut slots = self.lock();
-        let Slots { slots, outstanding, .. } = &mut *slots;
+        let Histories { slots, outstanding, .. } = &mut *slots;
         for (role, amax) in outstanding.extract_if(.., |(of, _)| *of == role) {
             slots[role as usize].note(amax()?);
         }
