@@ -35,6 +35,17 @@ const ALGORITHM: u64 = 0x656d_756c_0000_0000 + VERSION as u64;
 #[derive(Clone, Copy)]
 struct Algorithm([u64; 8]);
 
+impl Algorithm {
+    /// The bytes that it works in, if it is one of these and for `problem`.
+    fn bytes_for(&self, problem: &Problem) -> Result<usize, Status> {
+        let [mark, digest, _, bytes, ..] = self.0;
+        if mark != ALGORITHM {
+            return Err(INVALID_VALUE);
+        }
+        if digest == problem.digest() { Ok(bytes as usize) } else { Err(NOT_SUPPORTED) }
+    }
+}
+
 /// `cublasLtMatmulHeuristicResult_t`.
 #[repr(C)]
 struct Heuristic {
@@ -219,6 +230,24 @@ driver! {
         Ok(())
     }
 
+    fn cublasLtMatmulAlgoCheck(
+        handle: usize,
+        descriptor: usize,
+        a: usize,
+        b: usize,
+        c: usize,
+        d: usize,
+        algorithm: *const Algorithm,
+        result: *mut Heuristic,
+    ) {
+        let all = locked(&KNOWN);
+        all.require(handle)?;
+        let problem = all.problem(descriptor, [a, b, c, d])?;
+        let result = &mut *result;
+        (result.workspace, result.state, result.waves) = ((*algorithm).bytes_for(&problem)?, 0, 1.0);
+        Ok(())
+    }
+
     fn cublasLtMatmul(
         handle: usize,
         descriptor: usize,
@@ -244,17 +273,7 @@ driver! {
         if alpha.is_null() || beta.is_null() {
             return Err(INVALID_VALUE);
         }
-        let mut needed = 0;
-        if !algorithm.is_null() {
-            let [mark, digest, _, bytes, ..] = (*algorithm).0;
-            if mark != ALGORITHM {
-                return Err(INVALID_VALUE);
-            }
-            if digest != problem.digest() {
-                return Err(NOT_SUPPORTED);
-            }
-            needed = bytes as usize;
-        }
+        let needed = if algorithm.is_null() { 0 } else { (*algorithm).bytes_for(&problem)? };
         if needed > workspace_bytes || !workspace.is_multiple_of(256) {
             return Err(INVALID_VALUE);
         }
