@@ -54,7 +54,11 @@ impl LayerHistories {
     /// Scales of 1 and histories of zeros.
     pub(crate) fn new(options: &DelayedOptions) -> Self {
         let slots = ROLES.map(|role| Slot::new(options.rule(role), options.amax_history_len));
-        Self(Arc::new(Mutex::new(Histories { slots, outstanding: Vec::new(), warm_start: options.warm_start })))
+        Self(Arc::new(Mutex::new(Histories {
+            slots,
+            outstanding: Vec::new(),
+            warm_start: options.warm_start,
+        })))
     }
 
     // A panic poisons the whole backend at the border; until then nothing here is half-done.

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::card::Architecture;
+use crate::places::mapped;
 use crate::source::HEADERS;
 use crate::{Result, Source, compile};
 
@@ -41,7 +42,8 @@ fn key(source: Source, architecture: Architecture, (major, minor): (u32, u32)) -
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     };
-    add(&format!("nvrtc {major}.{minor}"));
+    // Two libraries of one version are not one: that of tests makes code for no card at all.
+    add(&format!("nvrtc {major}.{minor} {}", mapped("libnvrtc.so").unwrap_or_default()));
     for option in compile::options(architecture) {
         add(&option);
     }

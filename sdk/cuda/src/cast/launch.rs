@@ -96,6 +96,16 @@ pub unsafe fn scales(
     unsafe { kernel.launch(card, Shape::each(n, 256), &arguments) }
 }
 
+/// The float at `x` for each of `n` at `out`: one factor as one for each row.
+///
+/// # Safety
+/// Addresses are of one and of `n` floats on `card` that live until its stream has come past this.
+pub unsafe fn repeat(card: &Card, x: u64, out: u64, n: usize) -> Result<()> {
+    let kernel = card.kernel(SCALES, "repeat_f32")?;
+    // SAFETY: three arguments of the entry's types; the caller's, for the addresses.
+    unsafe { kernel.launch(card, Shape::each(n, 256), &[address(x), address(out), n.into()]) }
+}
+
 /// Two casts in blocks that differ only in that these lie along rows, and along columns, as one target.
 fn in_one_read(first: &Target, second: &Target) -> Option<Target> {
     let (by_row, by_col) = match (first.granularity, second.granularity) {

@@ -181,7 +181,7 @@ impl Linear for CardLinear {
         self.weights = weights;
         cast?;
         let w = self.weights.fprop()?;
-        let product = Product::new([m, n, k], now.0.operand()?, w.0.operand()?, output).fast();
+        let product = Product::new([m, n, k], now.0.operand()?, w.0, output).fast();
         let scratch = Cursor::new("forward scratch", scratch);
         product::run(&bench, product, now.1, w.1, y.raw().data.addr() as u64, scratch)?;
         self.counters.fprop += 1;
@@ -223,7 +223,7 @@ impl Linear for CardLinear {
             self.weights = weights;
             cast?;
             let w = self.weights.dgrad()?;
-            let product = Product::new([m, k, n], side.operand()?, w.0.operand()?, output);
+            let product = Product::new([m, k, n], side.operand()?, w.0, output);
             let product = if call.accumulate_dx { product.accumulated() } else { product };
             product::run(&bench, product, spot, w.1, at, scratch)?;
             self.counters.dgrad += 1;

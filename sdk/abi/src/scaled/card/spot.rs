@@ -15,7 +15,7 @@ use crate::scaled::scales::Scales;
 use crate::{Counters, DType, Error, Pass, Result};
 
 /// Every piece of a region starts at a multiple of this.
-const ALIGN: usize = 256;
+pub(super) const ALIGN: usize = 256;
 
 /// Bytes of a delayed scale and of the maximum that its cast meets.
 const SCALARS: usize = 2 * size_of::<f32>();
@@ -48,24 +48,31 @@ impl Side {
         self.pieces().map(|bytes| bytes.next_multiple_of(ALIGN)).iter().sum()
     }
 
-    /// Lines of codes, and codes of a line with what pads them.
-    fn lines(self) -> [usize; 2] {
+    /// Lines of codes that a product reads.
+    pub(super) fn lines(self) -> usize {
         match self.layout {
-            Layout::Rows => [self.rows, self.cols],
-            Layout::Turned => [self.cols, cast::padded(self.rows)],
+            Layout::Rows => self.rows,
+            Layout::Turned => self.cols,
+        }
+    }
+
+    /// Codes of a line, with what pads them.
+    fn line(self) -> usize {
+        match self.layout {
+            Layout::Rows => self.cols,
+            Layout::Turned => cast::padded(self.rows),
         }
     }
 
     /// As a side of a product.
     pub(super) fn operand(self) -> Result<Operand> {
-        let [_, line] = self.lines();
         let factors = match on_card(self.cast)? {
             OnCard::Tensor => Factors::Tensor,
             OnCard::Row | OnCard::Col => Factors::PerRow,
             OnCard::RowBlocks | OnCard::ColBlocks => Factors::Block1x128,
             OnCard::Squares => Factors::Block128x128,
         };
-        Ok(Operand::rows(Format::Fp8(self.cast.format), line).times(factors))
+        Ok(Operand::rows(Format::Fp8(self.cast.format), self.line()).times(factors))
     }
 }
 
@@ -82,6 +89,11 @@ impl Spot {
     /// Elements that were not cast.
     pub(super) fn of(elements: u64) -> Self {
         Self { codes: elements, ..Self::default() }
+    }
+
+    /// The same codes with other factors.
+    pub(super) fn with_factors(self, factors: u64) -> Self {
+        Self { factors: Some(factors), ..self }
     }
 
     fn amax(self) -> u64 {
