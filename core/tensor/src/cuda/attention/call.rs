@@ -9,7 +9,7 @@ use super::table::{Part, Table};
 use crate::{AttentionShape, DType, Tensor};
 
 /// Elements of a head for which there are kernels under bf16.
-const DIMS: [usize; 5] = [16, 32, 64, 96, 128];
+const DIMS: [usize; 6] = [16, 32, 64, 80, 96, 128];
 /// Elements of a head that the kernels under f32 have room for.
 const MOST_PLAIN: usize = 256;
 

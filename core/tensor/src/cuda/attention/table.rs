@@ -63,9 +63,13 @@ impl Table {
             Part::Queries => (0, self.queries),
             Part::Keys => (self.queries, self.keys),
         };
-        let start = move |done: usize| self.memory.at((from + done) * size_of::<Work>());
-        (0..count).step_by(MOST).map(move |done| (start(done), MOST.min(count - done)))
+        portions(count).map(move |(done, tiles)| (self.memory.at((from + done) * size_of::<Work>()), tiles))
     }
+}
+
+/// `count` tiles, in portions that a launch can take: how many were before, and how many these are.
+fn portions(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).step_by(MOST).map(move |done| (done, MOST.min(count - done)))
 }
 
 /// Tiles of `size` tokens of each sequence.
@@ -99,6 +103,13 @@ mod tests {
         let sequences = [0, 1, 1, 130, 194];
         assert_eq!(by_queries(&sequences), [[1, 129, 128], [1, 129, 0], [130, 64, 0], [0, 1, 0]]);
         assert_eq!(by_keys(&sequences), [[1, 129, 0], [1, 129, 64], [130, 64, 0], [0, 1, 0], [1, 129, 128]]);
+    }
+
+    #[test]
+    fn a_launch_has_no_more_blocks_than_a_card_runs() {
+        assert_eq!(portions(0).count(), 0);
+        assert_eq!(portions(MOST).collect::<Vec<_>>(), [(0, MOST)]);
+        assert_eq!(portions(MOST + 1).collect::<Vec<_>>(), [(0, MOST), (MOST, 1)]);
     }
 
     #[test]

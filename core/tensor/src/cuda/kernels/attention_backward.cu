@@ -1,9 +1,13 @@
 // Gradients of attention. With p = exp(scale * q k^T - lse) and ds = p * (dout v^T - delta) * scale:
 // dq = ds k, dk = ds^T q, dv = p^T dout, where delta = <dout, out>. Nothing is added by two blocks: scores are computed
 // twice, once by tiles of queries and once by tiles of keys.
-// Specification: ops/attention, `backward`; p and ds are rounded to bf16 before they are a factor, delta has its bits.
+// Specification: ops/attention, `backward`; p and ds are rounded to bf16 before they are a factor, so that gradients
+// are within one unit of bf16 of their row's largest element, but for about one in a million; delta has its bits.
 // delta reads dout and out once; dq reads k, v once for every 128 queries of a head; dk and dv read q, dout once for
 // every 64 keys (all from L2, mostly).
+// Estimates for D = 128, as in the forward file: dq does 768 mma for 32 keys and reads 160 KB of shared memory, 1.7
+// clocks each; dk and dv do 1024 for 64 queries and read 288 KB, 2.25 clocks each, which is their limit on Hopper. 255
+// registers and 96 KB each, as in forward. Against the least, scores are multiplied out once more: 7 products for 5.
 // budget: registers 255, spills 0
 // expects sm_89: HMMA
 // expects sm_89: LDSM
@@ -234,10 +238,12 @@ __device__ inline void dkv_of(const bf16* q, const bf16* k, const bf16* v, const
 extern "C" __global__ void __launch_bounds__(128, 3) attention_dq_16_bf16(DQ_PARAMETERS) { dq_of<16>(DQ_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(128, 3) attention_dq_32_bf16(DQ_PARAMETERS) { dq_of<32>(DQ_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(128, 3) attention_dq_64_bf16(DQ_PARAMETERS) { dq_of<64>(DQ_ARGUMENTS); }
+extern "C" __global__ void __launch_bounds__(128) attention_dq_80_bf16(DQ_PARAMETERS) { dq_of<80>(DQ_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(128) attention_dq_96_bf16(DQ_PARAMETERS) { dq_of<96>(DQ_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(128) attention_dq_128_bf16(DQ_PARAMETERS) { dq_of<128>(DQ_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(128) attention_dkv_16_bf16(DKV_PARAMETERS) { dkv_of<16>(DKV_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(128) attention_dkv_32_bf16(DKV_PARAMETERS) { dkv_of<32>(DKV_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(128) attention_dkv_64_bf16(DKV_PARAMETERS) { dkv_of<64>(DKV_ARGUMENTS); }
+extern "C" __global__ void __launch_bounds__(128) attention_dkv_80_bf16(DKV_PARAMETERS) { dkv_of<80>(DKV_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(128) attention_dkv_96_bf16(DKV_PARAMETERS) { dkv_of<96>(DKV_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(128) attention_dkv_128_bf16(DKV_PARAMETERS) { dkv_of<128>(DKV_ARGUMENTS); }
