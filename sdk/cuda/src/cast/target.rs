@@ -253,7 +253,11 @@ pub(super) fn obstacle(input: &Input, target: &Target) -> Option<String> {
         .filter_map(|(layout, face)| face.map(|face| (layout, face)))
         .find_map(|(layout, face)| {
             if !granularity.serves(layout) {
-                return Some(format!("{granularity} cannot be undone after a sum over {layout:?}"));
+                let lines = match layout {
+                    Layout::Rows => "columns",
+                    Layout::Turned => "rows",
+                };
+                return Some(format!("{granularity} cannot be undone after a sum over {lines}"));
             }
             aligned("codes", face.codes, 16).or_else(|| aligned("factors", face.factors, alignment))
         })
