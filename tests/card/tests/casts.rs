@@ -60,15 +60,16 @@ fn any_number_of_tokens_is_padded_with_zeros() {
 #[test]
 fn wide_rows_are_read_again() {
     let Some(card) = card() else { return };
-    for (rows, cols, element) in
-        [(3, 4096, Element::F32), (2, 4112, Element::Bf16), (1, 33_792, Element::Bf16), (2, 8208, Element::F32)]
-    {
+    for (rows, cols, element) in [
+        (3, 4096, Element::F32),
+        (2, 4112, Element::Bf16),
+        (1, 33_792, Element::Bf16),
+        (2, 8208, Element::F32),
+    ] {
         let checked = Checked::new(&card, Values::Normal, element, rows, cols);
         for granularity in [Granularity::Row, Granularity::Col, Granularity::Tensor] {
-            checked.cast(
-                &[Wanted::all(Fp8::E4m3, granularity, Some(ScaleRule::FiniteLinear))],
-                Case::Counted,
-            );
+            checked
+                .cast(&[Wanted::all(Fp8::E4m3, granularity, Some(ScaleRule::FiniteLinear))], Case::Counted);
         }
     }
 }
@@ -87,10 +88,8 @@ fn two_casts_of_a_matrix_are_those_of_each() {
             ([Granularity::Tensor, Granularity::Row], [None, linear]),
         ] {
             for formats in [[Fp8::E4m3, Fp8::E4m3], [Fp8::E4m3, Fp8::E5m2]] {
-                let wanted = [
-                    Wanted::all(formats[0], first, rules[0]),
-                    Wanted::all(formats[1], second, rules[1]),
-                ];
+                let wanted =
+                    [Wanted::all(formats[0], first, rules[0]), Wanted::all(formats[1], second, rules[1])];
                 checked.cast(&wanted, Case::Counted);
             }
         }

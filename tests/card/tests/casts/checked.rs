@@ -178,7 +178,10 @@ impl Made {
             if !there || rows == 0 {
                 assert!(codes.iter().all(|code| *code == OLD), "{what} {layout:?}: codes were written");
                 let old = f32::from_le_bytes([OLD; 4]);
-                assert!(factors.iter().all(|factor| *factor == old), "{what} {layout:?}: factors were written");
+                assert!(
+                    factors.iter().all(|factor| *factor == old),
+                    "{what} {layout:?}: factors were written"
+                );
                 continue;
             }
             let codes_at = |row: usize, col: usize| match layout {
