@@ -259,6 +259,11 @@ pub trait Device: Send + Sync {
     /// Σ x², with a fixed order of addition; NaN or infinite if an element is.
     fn sum_of_squares(&self, x: &Tensor) -> f64;
 
+    /// The same of many tensors: a device that has to be waited for is waited for once.
+    fn sums_of_squares(&self, tensors: &[&Tensor]) -> Vec<f64> {
+        tensors.iter().map(|tensor| self.sum_of_squares(tensor)).collect()
+    }
+
     /// One fused AdamW step over a parameter and its moments, all f32 (decoupled decay, as `torch.optim.AdamW`).
     fn adamw(&self, step: AdamW, weight: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor);
 }

@@ -56,8 +56,8 @@ impl Optimizer {
     /// The 2-norm over all parameters (of gradients, or of the masters), summed in their order in f64.
     pub fn norm(device: &dyn Device, gradients: &Parameters) -> Norm {
         let mut sum = 0.0;
-        for (spec, gradient) in gradients.iter() {
-            let squares = device.sum_of_squares(gradient);
+        let tensors: Vec<_> = gradients.tensors().iter().collect();
+        for (spec, squares) in gradients.specs().iter().zip(device.sums_of_squares(&tensors)) {
             if !squares.is_finite() {
                 return Err(spec.name.clone());
             }

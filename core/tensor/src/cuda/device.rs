@@ -43,7 +43,7 @@ struct Space {
     delta: Room,
     partial: Room,
     sums: Room,
-    total: Room,
+    totals: Room,
 }
 
 impl Space {
@@ -72,7 +72,7 @@ impl CudaDevice {
             delta: Room::default(),
             partial: Room::default(),
             sums: Room::default(),
-            total: Room::default(),
+            totals: Room::default(),
         };
         Ok(Self { card, cpu, state: Mutex::new(State { failure: None, space }) })
     }
@@ -297,16 +297,28 @@ impl Device for CudaDevice {
     }
 
     fn sum_of_squares(&self, x: &Tensor) -> f64 {
+        self.sums_of_squares(&[x])[0]
+    }
+
+    fn sums_of_squares(&self, tensors: &[&Tensor]) -> Vec<f64> {
         let found = self.ask(|card, space| {
-            let sums = size_of::<f64>() * reduce::chunks(x.rows() * x.cols());
-            let partial = space.sums.bytes(card, sums)?;
-            let total = space.total.bytes(card, size_of::<f64>())?;
-            reduce::sum_of_squares(card, x, partial, total, 0)?;
-            let mut found = [0_u8; size_of::<f64>()];
-            total.read(0, &mut found)?;
-            Ok(f64::from_ne_bytes(found))
+            let mut starts = vec![0];
+            starts.extend(tensors.iter().scan(0, |end, x| {
+                *end += reduce::chunks(x.rows() * x.cols()) as u32;
+                Some(*end)
+            }));
+            let chunks = starts.last().map_or(0, |end| *end as usize);
+            let partial = space.sums.bytes(card, size_of::<f64>() * chunks)?;
+            for (x, first) in tensors.iter().zip(&starts) {
+                reduce::square_chunks(card, x, partial, *first as usize)?;
+            }
+            let totals = space.totals.bytes(card, size_of::<f64>() * tensors.len())?;
+            reduce::add_all_chunks(card, partial, space.ids.indices(card, &starts)?, totals)?;
+            let mut found = vec![0.0_f64; tensors.len()];
+            totals.read(0, bytemuck::cast_slice_mut(&mut found))?;
+            Ok(found)
         });
-        found.unwrap_or(f64::NAN)
+        found.unwrap_or_else(|| vec![f64::NAN; tensors.len()])
     }
 
     fn adamw(&self, step: AdamW, weight: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) {
