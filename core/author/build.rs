@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The crates of the SDK, by folder.
-const CRATES: [&str; 3] = ["sdk/abi", "sdk/kernels", "sdk/testkit"];
+const CRATES: [&str; 4] = ["sdk/abi", "sdk/cuda", "sdk/kernels", "sdk/testkit"];
 
 /// Sections of a crate's manifest that tests and benches need.
 const LEFT_OUT: [&str; 2] = ["[dev-dependencies]", "[[bench]]"];
@@ -94,12 +94,16 @@ fn cut(manifest: &str) -> String {
     format!("{}\n", kept.trim_end())
 }
 
-/// The keys of `[dependencies]`, each a line of the form `name.workspace = true`.
+/// The keys of `[dependencies]`, each a line of the form `name.workspace = true` or `name = { workspace = true, … }`.
 fn dependencies(manifest: &str) -> Vec<String> {
     let sections = sections(manifest);
     let lines =
         sections.iter().filter(|section| section.starts_with("[dependencies]")).flat_map(|s| s.lines());
-    lines.skip(1).filter_map(|line| Some(line.split_once(".workspace")?.0.to_owned())).collect()
+    let name = |line: &str| {
+        let plain = line.split_once(".workspace = ");
+        Some(plain.or_else(|| line.split_once(" = { workspace = "))?.0.to_owned())
+    };
+    lines.skip(1).filter_map(name).collect()
 }
 
 /// The workspace of the packed crates: its package facts, the lints, and the lines of the dependencies in `needed`.
