@@ -192,7 +192,9 @@ driver! {
     }
 
     fn cuMemAlloc_v2(pointer: *mut usize, bytes: usize) {
-        State::enter()?.forbid_in_capture()?;
+        // Held to the end: what is allocated while operations run would be closed where they look for overruns.
+        let mut state = State::enter()?;
+        state.forbid_in_capture()?;
         pointer.write(allocate(bytes, context::device()?, false)?);
         Ok(())
     }
