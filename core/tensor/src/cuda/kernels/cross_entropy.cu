@@ -2,10 +2,11 @@
 // the maximum; and the gradient (softmax - onehot) * factor, with zeros from n to the end of its row.
 // Specification: ops/cross_entropy.rs. Statistics read 8 bytes a logit, the gradient reads 4 and writes an element.
 // Statistics have a block a row. After the maximum, fifteen warps fill one tile of shared memory with exponentials while the
-// last adds up the tile before it, each lane in ascending order: n/16 dependent additions, some 5 cycles each, are 25 us a
-// row of 128k at 1.7 GHz. To read such a row twice takes a multiprocessor 41 us at its share of 3.3 TB/s, and four rows at
-// a time fit, so that many rows hide the chain; a lone one takes some 50 us.
-// budget: registers 48, spills 0
+// last adds up the tile before it, each lane in ascending order: n/16 dependent additions, some 6 cycles each with their
+// loads, are 30 us a row of 128k at 1.7 GHz. To read such a row twice takes a multiprocessor 41 us at its share of
+// 3.3 TB/s, and three rows at a time fit, so that many rows hide the chain; a lone one takes some 50 us (by count, not
+// measured).
+// budget: registers 40, spills 0
 #include "lanes.cuh"
 #include "math.cuh"
 
@@ -83,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(512) statistics_f32(
         if (threadIdx.x < 32 && k > 0) {
             const float* tile = reinterpret_cast<const float*>(fours[(k - 1) % 2]);
             u32 len = min(TILE, n - (k - 1) * TILE);
-#pragma unroll 24
+#pragma unroll 12
             for (u32 i = threadIdx.x % LANES; i < len; i += LANES) sum = sum + tile[i];
         }
         __syncthreads();

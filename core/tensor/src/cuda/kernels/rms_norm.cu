@@ -3,9 +3,9 @@
 // Specification: ops/rms_norm.rs. Forward reads x once and writes y; dx reads dy, x and dx once and writes dx; dweight reads
 // dy and x.
 // A block of threads has a row, and keeps it in shared memory: rows come in and go out 16 bytes a thread, each is read
-// once, and one warp adds in the order of the lanes, h/16 steps of which the other blocks know nothing. Blocks that
-// follow each other add on different quarters of the multiprocessor.
-// budget: registers 64, spills 0
+// once, and one warp adds in the order of the lanes, h/16 steps in which the other blocks of the multiprocessor keep its
+// memory busy. Blocks that follow each other add on different quarters of it.
+// budget: registers 48, spills 0
 #include "lanes.cuh"
 
 const u32 THREADS = 128, TOKEN_BLOCK = 64;

@@ -1,7 +1,7 @@
 // SwiGLU: out = silu(g) * u; backward dup = dout * silu(g), dgate = dout * u * s * (1 + g * (1 - s)), s = sigmoid(g).
 // Specification: ops/swiglu.rs. Forward reads two elements and writes one, backward reads three and writes two; a
 // thread has a vector of 16 bytes of each.
-// budget: registers 48, spills 0
+// budget: registers 40, spills 0
 #include "math.cuh"
 
 template <class V, class A> __device__ void forward_piece(const A* gate, const A* up, A* out) {
