@@ -313,7 +313,7 @@ impl Device for CudaDevice {
                 reduce::square_chunks(card, x, partial, *first as usize)?;
             }
             let totals = space.totals.bytes(card, size_of::<f64>() * tensors.len())?;
-            reduce::add_all_chunks(card, partial, space.ids.indices(card, &starts)?, totals)?;
+            reduce::add_chunks(card, partial, space.ids.indices(card, &starts)?, totals)?;
             let mut found = vec![0.0_f64; tensors.len()];
             totals.read(0, bytemuck::cast_slice_mut(&mut found))?;
             Ok(found)

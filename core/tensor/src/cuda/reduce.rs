@@ -54,38 +54,18 @@ pub fn square_chunks(card: &Card, x: &Tensor, partial: &Memory, first: usize) ->
     unsafe { kernel.launch(card, Shape::new(chunks(n), THREADS), &arguments) }
 }
 
-/// The sum of the first `n` numbers of `partial`, in ascending order, to number `index` of `totals`.
-pub fn add_chunks(card: &Card, partial: &Memory, n: usize, totals: &Memory, index: usize) -> Result<()> {
-    assert!(partial.bytes() >= DOUBLE * n && totals.bytes() >= DOUBLE * (index + 1), "room for sums");
-    let kernel = card.kernel(SOURCE, "add_chunks_f64")?;
-    // SAFETY: there are n numbers, and there is room for the sum.
-    unsafe { kernel.launch(card, Shape::new(1, WARP), &[partial.at(0), n.into(), totals.at(DOUBLE * index)]) }
-}
-
 /// The sums of `partial` from each of `starts` to the next, in ascending order, to `totals`: those of all parameters at
 /// once, since one that is added up leaves the card idle.
-pub fn add_all_chunks(card: &Card, partial: &Memory, starts: Indices<'_>, totals: &Memory) -> Result<()> {
+pub fn add_chunks(card: &Card, partial: &Memory, starts: Indices<'_>, totals: &Memory) -> Result<()> {
     let sums = starts.len().saturating_sub(1);
     assert!(
         starts.is_ascending() && partial.bytes() >= DOUBLE * starts.bound().saturating_sub(1),
         "sums there"
     );
     assert!(totals.bytes() >= DOUBLE * sums, "room for sums");
-    let kernel = card.kernel(SOURCE, "add_all_chunks_f64")?;
+    let kernel = card.kernel(SOURCE, "add_chunks_f64")?;
     // SAFETY: a block has a stretch of the partial sums, and there is room for its sum.
     unsafe { kernel.launch(card, Shape::new(sums, WARP), &[partial.at(0), starts.address(), totals.at(0)]) }
-}
-
-/// Σ x² to number `index` of `totals`; works in the first [`chunks`] numbers of `partial`.
-pub fn sum_of_squares(
-    card: &Card,
-    x: &Tensor,
-    partial: &Memory,
-    totals: &Memory,
-    index: usize,
-) -> Result<()> {
-    square_chunks(card, x, partial, 0)?;
-    add_chunks(card, partial, chunks(elements(x)), totals, index)
 }
 
 /// Bytes of a sum of squares.

@@ -20,10 +20,10 @@ const AMAX: Source = kernels!("amax");
 const CAST_BLOCKS: Source = kernels!("cast_blocks");
 const CAST_ROWS: Source = kernels!("cast_rows");
 const CAST_TILE: Source = kernels!("cast_tile");
-const SCALES: Source = kernels!("scales");
+const REPEAT: Source = kernels!("repeat");
 
 /// The kernels, by file.
-pub const SOURCES: [Source; 5] = [AMAX, CAST_BLOCKS, CAST_ROWS, CAST_TILE, SCALES];
+pub const SOURCES: [Source; 5] = [AMAX, CAST_BLOCKS, CAST_ROWS, CAST_TILE, REPEAT];
 
 /// Rows and columns of `cast_tile`'s blocks, and columns of `amax_cols`'.
 const STRIPE: [usize; 2] = [128, 64];
@@ -78,30 +78,12 @@ pub unsafe fn amax(card: &Card, input: &Input, maximum: u64) -> Result<()> {
     unsafe { Job { card, input, counters: 0, count: false }.amax(maximum, false) }
 }
 
-/// Scales, and their reciprocals, of `n` maxima: floats at `maxima`, and at `made` and `factors` unless these are 0.
-///
-/// # Safety
-/// Addresses are of `n` floats on `card` each that live until its stream has come past this.
-pub unsafe fn scales(
-    card: &Card,
-    n: usize,
-    maxima: u64,
-    (rule, format): (ScaleRule, Fp8),
-    made: u64,
-    factors: u64,
-) -> Result<()> {
-    let arguments = [address(maxima), address(made), address(factors), n.into(), Arg::U32(rule as u32)];
-    let kernel = card.kernel(SCALES, &format!("scales_{}", format.name()))?;
-    // SAFETY: five arguments of the entry's types; the caller's, for the addresses.
-    unsafe { kernel.launch(card, Shape::each(n, 256), &arguments) }
-}
-
 /// The float at `x` for each of `n` at `out`: one factor as one for each row.
 ///
 /// # Safety
 /// Addresses are of one and of `n` floats on `card` that live until its stream has come past this.
 pub unsafe fn repeat(card: &Card, x: u64, out: u64, n: usize) -> Result<()> {
-    let kernel = card.kernel(SCALES, "repeat_f32")?;
+    let kernel = card.kernel(REPEAT, "repeat_f32")?;
     // SAFETY: three arguments of the entry's types; the caller's, for the addresses.
     unsafe { kernel.launch(card, Shape::each(n, 256), &[address(x), address(out), n.into()]) }
 }

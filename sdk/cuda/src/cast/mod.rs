@@ -20,5 +20,5 @@
 mod launch;
 mod target;
 
-pub use launch::{SOURCES, amax, cast, repeat, scales};
+pub use launch::{SOURCES, amax, cast, repeat};
 pub use target::{Counters, Element, Face, Granularity, Input, Layout, Scale, Target, codes, padded};

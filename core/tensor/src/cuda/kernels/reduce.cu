@@ -63,10 +63,7 @@ __device__ void add_chunks(const double* partial, u64 n, double* total) {
     if (threadIdx.x == 0) *total = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(32) add_chunks_f64(const double* partial, u64 n, double* total) {
-    add_chunks(partial, n, total);
-}
-extern "C" __global__ void __launch_bounds__(32) add_all_chunks_f64(
+extern "C" __global__ void __launch_bounds__(32) add_chunks_f64(
     const double* partial, const u32* starts, double* totals) {
     u32 first = starts[blockIdx.x];
     add_chunks(partial + first, starts[blockIdx.x + 1] - first, totals + blockIdx.x);
