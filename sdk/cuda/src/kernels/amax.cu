@@ -1,7 +1,7 @@
 // Absolute maxima: of all elements, or of each column. Raises what is there, which starts as zeros.
 // Specification: fp8flow-kernels' `amax_for`. Each element is read once; at 16 bytes a load, four loads under way, this
 // runs at the card's memory. Maxima are combined as bits, whose order is that of the magnitudes, in any order.
-// budget: registers 48, spills 0
+// budget: registers 40, spills 0
 // expects sm_89: LDG.E.128
 // expects sm_90a: LDG.E.128
 #include "cast.cuh"
@@ -31,7 +31,8 @@ template <class A> __device__ void amax(const A* x, u32* maximum, Counters* coun
 }
 
 // A block takes 64 columns and `height` rows.
-template <class A> __device__ void amax_cols(const A* x, u32* maxima, Counters* counters, u64 rows, u64 cols, u32 height, u32 nan) {
+template <class A>
+__device__ void amax_cols(const A* x, u32* maxima, Counters* counters, u64 rows, u64 cols, u32 height, u32 nan) {
     __shared__ u32 tops[8][STRIPE_COLS];
     u64 across = (cols + STRIPE_COLS - 1) / STRIPE_COLS;
     u32 group = threadIdx.x % 8;

@@ -1,10 +1,10 @@
-// Casts with a scale for 128 elements of a row (codes as x lies), for 128 of a column (codes turned over), both at once,
-// or one for 128 x 128 (either layout, or both). Factors are 1 / s, in cuBLASLt's order: of row m and block b at
-// [b][m], rows padded to fours; of column k and block b of rows at [b][k]; of a square the block of the contraction last,
-// padded to fours.
+// Casts with a scale for 128 elements of a row (codes as x lies), for 128 of a column (codes turned over), both at
+// once, or one for 128 x 128 (either layout, or both). Factors are 1 / s, in cuBLASLt's order: of row m and block b at
+// [b][m], rows padded to fours; of column k and block b of rows at [b][k]; of a square the block of the contraction
+// last, padded to fours.
 // Specification: fp8flow-kernels' `cast_blocks`, `cast_row_and_col_blocks`. A block takes 128 x 128, so that nothing
-// leaves it but results. Reads 2 or 4 bytes an element of memory, and the same again of L1 once the scales are known;
-// writes 1 for each layout, and 4 / 128. Expected: 75 % of copy bandwidth.
+// leaves it but results. Reads 2 or 4 bytes an element of memory, and the same again of L1 once the scales are known,
+// and where losses are counted; writes 1 for each layout, and 4 / 128. Expected: 75 % of copy bandwidth.
 // budget: registers 64, spills 0
 // expects sm_89: F2FP.SATFINITE.E4M3
 // expects sm_90a: F2FP.SATFINITE.E4M3
@@ -18,8 +18,8 @@ const u32 SIDE = 128;
 
 // A layout that is not wanted has no codes.
 template <class A, class F>
-__device__ void cast_blocks(const A* x, u8* codes, u8* turned, float* factors, float* factors_turned, Counters* counters,
-                            u64 rows, u64 cols, u32 square, u32 rule, u32 count) {
+__device__ void cast_blocks(const A* x, u8* codes, u8* turned, float* factors, float* factors_turned,
+                            Counters* counters, u64 rows, u64 cols, u32 square, u32 rule, u32 count) {
     __shared__ Turned stripe;
     __shared__ u32 col_tops[8][SIDE];
     __shared__ u32 row_tops[SIDE];
@@ -150,22 +150,22 @@ __device__ void cast_blocks(const A* x, u8* codes, u8* turned, float* factors, f
 }
 
 extern "C" __global__ void __launch_bounds__(256, 4) cast_blocks_bf16_e4m3(
-    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, Counters* counters, u64 rows, u64 cols,
-    u32 square, u32 rule, u32 count) {
+    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, Counters* counters, u64 rows,
+    u64 cols, u32 square, u32 rule, u32 count) {
     cast_blocks<bf16, E4m3>(x, codes, turned, factors, factors_turned, counters, rows, cols, square, rule, count);
 }
 extern "C" __global__ void __launch_bounds__(256, 4) cast_blocks_bf16_e5m2(
-    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, Counters* counters, u64 rows, u64 cols,
-    u32 square, u32 rule, u32 count) {
+    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, Counters* counters, u64 rows,
+    u64 cols, u32 square, u32 rule, u32 count) {
     cast_blocks<bf16, E5m2>(x, codes, turned, factors, factors_turned, counters, rows, cols, square, rule, count);
 }
 extern "C" __global__ void __launch_bounds__(256, 4) cast_blocks_f32_e4m3(
-    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, Counters* counters, u64 rows, u64 cols,
-    u32 square, u32 rule, u32 count) {
+    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, Counters* counters, u64 rows,
+    u64 cols, u32 square, u32 rule, u32 count) {
     cast_blocks<float, E4m3>(x, codes, turned, factors, factors_turned, counters, rows, cols, square, rule, count);
 }
 extern "C" __global__ void __launch_bounds__(256, 4) cast_blocks_f32_e5m2(
-    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, Counters* counters, u64 rows, u64 cols,
-    u32 square, u32 rule, u32 count) {
+    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, Counters* counters, u64 rows,
+    u64 cols, u32 square, u32 rule, u32 count) {
     cast_blocks<float, E5m2>(x, codes, turned, factors, factors_turned, counters, rows, cols, square, rule, count);
 }

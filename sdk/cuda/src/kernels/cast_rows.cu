@@ -1,8 +1,8 @@
-// Casts with a scale a row: codes[m,k] = encode(x[m,k] * s[m]), factors[m] = 1 / s[m], s[m] by the rule from max |x[m,:]|.
-// Specification: fp8flow-kernels' `cast_rows`. A block takes a row. Reads 2 or 4 bytes an element, writes 1, and 4 a row.
-// Up to 4096 columns wait in registers for the scale; of wider rows the rest is read again, from L1. Expected to run at
-// 85 % of copy bandwidth from 2048 columns on; below, most threads have little to do.
-// budget: registers 64, spills 0
+// Casts with a scale a row: codes[m,k] = encode(x[m,k] * s[m]), factors[m] = 1 / s[m], where the rule makes s[m] from
+// max |x[m,:]|. Specification: fp8flow-kernels' `cast_rows`. A block takes a row. Reads 2 or 4 bytes an element, writes
+// 1, and 4 a row. Up to 4096 columns wait in registers for the scale; of wider rows the rest is read again, from L1.
+// Expected: 85 % of copy bandwidth from 2048 columns on; below, most threads have little to do.
+// budget: registers 56, spills 0
 // expects sm_89: F2FP.SATFINITE.E4M3
 // expects sm_90a: F2FP.SATFINITE.E4M3
 // expects sm_89: LDG.E.128
