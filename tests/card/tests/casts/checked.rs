@@ -93,9 +93,9 @@ impl<'a> Checked<'a> {
         let counters = self.card.take(Counters::BYTES).unwrap();
         let words = [before.saturated, before.underflowed, before.non_finite];
         counters.write(0, &words.map(u64::to_le_bytes).concat()).unwrap();
-        let made: Vec<Made> = wanted.iter().map(|wanted| self.room(wanted)).collect();
+        let made: Vec<Made> = wanted.iter().map(|wanted| self.room(*wanted)).collect();
         let targets: Vec<Target> =
-            wanted.iter().zip(&made).map(|(wanted, made)| made.target(wanted)).collect();
+            wanted.iter().zip(&made).map(|(wanted, made)| made.target(*wanted)).collect();
         let pair = [targets.first(), targets.get(1)];
         // SAFETY: rooms of the sizes that are asked for.
         #[allow(unsafe_code)]
@@ -104,8 +104,8 @@ impl<'a> Checked<'a> {
         }
         let mut seen = before;
         for (wanted, made) in wanted.iter().zip(&made) {
-            let expected = expected(self.host.matrix(rows, cols), wanted);
-            made.compare(wanted, &expected, [rows, cols], &what);
+            let expected = expected(self.host.matrix(rows, cols), *wanted);
+            made.compare(*wanted, &expected, [rows, cols], &what);
             if case == Case::Counted {
                 seen.saturated += expected.stats.saturated;
                 seen.underflowed += expected.stats.underflowed;
@@ -131,7 +131,7 @@ impl<'a> Checked<'a> {
         assert_eq!(floats(&maximum, 0, 1)[0].to_bits(), expected.to_bits(), "{}", self.what);
     }
 
-    fn room(&self, wanted: &Wanted) -> Made {
+    fn room(&self, wanted: Wanted) -> Made {
         let Input { rows, cols, .. } = self.input;
         let take = |bytes: usize| {
             let memory = self.card.take(bytes).unwrap();
@@ -150,7 +150,7 @@ impl<'a> Checked<'a> {
 }
 
 impl Made {
-    fn target(&self, wanted: &Wanted) -> Target {
+    fn target(&self, wanted: Wanted) -> Target {
         let face = |i: usize, there: bool| {
             let face = Face { codes: self.codes[i].address(), factors: self.factors[i].address() };
             there.then_some(face)
@@ -166,7 +166,7 @@ impl Made {
         }
     }
 
-    fn compare(&self, wanted: &Wanted, expected: &Expected, [rows, cols]: [usize; 2], what: &str) {
+    fn compare(&self, wanted: Wanted, expected: &Expected, [rows, cols]: [usize; 2], what: &str) {
         let [_, across] = grid([rows, cols], expected.block);
         let padded = cast::padded(rows);
         for (i, (layout, there)) in
@@ -228,8 +228,8 @@ pub(crate) fn floats(memory: &Memory, offset: usize, n: usize) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
-fn expected(x: Matrix<'_>, wanted: &Wanted) -> Expected {
-    let Wanted { format, granularity, rule, .. } = *wanted;
+fn expected(x: Matrix<'_>, wanted: Wanted) -> Expected {
+    let Wanted { format, granularity, rule, .. } = wanted;
     let [rows, cols] = [x.rows, x.cols];
     let block = match granularity {
         Granularity::Tensor => [rows, cols],

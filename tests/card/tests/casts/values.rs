@@ -30,12 +30,11 @@ impl Values {
         };
         let [word, other, ..] = philox.words(1, i as u64);
         match self {
-            Self::Normal => normal(),
             Self::Special if word % 97 == 0 => {
                 let specials = specials();
                 specials[other as usize % specials.len()]
             }
-            Self::Special => normal(),
+            Self::Normal | Self::Special => normal(),
             Self::Wild => f32::from_bits(word),
             Self::Zeros => [0.0, -0.0][word as usize % 2],
             Self::Nothing => f32::NAN,
