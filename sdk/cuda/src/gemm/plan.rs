@@ -203,7 +203,8 @@ fn call(product: &Product) -> Result<Call> {
     // Rows of ours are its columns: our `b` by rows is A[k,n], turned over; our `a` by rows is B[k,m], as it lies.
     operation.set_transposed(b.order == Order::Rows, a.order == Order::Transposed)?;
     if a.format.is_fp8() {
-        operation.set_fast(fast)?;
+        // Sums between factors for blocks are short, and cuBLASLt has no other way to make them.
+        operation.set_fast(fast && !a.factors.are_blocks())?;
         operation.set_scale_modes(scale(b.factors), scale(a.factors))?;
     }
     let output = match output {

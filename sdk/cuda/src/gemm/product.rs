@@ -115,6 +115,11 @@ impl Factors {
         }
     }
 
+    /// Whether each is for a block along the contraction.
+    pub const fn are_blocks(self) -> bool {
+        matches!(self, Self::Block1x128 | Self::Block128x128)
+    }
+
     /// Its name in messages.
     pub const fn name(self) -> &'static str {
         match self {
@@ -187,7 +192,7 @@ pub struct Product {
     /// Whether `d` is added to.
     pub store: Store,
     /// Whether FP8 products may be summed with the fewer bits that tensor cores keep, over all of `k`; else every 128
-    /// of `k` are added in f32. It means nothing for other formats.
+    /// of `k` are added in f32. It means nothing for other formats, nor with factors for blocks of 128.
     pub fast: bool,
 }
 

@@ -142,7 +142,7 @@ impl Problem {
             [Mode::Scalar, Mode::Scalar] => true,
             [Mode::Outer, Mode::Outer] => hopper,
             [Mode::Vector, Mode::Vector | Mode::Block] | [Mode::Block, Mode::Vector] => {
-                hopper && self.m.is_multiple_of(4) && self.n.is_multiple_of(4)
+                hopper && !self.descriptor.fast && self.m.is_multiple_of(4) && self.n.is_multiple_of(4)
             }
             _ => false,
         };
