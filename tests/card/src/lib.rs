@@ -25,7 +25,7 @@ pub fn card() -> Option<Card> {
                 // SAFETY: only the emulated driver reads it, when it is first called, below.
                 #[allow(unsafe_code)]
                 unsafe {
-                    std::env::set_var("FP8FLOW_TEST_CARDS", "hopper,ada");
+                    std::env::set_var("FP8FLOW_TEST_CARDS", "hopper,ada,hopper-old-cublaslt");
                 }
                 Some(Card::open(0).expect("an emulated card"))
             }
@@ -52,6 +52,19 @@ pub fn ada() -> Option<Card> {
         println!("skipped: {} is no Ada", first.properties().name);
     }
     is_ada.then_some(first)
+}
+
+/// A Hopper whose cuBLASLt is older than 12.9: the third emulated card; none where cards are real, which is said.
+///
+/// # Panics
+/// If the emulated card cannot be opened.
+pub fn hopper_with_old_cublaslt() -> Option<Card> {
+    card()?;
+    if std::env::var_os("FP8FLOW_TEST_CARD").is_some_and(|which| which == "real") {
+        println!("skipped: no real card has an old cuBLASLt");
+        return None;
+    }
+    Some(Card::open(2).expect("an emulated Hopper"))
 }
 
 /// A folder with the emulated driver under each of its names, or why there is none.

@@ -61,7 +61,7 @@ impl Operation {
     }
 
     /// How the factors of A and B are spread over them.
-    pub(super) fn set_scale_modes(&self, a: u32, b: u32) -> Result<()> {
+    pub(super) fn set_scale_modes(&self, [a, b]: [u32; 2]) -> Result<()> {
         self.set(Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_MODE, a)?;
         self.set(Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_MODE, b)
     }

@@ -1,7 +1,8 @@
 //! Products of matrices: planned once, then only asked of the stream.
 //!
 //! [`Product`] says what is asked, `rules` whether hardware and cuBLASLt take it, and who carries it out: cuBLASLt, by
-//! an algorithm that is chosen once and frozen, or on Ada, which has no factors a row there, the kernel `gemm_rowwise`.
+//! an algorithm that is chosen once and frozen, or the kernel `gemm_rowwise` where that has no factors a row: on Ada, and
+//! before 12.9.
 
 mod algorithms;
 mod descriptors;

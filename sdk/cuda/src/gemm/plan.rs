@@ -14,7 +14,7 @@ use super::lt::{Algorithm, Call, Handle};
 use super::product::{Factors, Format, Operand, Order, Output, Product};
 use super::rowwise::Rowwise;
 use super::rules::{self, Way};
-use crate::{Event, Memory, Result};
+use crate::{Error, Event, Memory, Result};
 
 /// Algorithms that cuBLASLt is asked for.
 const CANDIDATES: usize = 8;
@@ -70,10 +70,18 @@ struct Chosen {
 
 impl Plan {
     pub(super) fn new(engine: &Arc<Engine>, product: Product, way: Way) -> Result<Self> {
+        let rowwise = || Rowwise::new(engine.handle.card(), &product).map(Work::Rowwise);
         let work = match way {
             Way::Nothing => Work::Nothing,
-            Way::Rowwise => Work::Rowwise(Rowwise::new(engine.handle.card(), &product)?),
-            Way::Lt => Work::Lt(Mutex::new(choose(engine, &product)?)),
+            Way::Rowwise => rowwise()?,
+            Way::Lt => match choose(engine, &product) {
+                Ok(chosen) => Work::Lt(Mutex::new(chosen)),
+                Err(error @ Error::Lt { .. }) if product.a.factors == Factors::PerRow => {
+                    tracing::warn!(%product, %error, "cuBLASLt does not take a product; a slower kernel does");
+                    rowwise()?
+                }
+                Err(error) => return Err(error),
+            },
         };
         Ok(Self { product, engine: engine.clone(), work })
     }
@@ -205,7 +213,11 @@ fn call(product: &Product) -> Result<Call> {
     if a.format.is_fp8() {
         // Sums between factors for blocks are short, and cuBLASLt has no other way to make them.
         operation.set_fast(fast && !a.factors.are_blocks())?;
-        operation.set_scale_modes(scale(b.factors), scale(a.factors))?;
+        let modes = [b.factors, a.factors].map(scale);
+        // One factor is what there is unasked, and all that cuBLASLt had before 12.8.
+        if modes != [SCALAR; 2] {
+            operation.set_scale_modes(modes)?;
+        }
     }
     let output = match output {
         Output::Bf16 => DataType::CUDA_R_16BF,
@@ -228,14 +240,16 @@ fn layout(operand: &Operand, rows: usize, k: usize) -> Result<Layout> {
     }
 }
 
+/// One factor for all of an operand.
+const SCALAR: u32 = Scale::CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F as u32;
+
 const fn scale(factors: Factors) -> u32 {
-    let mode = match factors {
-        Factors::One | Factors::Tensor => Scale::CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F,
-        Factors::PerRow => Scale::CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F,
-        Factors::Block1x128 => Scale::CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F,
-        Factors::Block128x128 => Scale::CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F,
-    };
-    mode as u32
+    match factors {
+        Factors::One | Factors::Tensor => SCALAR,
+        Factors::PerRow => Scale::CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F as u32,
+        Factors::Block1x128 => Scale::CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F as u32,
+        Factors::Block128x128 => Scale::CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F as u32,
+    }
 }
 
 #[cfg(test)]

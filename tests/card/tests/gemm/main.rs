@@ -5,7 +5,7 @@
 mod case;
 
 use case::{Case, FP8, bound};
-use fp8flow_card_tests::{ada, card};
+use fp8flow_card_tests::{ada, card, hopper_with_old_cublaslt};
 use fp8flow_cuda::gemm::{Addresses, Factors, Format, Gemm, Operand, Output, Product, Way, way};
 use fp8flow_cuda::{Architecture, Card};
 use fp8flow_kernels::{Fp8, Store};
@@ -158,6 +158,25 @@ fn an_ada_takes_a_factor_a_row_by_the_kernel_and_no_blocks() {
     let operand = Operand::rows(E4M3, 256).times(Factors::Block1x128);
     let error = gemm.plan(&Product::new([32, 32, 256], operand, operand, Output::Bf16)).unwrap_err();
     assert!(error.to_string().contains("need Hopper"), "{error}");
+}
+
+#[test]
+fn a_product_that_cublaslt_does_not_take_goes_to_the_kernel_where_there_is_one() {
+    let Some(card) = hopper_with_old_cublaslt() else { return };
+    let gemm = products(&card);
+    for factors in [Factors::PerRow, Factors::Tensor] {
+        let operand = Operand::rows(E4M3, 96).times(factors);
+        for product in every([40, 32, 96], operand, operand) {
+            assert_eq!(way(&product, card.properties().architecture).unwrap(), Way::Lt);
+            let plan = gemm.plan(&product).unwrap();
+            assert_eq!(plan.algorithm().is_some(), factors == Factors::Tensor);
+            let case = Case::new(&card, &product);
+            case.check(&case.run(&plan), bound(&product));
+        }
+    }
+    let operand = Operand::rows(E4M3, 256).times(Factors::Block1x128);
+    let error = gemm.plan(&Product::new([32, 32, 256], operand, operand, Output::Bf16)).unwrap_err();
+    assert!(error.to_string().contains("SCALE_MODE"), "{error}");
 }
 
 #[test]

@@ -21,9 +21,11 @@ pub(crate) struct Card {
     clock_khz: c_int,
     memory_khz: c_int,
     bus_bits: c_int,
+    /// Whether cuBLASLt knows of other scales than one for an operand, as it does since 12.9.
+    pub(crate) scale_modes: bool,
 }
 
-const CARDS: [Card; 4] = [
+const CARDS: [Card; 5] = [
     Card {
         word: "ampere",
         name: "NVIDIA A100-SXM4-80GB",
@@ -36,6 +38,7 @@ const CARDS: [Card; 4] = [
         clock_khz: 1_410_000,
         memory_khz: 1_593_000,
         bus_bits: 5120,
+        scale_modes: true,
     },
     Card {
         word: "ada",
@@ -49,6 +52,7 @@ const CARDS: [Card; 4] = [
         clock_khz: 2_520_000,
         memory_khz: 10_501_000,
         bus_bits: 384,
+        scale_modes: true,
     },
     Card {
         word: "hopper",
@@ -62,6 +66,21 @@ const CARDS: [Card; 4] = [
         clock_khz: 1_980_000,
         memory_khz: 2_619_000,
         bus_bits: 5120,
+        scale_modes: true,
+    },
+    Card {
+        word: "hopper-old-cublaslt",
+        name: "NVIDIA H100 80GB HBM3",
+        major: 9,
+        minor: 0,
+        bytes: 85_000_000_000,
+        multiprocessors: 132,
+        l2_bytes: 50 << 20,
+        shared_opt_in: 227 << 10,
+        clock_khz: 1_980_000,
+        memory_khz: 2_619_000,
+        bus_bits: 5120,
+        scale_modes: false,
     },
     Card {
         word: "small",
@@ -75,6 +94,7 @@ const CARDS: [Card; 4] = [
         clock_khz: 2_460_000,
         memory_khz: 8_501_000,
         bus_bits: 128,
+        scale_modes: true,
     },
 ];
 

@@ -143,6 +143,9 @@ driver! {
             19..=21 if value::<usize>(from, bytes)? == 0 => {}
             // Sums are exact here, fast or not.
             25 => found.fast = value::<i8>(from, bytes)? != 0,
+            31 | 32 if context::device().and_then(card).is_ok_and(|card| !card.scale_modes) => {
+                return Err(INVALID_VALUE);
+            }
             31 | 32 => found.set_mode(attribute as usize - 31, value(from, bytes)?)?,
             _ => return Err(NOT_SUPPORTED),
         }
