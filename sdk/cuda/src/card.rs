@@ -184,22 +184,27 @@ impl Card {
         self.bind()?;
         let mut modules = self.0.modules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = modules.get(source.name) {
-            return module.kernel(entry);
+            return module.kernel(self, entry);
         }
         let cubin = cache::cubin(source, self.properties().architecture)?;
         let module = Arc::new(Module::load(source.name, &cubin)?);
         modules.insert(source.name, module.clone());
-        module.kernel(entry)
+        module.kernel(self, entry)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the context is retained until the last line, and current where it is needed; the stream is destroyed
-        // by whom it was made. Errors of a card that is lost have nobody left to hear of them.
+        // by whom it was made, so that one of somebody else's may be gone by now: all streams are waited for then.
+        // Errors of a card that is lost have nobody left to hear of them.
         unsafe {
             sys::cuCtxSetCurrent(self.context.get());
-            sys::cuStreamSynchronize(self.stream.get());
+            if self.owns_stream {
+                sys::cuStreamSynchronize(self.stream.get());
+            } else {
+                sys::cuCtxSynchronize();
+            }
             self.modules.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
             if self.owns_stream {
                 sys::cuStreamDestroy_v2(self.stream.get());

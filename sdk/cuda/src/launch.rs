@@ -29,8 +29,8 @@ impl Module {
         Ok(Self { name, handle: module.expose_provenance() })
     }
 
-    /// Its entry point of this name.
-    pub(crate) fn kernel(self: &Arc<Self>, entry: &str) -> Result<Kernel> {
+    /// Its entry point of this name, on `card`.
+    pub(crate) fn kernel(self: &Arc<Self>, card: &Card, entry: &str) -> Result<Kernel> {
         let name = CString::new(entry)
             .map_err(|_| Error::Unsupported(format!("{} has no entry point {entry:?}", self.name)))?;
         let mut function = std::ptr::null_mut();
@@ -42,13 +42,13 @@ impl Module {
                 name.as_ptr(),
             )
         })?;
-        Ok(Kernel { function: function.expose_provenance(), module: self.clone() })
+        Ok(Kernel { function: function.expose_provenance(), module: self.clone(), _card: card.clone() })
     }
 }
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: loaded once; kernels hold on to it, and the card is current and idle when it goes.
+        // SAFETY: loaded once; kernels hold on to it and to the card, which is current and idle when it goes.
         unsafe { sys::cuModuleUnload(std::ptr::with_exposed_provenance_mut(self.handle)) };
     }
 }
@@ -58,6 +58,8 @@ impl Drop for Module {
 pub struct Kernel {
     function: usize,
     module: Arc<Module>,
+    /// Without its context there would be no module to unload.
+    _card: Card,
 }
 
 /// How many threads run a kernel, and in what groups.

@@ -65,6 +65,7 @@ impl Needed {
                 "cuDevicePrimaryCtxRetain",
                 "cuDevicePrimaryCtxRelease_v2",
                 "cuCtxSetCurrent",
+                "cuCtxSynchronize",
                 "cuMemGetInfo_v2",
                 "cuMemAlloc_v2",
                 "cuMemFree_v2",
