@@ -37,7 +37,7 @@ struct Space {
     gemm: Gemm,
     loss: Buffers,
     ids: Room,
-    positions: Room,
+    positions: rope::Positions,
     /// The tiles of attention, and the tokens that there is room for.
     attention: Option<(usize, Table)>,
     delta: Room,
@@ -67,7 +67,7 @@ impl CudaDevice {
             gemm: Gemm::new(&card)?,
             loss: Buffers::default(),
             ids: Room::default(),
-            positions: Room::default(),
+            positions: rope::Positions::default(),
             attention: None,
             delta: Room::default(),
             partial: Room::default(),
@@ -209,7 +209,7 @@ impl Device for CudaDevice {
         rotation: Rotation,
     ) {
         self.ask(|card, space| {
-            let positions = space.positions.indices(card, &rope::positions(sequences))?;
+            let positions = space.positions.of(card, sequences)?;
             rope::rotate(card, x, head_dim, positions, &table.cos, &table.sin, rotation)
         });
     }

@@ -7,9 +7,21 @@ use fp8flow_cuda::{Arg, Memory, Result};
 pub struct Indices<'a> {
     memory: &'a Memory,
     offset: usize,
+    facts: Facts,
+}
+
+/// What is known of numbers without looking at them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts {
     len: usize,
     bound: usize,
     ascending: bool,
+}
+
+impl Facts {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
 }
 
 impl<'a> Indices<'a> {
@@ -26,27 +38,37 @@ impl<'a> Indices<'a> {
         assert!(offset.is_multiple_of(size_of::<u32>()), "numbers at byte {offset}");
         memory.write(offset, bytemuck::cast_slice(numbers))?;
         let bound = numbers.iter().max().map_or(0, |most| *most as usize + 1);
-        Ok(Self { memory, offset, len: numbers.len(), bound, ascending: numbers.is_sorted() })
+        let facts = Facts { len: numbers.len(), bound, ascending: numbers.is_sorted() };
+        Ok(Self { memory, offset, facts })
+    }
+
+    /// Those that were copied to the start of `memory`, and of which these facts were kept.
+    pub(super) const fn there(memory: &'a Memory, facts: Facts) -> Self {
+        Self { memory, offset: 0, facts }
+    }
+
+    pub(super) const fn facts(&self) -> Facts {
+        self.facts
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.facts.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.facts.len == 0
     }
 
     /// One more than the largest.
     pub fn bound(&self) -> usize {
-        self.bound
+        self.facts.bound
     }
 
     /// Whether none is smaller than the one before it.
     pub fn is_ascending(&self) -> bool {
-        self.ascending
+        self.facts.ascending
     }
 
     pub(super) fn address(&self) -> Arg {

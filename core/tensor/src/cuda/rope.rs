@@ -5,7 +5,9 @@
 use fp8flow_cuda::{Card, Result, Shape, Source, source};
 
 use super::Indices;
+use super::indices::Facts;
 use super::launch::{activations, count, floats, launch, shape_of};
+use super::room::Room;
 use crate::{Rotation, Tensor};
 
 pub(super) const SOURCE: Source = source!("rope");
@@ -17,6 +19,26 @@ const THREADS: u32 = 128;
 /// there are.
 pub fn positions(sequences: &[u32]) -> Vec<u32> {
     sequences.windows(2).flat_map(|ends| 0..ends[1] - ends[0]).collect()
+}
+
+/// The positions of a micro-batch on a card: the layers of a model ask for the same ones, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Positions {
+    sequences: Vec<u32>,
+    facts: Facts,
+    room: Room,
+}
+
+impl Positions {
+    /// Those of these sequences, copied to the card unless they are there already.
+    pub(super) fn of(&mut self, card: &Card, sequences: &[u32]) -> Result<Indices<'_>> {
+        if self.sequences != sequences {
+            self.sequences.clear();
+            self.facts = self.room.indices(card, &positions(sequences))?.facts();
+            self.sequences.extend_from_slice(sequences);
+        }
+        Ok(Indices::there(self.room.bytes(card, Indices::bytes(self.facts.len()))?, self.facts))
+    }
 }
 
 /// Rotates each head of `x: [T, heads · head_dim]` in place by its token's position; `cos` and `sin` are those of a

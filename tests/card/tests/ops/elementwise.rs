@@ -1,5 +1,7 @@
 //! Residual addition, conversion, bias, rotary embedding, SwiGLU, AdamW.
 
+use std::sync::Arc;
+
 use fp8flow_tensor::{AdamW, DType, Device, RopeTable, Rotation, Tensor, cuda};
 
 use super::{DTYPES, cases, copied, random, room, same, same_numbers, setup};
@@ -79,6 +81,23 @@ fn heads_are_turned_by_the_positions_in_their_sequences() {
             }
         }
     }
+}
+
+#[test]
+fn a_card_knows_the_positions_of_each_micro_batch() {
+    let Some((card, cpu)) = setup() else { return };
+    let device = cuda::CudaDevice::new(card.clone(), Arc::new(setup().unwrap().1)).unwrap();
+    let table = RopeTable::new(&[1.0, 0.3, 0.1, 0.02], 80, 1.0);
+    let on_card = RopeTable { cos: copied(&card, &table.cos), sin: copied(&card, &table.sin) };
+    for sequences in [&[0, 5, 18][..], &[0, 5, 18], &[0, 18], &[0, 64], &[0, 7, 18]] {
+        let tokens = *sequences.last().unwrap() as usize;
+        let mut x = random(20, DType::Bf16, tokens, 16, false);
+        let mut found = copied(&card, &x);
+        device.rope(&mut found, 8, sequences, &on_card, Rotation::Forward);
+        cpu.rope(&mut x, 8, sequences, &table, Rotation::Forward);
+        same(&format!("{sequences:?}"), &found, &x);
+    }
+    device.settle().unwrap();
 }
 
 #[test]
