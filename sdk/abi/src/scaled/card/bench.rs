@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use fp8flow_cuda::gemm::Gemm;
 use fp8flow_cuda::{Card, Memory};
 
+use super::maxima::Maxima;
 use crate::{DeviceId, Result};
 
 /// A card and what layers share on it.
@@ -14,6 +15,7 @@ use crate::{DeviceId, Result};
 pub(super) struct Bench {
     pub(super) card: Card,
     pub(super) gemm: Gemm,
+    pub(super) maxima: Maxima,
 }
 
 impl Bench {
@@ -27,7 +29,7 @@ impl Bench {
             return Ok(bench);
         }
         let card = Card::on_stream(device.ordinal as usize, device.stream)?;
-        let bench = Arc::new(Self { gemm: Gemm::new(&card)?, card });
+        let bench = Arc::new(Self { gemm: Gemm::new(&card)?, card, maxima: Maxima::default() });
         open.push((device, Arc::downgrade(&bench)));
         Ok(bench)
     }

@@ -13,6 +13,7 @@
 //! | forward scratch | a result that products cannot write in place |
 
 mod bench;
+mod maxima;
 mod notes;
 mod product;
 mod spot;
@@ -72,7 +73,7 @@ impl CardLinear {
             return Ok(bench.clone());
         }
         let bench = Bench::of(self.device)?;
-        let notes = Notes::new(&bench.card)?;
+        let notes = Notes::new(&bench)?;
         self.opened = Some((bench.clone(), notes));
         Ok(bench)
     }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use fp8flow_cuda::Memory;
 use fp8flow_cuda::cast::Counters as Seen;
-use fp8flow_cuda::{Card, Memory};
 
+use super::bench::Bench;
+use super::maxima::Page;
 use crate::scaled::operand::Role;
 use crate::scaled::scales::Later;
 use crate::{Counters, Error, Result};
@@ -12,52 +14,57 @@ use crate::{Counters, Error, Result};
 /// Roles of tensors.
 const ROLES: usize = 3;
 
-/// Counters of each role, then the maxima that its casts with delayed scales have met, then those of watched tensors.
+/// Counters of each role, then the maxima of watched tensors; and where the maxima go that casts with delayed scales have
+/// met.
 #[derive(Debug)]
-pub(super) struct Notes(Arc<Memory>);
+pub(super) struct Notes {
+    memory: Memory,
+    met: (Arc<Page>, usize),
+}
 
 impl Notes {
     /// Bytes on the card.
-    pub(super) const BYTES: usize = ROLES * (Seen::BYTES + 2 * size_of::<f32>());
+    pub(super) const BYTES: usize = ROLES * (Seen::BYTES + size_of::<f32>());
 
     /// Nothing seen.
-    pub(super) fn new(card: &Card) -> Result<Self> {
-        let memory = card.take(Self::BYTES)?;
+    pub(super) fn new(bench: &Bench) -> Result<Self> {
+        let memory = bench.card.take(Self::BYTES)?;
         memory.fill(0, Self::BYTES, 0)?;
-        Ok(Self(Arc::new(memory)))
+        Ok(Self { memory, met: bench.maxima.take(&bench.card, ROLES)? })
     }
 
     /// Where casts of `role` count.
     pub(super) fn counters(&self, role: Role) -> u64 {
-        self.0.address() + (role as usize * Seen::BYTES) as u64
-    }
-
-    const fn noted(role: Role) -> usize {
-        ROLES * Seen::BYTES + role as usize * size_of::<f32>()
+        self.memory.address() + (role as usize * Seen::BYTES) as u64
     }
 
     const fn watched_at(role: Role) -> usize {
-        Self::noted(role) + ROLES * size_of::<f32>()
+        ROLES * Seen::BYTES + role as usize * size_of::<f32>()
     }
 
     /// Where the maximum of a watched tensor goes.
     pub(super) fn watched(&self, role: Role) -> u64 {
-        self.0.address() + Self::watched_at(role) as u64
+        self.memory.address() + Self::watched_at(role) as u64
     }
 
-    /// Keeps the maximum that lies at the start of `amax`, which may be written over afterwards; to be read later.
-    pub(super) fn keep(&self, role: Role, amax: &Memory) -> Result<Later> {
-        let at = Self::noted(role);
-        self.0.copy(at, amax, 0, size_of::<f32>())?;
-        let memory = self.0.clone();
-        Ok(Box::new(move || float(&memory, at)))
+    /// Keeps the maximum that lies at `amax`, which may be written over afterwards; to be read later.
+    ///
+    /// # Safety
+    /// That it lies on the card until the stream has come past this.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn keep(&self, role: Role, amax: u64) -> Result<Later> {
+        let (page, first) = (self.met.0.clone(), self.met.1);
+        let index = first + role as usize;
+        // SAFETY: the caller's.
+        unsafe { page.note(index, amax)? };
+        Ok(Box::new(move || page.read(index)))
     }
 
     /// What the card has counted, beside what is `known`. A card that cannot be asked is lost: the engine hears of that
     /// from its own next call, so what is known is all there is to say here.
     pub(super) fn add_to(&self, known: Counters) -> Counters {
         let mut bytes = [0; Self::BYTES];
-        if self.0.read(0, &mut bytes).is_err() {
+        if self.memory.read(0, &mut bytes).is_err() {
             return known;
         }
         let mut counters = known;

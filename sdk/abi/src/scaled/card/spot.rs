@@ -256,7 +256,8 @@ impl Encoder<'_> {
         if side.cast.source != Source::Delayed || self.pass != Pass::Train {
             return Ok(());
         }
-        let later = self.notes()?.keep(self.role, &self.bench.lent(spot.amax(), size_of::<f32>()))?;
+        // SAFETY: a scalar of the cast's place, which the engine keeps as long as the stream needs it.
+        let later = unsafe { self.notes()?.keep(self.role, spot.amax())? };
         match &mut self.scales {
             Some(scales) => scales.record_later(self.role, later),
             None => Err(Error::protocol("a delayed cast without scales")),
