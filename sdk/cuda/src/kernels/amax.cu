@@ -34,10 +34,10 @@ template <class A> __device__ void amax(const A* x, u32* maximum, Counters* coun
 template <class A>
 __device__ void amax_cols(const A* x, u32* maxima, Counters* counters, u64 rows, u64 cols, u32 height, u32 nan) {
     __shared__ u32 tops[8][STRIPE_COLS];
-    u64 across = (cols + STRIPE_COLS - 1) / STRIPE_COLS;
+    u32 across = u32((cols + STRIPE_COLS - 1) / STRIPE_COLS);
     u32 group = threadIdx.x % 8;
-    u64 first = blockIdx.x % across * STRIPE_COLS, col = first + group * 8;
-    u64 row = blockIdx.x / across * height, end = row + height < rows ? row + height : rows;
+    u64 first = u64(blockIdx.x % across) * STRIPE_COLS, col = first + group * 8;
+    u64 row = u64(blockIdx.x / across) * height, end = row + height < rows ? row + height : rows;
     u32 top[8] = {};
     if (col < cols) {
 #pragma unroll 2
