@@ -9,6 +9,9 @@ use fp8flow_cuda::{Architecture, Card, library};
 /// The names under which the emulated driver is found.
 const NAMES: [&str; 3] = ["libcuda.so.1", "libnvrtc.so.12", "libcublasLt.so.12"];
 
+/// The emulated cards.
+const CARDS: &str = "hopper,ada,hopper-old-cublaslt,hopper-adding-no-rows";
+
 /// A card, one for all tests of a process; none where there is nothing to emulate one with, which is said.
 ///
 /// # Panics
@@ -25,7 +28,7 @@ pub fn card() -> Option<Card> {
                 // SAFETY: only the emulated driver reads it, when it is first called, below.
                 #[allow(unsafe_code)]
                 unsafe {
-                    std::env::set_var("FP8FLOW_TEST_CARDS", "hopper,ada,hopper-old-cublaslt");
+                    std::env::set_var("FP8FLOW_TEST_CARDS", CARDS);
                 }
                 Some(Card::open(0).expect("an emulated card"))
             }
@@ -54,17 +57,18 @@ pub fn ada() -> Option<Card> {
     is_ada.then_some(first)
 }
 
-/// A Hopper whose cuBLASLt is older than 12.9: the third emulated card; none where cards are real, which is said.
+/// Two emulated Hoppers: the cuBLASLt of one is older than 12.9, that of the other adds no products with a factor a row;
+/// none where cards are real, which is said.
 ///
 /// # Panics
-/// If the emulated card cannot be opened.
-pub fn hopper_with_old_cublaslt() -> Option<Card> {
+/// If they cannot be opened.
+pub fn hoppers_with_less() -> Option<[Card; 2]> {
     card()?;
     if std::env::var_os("FP8FLOW_TEST_CARD").is_some_and(|which| which == "real") {
-        println!("skipped: no real card has an old cuBLASLt");
+        println!("skipped: what a real cuBLASLt takes is up to it");
         return None;
     }
-    Some(Card::open(2).expect("an emulated Hopper"))
+    Some([2, 3].map(|ordinal| Card::open(ordinal).expect("an emulated Hopper")))
 }
 
 /// A folder with the emulated driver under each of its names, or why there is none.

@@ -1,8 +1,8 @@
 //! Products of matrices: planned once, then only asked of the stream.
 //!
 //! [`Product`] says what is asked, `rules` whether hardware and cuBLASLt take it, and who carries it out: cuBLASLt, by
-//! an algorithm that is chosen once and frozen, or the kernel `gemm_rowwise` where that has no factors a row: on Ada, and
-//! before 12.9.
+//! an algorithm that is chosen once and frozen, or the kernel `gemm_rowwise` where that takes no factors a row: on Ada,
+//! before 12.9, and wherever it refuses.
 
 mod algorithms;
 mod descriptors;
@@ -11,6 +11,7 @@ mod plan;
 mod product;
 mod rowwise;
 mod rules;
+mod translate;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 mod case;
 
 use case::{Case, FP8, bound};
-use fp8flow_card_tests::{ada, card, hopper_with_old_cublaslt};
+use fp8flow_card_tests::{ada, card, hoppers_with_less};
 use fp8flow_cuda::gemm::{Addresses, Factors, Format, Gemm, Operand, Output, Product, Way, way};
 use fp8flow_cuda::{Architecture, Card};
 use fp8flow_kernels::{Fp8, Store};
@@ -162,21 +162,38 @@ fn an_ada_takes_a_factor_a_row_by_the_kernel_and_no_blocks() {
 
 #[test]
 fn a_product_that_cublaslt_does_not_take_goes_to_the_kernel_where_there_is_one() {
-    let Some(card) = hopper_with_old_cublaslt() else { return };
-    let gemm = products(&card);
+    let Some([old, adding_no_rows]) = hoppers_with_less() else { return };
+    let gemm = products(&old);
     for factors in [Factors::PerRow, Factors::Tensor] {
         let operand = Operand::rows(E4M3, 96).times(factors);
         for product in every([40, 32, 96], operand, operand) {
-            assert_eq!(way(&product, card.properties().architecture).unwrap(), Way::Lt);
+            assert_eq!(way(&product, old.properties().architecture).unwrap(), Way::Lt);
             let plan = gemm.plan(&product).unwrap();
             assert_eq!(plan.algorithm().is_some(), factors == Factors::Tensor);
-            let case = Case::new(&card, &product);
+            let case = Case::new(&old, &product);
             case.check(&case.run(&plan), bound(&product));
         }
     }
     let operand = Operand::rows(E4M3, 256).times(Factors::Block1x128);
     let error = gemm.plan(&Product::new([32, 32, 256], operand, operand, Output::Bf16)).unwrap_err();
     assert!(error.to_string().contains("SCALE_MODE"), "{error}");
+
+    let gemm = products(&adding_no_rows);
+    let operand = Operand::rows(E4M3, 96).times(Factors::PerRow);
+    for product in every([40, 32, 96], operand, operand) {
+        let plan = gemm.plan(&product).unwrap();
+        assert!(plan.algorithm().is_some());
+        let case = Case::new(&adding_no_rows, &product);
+        // SAFETY: the case's own memory.
+        #[allow(unsafe_code)]
+        let times = unsafe { plan.tune(&case.addresses()) }.unwrap();
+        let refused = product.store == Store::Accumulate;
+        assert!(times.iter().all(|ms| ms.is_infinite() == refused), "{times:?}");
+        for _ in 0..2 {
+            case.check(&case.run(&plan), bound(&product));
+            assert_eq!(plan.algorithm().is_none(), refused);
+        }
+    }
 }
 
 #[test]

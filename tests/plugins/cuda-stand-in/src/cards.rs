@@ -23,9 +23,11 @@ pub(crate) struct Card {
     bus_bits: c_int,
     /// Whether cuBLASLt knows of other scales than one for an operand, as it does since 12.9.
     pub(crate) scale_modes: bool,
+    /// Whether cuBLASLt adds products with a scale a row to what there is.
+    pub(crate) adds_scaled_rows: bool,
 }
 
-const CARDS: [Card; 5] = [
+const CARDS: [Card; 6] = [
     Card {
         word: "ampere",
         name: "NVIDIA A100-SXM4-80GB",
@@ -39,6 +41,7 @@ const CARDS: [Card; 5] = [
         memory_khz: 1_593_000,
         bus_bits: 5120,
         scale_modes: true,
+        adds_scaled_rows: true,
     },
     Card {
         word: "ada",
@@ -53,6 +56,7 @@ const CARDS: [Card; 5] = [
         memory_khz: 10_501_000,
         bus_bits: 384,
         scale_modes: true,
+        adds_scaled_rows: true,
     },
     Card {
         word: "hopper",
@@ -67,6 +71,7 @@ const CARDS: [Card; 5] = [
         memory_khz: 2_619_000,
         bus_bits: 5120,
         scale_modes: true,
+        adds_scaled_rows: true,
     },
     Card {
         word: "hopper-old-cublaslt",
@@ -81,6 +86,22 @@ const CARDS: [Card; 5] = [
         memory_khz: 2_619_000,
         bus_bits: 5120,
         scale_modes: false,
+        adds_scaled_rows: true,
+    },
+    Card {
+        word: "hopper-adding-no-rows",
+        name: "NVIDIA H100 80GB HBM3",
+        major: 9,
+        minor: 0,
+        bytes: 85_000_000_000,
+        multiprocessors: 132,
+        l2_bytes: 50 << 20,
+        shared_opt_in: 227 << 10,
+        clock_khz: 1_980_000,
+        memory_khz: 2_619_000,
+        bus_bits: 5120,
+        scale_modes: true,
+        adds_scaled_rows: false,
     },
     Card {
         word: "small",
@@ -95,6 +116,7 @@ const CARDS: [Card; 5] = [
         memory_khz: 8_501_000,
         bus_bits: 128,
         scale_modes: true,
+        adds_scaled_rows: true,
     },
 ];
 

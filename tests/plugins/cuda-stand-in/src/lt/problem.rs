@@ -98,6 +98,8 @@ pub(super) struct Problem {
     pub(super) n: usize,
     pub(super) k: usize,
     pub(super) modes: [Mode; 2],
+    /// Whether it may be added to what there is; an algorithm is proposed either way.
+    pub(super) adds: bool,
 }
 
 impl Problem {
@@ -120,7 +122,8 @@ impl Problem {
             return Err(INVALID_VALUE);
         }
         let modes = descriptor.modes;
-        let problem = Self { descriptor, a, b, c, d, m, n, k, modes };
+        let adds = card.adds_scaled_rows || modes != [Mode::Outer; 2];
+        let problem = Self { descriptor, a, b, c, d, m, n, k, modes, adds };
         let supported = match (a.number, b.number) {
             (Number::Bf16, Number::Bf16) => {
                 problem.is_unscaled() && problem.descriptor.compute != 77 && d.number.is_wide()

@@ -53,6 +53,9 @@ impl Product {
         if self.a == 0 || self.b == 0 || self.d == 0 || (self.c == 0 && self.beta != 0.0) {
             return Err(INVALID_VALUE);
         }
+        if self.beta != 0.0 && !self.problem.adds {
+            return Err(NOT_SUPPORTED);
+        }
         let aligned = |at: usize, layout: &Layout| {
             at.is_multiple_of(if a.number.is_fp8() { 16 } else { layout.number.bytes() })
         };
