@@ -197,6 +197,15 @@ fn a_product_that_cublaslt_does_not_take_goes_to_the_kernel_where_there_is_one()
 }
 
 #[test]
+fn a_plan_may_be_the_last_that_holds_a_card() {
+    let Some(card) = ada() else { return };
+    let operand = Operand::rows(E4M3, 96).times(Factors::PerRow);
+    let plan = products(&card).plan(&Product::new([40, 32, 96], operand, operand, Output::Bf16)).unwrap();
+    drop(card);
+    drop(plan);
+}
+
+#[test]
 fn exact_sums_leave_the_tensor_core_every_128_of_k() {
     let Some(card) = card() else { return };
     let gemm = products(&card);

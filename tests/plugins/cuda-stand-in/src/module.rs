@@ -9,6 +9,7 @@ use crate::codes::{
     Code, INVALID_HANDLE, INVALID_IMAGE, INVALID_PTX, INVALID_VALUE, NO_BINARY_FOR_GPU, NOT_FOUND,
 };
 use crate::context;
+use crate::say;
 use crate::shared::thread_locals;
 use crate::state::{State, known};
 use crate::stream;
@@ -141,6 +142,9 @@ driver! {
     }
 
     fn cuModuleUnload(module: usize) {
+        if context::device().is_err() {
+            say::stop("cuModuleUnload of a module that went with its context");
+        }
         let mut state = State::enter()?;
         state.forbid_in_capture()?;
         known(&state.modules, module)?;
