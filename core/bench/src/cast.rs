@@ -20,7 +20,7 @@ use crate::fp8::{Cast, Fp8};
 use crate::limits::{Copy, FmaPeak, Limit};
 use crate::line::{Line, Shape};
 use crate::numbers::{Encoded, normal_bf16};
-use crate::{Bench, BenchError, room};
+use crate::{Bench, BenchError, Extent, room};
 
 /// `[m, k]` where nobody asks for another shape.
 pub const SHAPES: [[usize; 2]; 2] = [[2048, 2048], [4096, 1024]];
@@ -123,6 +123,6 @@ impl<'a> Case<'a> {
         call: impl FnMut() -> Result<(), BenchError>,
     ) -> Result<Line, BenchError> {
         let bytes = (bytes * self.x.len()) as f64;
-        self.bench.case(what, self.named(), fp8, bytes, self.copy, call)
+        self.bench.case(what, Extent::Matrix(self.named()), fp8, bytes, self.copy, call)
     }
 }

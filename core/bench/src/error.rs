@@ -5,6 +5,7 @@ use fp8flow_host::HostError;
 use fp8flow_model::ModelError;
 use fp8flow_sdk::Error;
 use fp8flow_stages::{backend_class, host_class, train_class};
+use fp8flow_tensor::CardError;
 use fp8flow_train::TrainError;
 
 /// Why something was not measured.
@@ -24,6 +25,9 @@ pub enum BenchError {
         /// What speaks against it.
         why: String,
     },
+    /// The card failed.
+    #[error(transparent)]
+    Card(#[from] CardError),
     /// The training loop failed.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -50,6 +54,8 @@ impl BenchError {
             Self::Host(error) => host_class(error),
             Self::Backend(error) => backend_class(error),
             Self::Train(error) => train_class(error),
+            Self::Card(CardError::Missing { .. } | CardError::Unusable { .. }) => Class::Missing,
+            Self::Card(_) => Class::Failed,
             Self::NotFp8 { .. } | Self::Memory { .. } => Class::Failed,
             Self::Folder(_) => Class::Io,
             Self::Interrupted => Class::Interrupted,

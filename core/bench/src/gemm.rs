@@ -18,7 +18,7 @@ use crate::fp8::{Cast, Fp8};
 use crate::limits::{Copy, FmaPeak, Limit};
 use crate::line::{Line, Shape};
 use crate::numbers::{Encoded, normal, normal_bf16};
-use crate::{Bench, BenchError, room};
+use crate::{Bench, BenchError, Extent, room};
 
 /// `[m, k, n]` where nobody asks for another shape.
 pub const SHAPES: [[usize; 3]; 5] =
@@ -141,7 +141,7 @@ impl Case<'_> {
     ) -> Result<Line, BenchError> {
         let [m, k, n] = self.shape;
         let flops = 2.0 * m as f64 * n as f64 * k as f64;
-        self.bench.case(what, self.named(), fp8, flops, self.peak, call)
+        self.bench.case(what, Extent::Matrix(self.named()), fp8, flops, self.peak, call)
     }
 
     fn named(&self) -> Shape {

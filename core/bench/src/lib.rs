@@ -2,16 +2,19 @@
 //!
 //! A figure by itself says as much about the machine, and about who else uses it, as about the program. So every case
 //! is measured between samples of a limit on the same threads: the FMA units at their peak for whatever multiplies,
-//! a copy of memory for casts. [`gemm()`], [`cast()`] and [`train()`] give [`Line`]s as they come; what a terminal makes of
-//! them is not their business.
+//! a copy of memory for casts. [`gemm()`], [`cast()`], [`mod@attention`] and [`train()`] give [`Line`]s as they come; what a
+//! terminal makes of them is not their business.
 //!
 //! * [`limits`]: the FMA peak and the bandwidth of a copy, on all threads at once;
 //! * [`sample`]: repeats and their median, and the limit as it was around them;
 //! * [`fp8`]: a plugin's recipe, and how it casts the operands of its GEMMs;
 //! * [`mod@linear`]: whole layers under recipes of several plugins, beside each other;
-//! * [`model`]: the model of the training benchmark, and the FLOPs of a token;
+//! * [`model`]: the models of the training benchmarks, and the FLOPs of a token;
+//! * [`mod@card`]: the same on an NVIDIA card;
 //! * `parts`: the parts of a training step, each beside its floor.
 
+pub mod attention;
+pub mod card;
 pub mod cast;
 pub mod error;
 mod fma;
@@ -32,9 +35,12 @@ use fp8flow_kernels::Cpu;
 use fp8flow_stages::Engine;
 
 use crate::limits::Limit;
-use crate::line::{CaseLine, LimitLine, Shape};
+use crate::line::{CaseLine, LimitLine};
 use crate::sample::measure;
 
+pub use attention::attention;
+pub use card::line::{Extent, Heads};
+pub use card::{CardBench, Sizes};
 pub use cast::cast;
 pub use error::BenchError;
 pub use fp8::Fp8;
@@ -68,7 +74,7 @@ impl Bench<'_> {
     fn case(
         &self,
         what: &'static str,
-        shape: Shape,
+        extent: Extent,
         fp8: Option<&Fp8>,
         units: f64,
         limit: &mut dyn Limit,
@@ -79,7 +85,7 @@ impl Bench<'_> {
         let Cpu { isa, pool } = self.cpu();
         Ok(Line::Case(CaseLine {
             what,
-            shape,
+            extent,
             threads: pool.threads(),
             isa: isa.name(),
             rate,

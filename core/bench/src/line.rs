@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::card::line::{CardLine, Extent};
+
 /// What a rate counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -35,7 +37,7 @@ impl Serialize for Rate {
 pub enum Line {
     /// What the machine can do.
     Limit(LimitLine),
-    /// A GEMM or a cast.
+    /// A GEMM, a cast or an attention.
     Case(CaseLine),
     /// A GEMM or a cast that was not measured.
     LeftOut(LeftOutLine),
@@ -43,6 +45,8 @@ pub enum Line {
     Train(Box<TrainLine>),
     /// A part of a training step.
     Part(PartLine),
+    /// Anything on a card.
+    Card(CardLine),
 }
 
 /// What the machine can do at most, before anything was measured.
@@ -59,14 +63,14 @@ pub struct LimitLine {
     pub rate: Rate,
 }
 
-/// A GEMM or a cast.
+/// A GEMM, a cast or an attention.
 #[derive(Clone, Debug, Serialize)]
 pub struct CaseLine {
     /// Which.
     pub what: &'static str,
-    /// Its shape.
+    /// How large it is.
     #[serde(flatten)]
-    pub shape: Shape,
+    pub extent: Extent,
     /// Threads it may use.
     pub threads: usize,
     /// The instruction set.
@@ -209,12 +213,15 @@ fn digits(number: f64) -> f64 {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn number<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn number<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(digits(*number))
 }
 
 #[allow(clippy::ref_option, reason = "serde passes it so")]
-fn maybe_number<S: serde::Serializer>(number: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn maybe_number<S: serde::Serializer>(
+    number: &Option<f64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     number.map(digits).serialize(serializer)
 }
 
@@ -226,7 +233,7 @@ mod tests {
     fn a_line_is_a_flat_object_with_the_peers_keys() {
         let line = Line::Case(CaseLine {
             what: "sgemm",
-            shape: Shape { m: 1, k: 2, n: Some(3) },
+            extent: Extent::Matrix(Shape { m: 1, k: 2, n: Some(3) }),
             threads: 2,
             isa: "avx2",
             rate: Rate(117.123_456, Unit::Gflops),

@@ -18,7 +18,7 @@ use fp8flow_sdk::{
 use crate::limits::FmaPeak;
 use crate::line::{Line, Shape};
 use crate::numbers::{normal, normal_bf16};
-use crate::{Bench, BenchError, Fp8, room};
+use crate::{Bench, BenchError, Extent, Fp8, room};
 
 /// `[m, k, n]` where nobody asks for another shape.
 pub const SHAPES: [[usize; 3]; 4] = [[64, 256, 256], [512, 512, 512], [512, 1024, 1024], [1024, 1024, 2816]];
@@ -46,7 +46,11 @@ pub fn linear(
         }
         for (what, gemms, run) in CASES {
             for (fp8, layer) in &mut layers {
-                show(bench.case(what, named, Some(fp8), gemms * flops, &mut peak, || run(layer))?);
+                show(
+                    bench.case(what, Extent::Matrix(named), Some(fp8), gemms * flops, &mut peak, || {
+                        run(layer)
+                    })?,
+                );
             }
         }
     }

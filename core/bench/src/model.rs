@@ -1,4 +1,4 @@
-//! The model of the training benchmark: a small Llama whose step takes about a second.
+//! The models of the training benchmarks: a small Llama whose step takes about a second on a CPU, and Llama-3's shapes.
 
 use std::path::Path;
 
@@ -14,12 +14,61 @@ const POSITIONS: usize = 512;
 
 /// A model of so many blocks for sequences of so many tokens.
 pub fn model(blocks: usize, sequence: usize) -> Result<ModelConfig, ModelError> {
+    config([VOCABULARY, 512, 1408, blocks, 8, 4], sequence.max(POSITIONS), false)
+}
+
+/// Vocabulary, hidden, intermediate, blocks, heads, key and value heads.
+fn config(
+    [vocabulary, hidden, intermediate, blocks, heads, kv_heads]: [usize; 6],
+    positions: usize,
+    tied: bool,
+) -> Result<ModelConfig, ModelError> {
     let config = json!({
-        "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 512, "intermediate_size": 1408,
-        "num_hidden_layers": blocks, "num_attention_heads": 8, "num_key_value_heads": 4,
-        "max_position_embeddings": sequence.max(POSITIONS), "rms_norm_eps": 1e-6, "tie_word_embeddings": false,
+        "model_type": "llama", "vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": intermediate,
+        "num_hidden_layers": blocks, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "max_position_embeddings": positions, "rms_norm_eps": 1e-6, "tie_word_embeddings": tied,
     });
     ModelConfig::from_json(&config.to_string(), Path::new("the model of `fp8flow bench`"))
+}
+
+/// The shape of a model, which is trained from random weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// That of [`model`].
+    Small,
+    /// That of Llama-3.2-1B: 1.24 billion parameters, heads of 64, the head tied to the embedding.
+    Llama1B,
+    /// That of Llama-3-8B: 8.03 billion parameters, heads of 128.
+    Llama8B,
+}
+
+impl Size {
+    /// Its name in lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Llama1B => "1b",
+            Self::Llama8B => "8b",
+        }
+    }
+
+    /// Its blocks.
+    pub const fn blocks(self) -> usize {
+        match self {
+            Self::Small => BLOCKS,
+            Self::Llama1B => 16,
+            Self::Llama8B => 32,
+        }
+    }
+
+    /// The same with so many blocks, for sequences of so many tokens.
+    pub fn config(self, blocks: usize, sequence: usize) -> Result<ModelConfig, ModelError> {
+        match self {
+            Self::Small => model(blocks, sequence),
+            Self::Llama1B => config([128_256, 2048, 8192, blocks, 32, 8], sequence, true),
+            Self::Llama8B => config([128_256, 4096, 14_336, blocks, 32, 8], sequence, false),
+        }
+    }
 }
 
 /// FLOPs of a token in a sequence of so many, forward and backward.
@@ -55,6 +104,16 @@ mod tests {
         assert_eq!(parameter_count(&config), 8 * block + 2 * 2_097_152 + 512);
         assert_eq!(parameter_count(&config), 27_795_968);
         assert_eq!(model(1, 2048).expect("a model").max_positions, 2048);
+    }
+
+    #[test]
+    fn llamas_have_their_parameters_and_the_flops_that_others_count() {
+        let of = |size: Size| size.config(size.blocks(), 8192).expect("a model");
+        assert_eq!(parameter_count(&of(Size::Llama1B)), 1_235_814_400);
+        assert_eq!(parameter_count(&of(Size::Llama8B)), 8_030_261_248);
+        // Megatron-Bridge counts 51.5 GFLOP a token.
+        let flops = flops_per_token(&of(Size::Llama8B), 8192) as f64;
+        assert!((flops - 51.5e9).abs() < 0.05e9, "{flops}");
     }
 
     #[test]

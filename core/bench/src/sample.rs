@@ -23,7 +23,7 @@ pub enum Repeats {
 
 impl Repeats {
     /// Whether `repeats` that took so many seconds will do.
-    fn done(self, repeats: usize, seconds: f64) -> bool {
+    pub(crate) fn done(self, repeats: usize, seconds: f64) -> bool {
         match self {
             Self::Enough => repeats >= 7 && seconds >= 0.5 || repeats > 0 && seconds >= 3.0,
             Self::Exactly(wanted) => repeats >= wanted.max(1),

@@ -75,7 +75,7 @@ pub fn train(
     if let Some(fp8) = fp8 {
         prove(fp8)?;
     }
-    let examples = what.examples();
+    let examples = what.examples(VOCABULARY);
     let measured = decoder(&config, what, &plan, fp8, None, &mut Arena::measure_of(&*device))?;
     let planned = TrainingMemory::of(&settings, &measured, &*device).with_examples(&[&examples]);
     room::check(planned.peak())?;
@@ -140,7 +140,7 @@ pub fn train(
 
 impl TrainBench {
     /// AdamW with PyTorch's defaults, as the peer trains.
-    fn settings(&self) -> TrainConfig {
+    pub(crate) fn settings(&self) -> TrainConfig {
         let steps = self.steps as u64 + 2;
         TrainConfig {
             steps,
@@ -172,11 +172,11 @@ impl TrainBench {
     }
 
     /// New random tokens for every step, each to be predicted.
-    fn examples(&self) -> TokenSet {
+    pub(crate) fn examples(&self, vocabulary: usize) -> TokenSet {
         let philox = Philox::new(0, "bench");
-        let mut set = TokenSet::new(VOCABULARY);
+        let mut set = TokenSet::new(vocabulary);
         for example in 0..(self.batch * (self.steps + 1)) as u64 {
-            let token = |index| philox.below(example, index, VOCABULARY as u64) as u32;
+            let token = |index| philox.below(example, index, vocabulary as u64) as u32;
             let ids: Vec<u32> = (0..self.sequence as u64).map(token).collect();
             let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
             set.push(&ids, &labels);
@@ -186,7 +186,11 @@ impl TrainBench {
 }
 
 /// The decision for every layer, as `layers.filter` makes it by default.
-fn layers(config: &ModelConfig, what: &TrainBench, fp8: Option<&Fp8>) -> Result<LayerPlan, BenchError> {
+pub(crate) fn layers(
+    config: &ModelConfig,
+    what: &TrainBench,
+    fp8: Option<&Fp8>,
+) -> Result<LayerPlan, BenchError> {
     let Some(fp8) = fp8 else { return Ok(LayerPlan::default()) };
     let recipe = fp8.configured()?;
     let facts = linear_layers(config, Some(what.batch * what.sequence));
@@ -196,13 +200,14 @@ fn layers(config: &ModelConfig, what: &TrainBench, fp8: Option<&Fp8>) -> Result<
 }
 
 /// The recipe shows the rounding errors that only FP8 makes.
-fn prove(fp8: &Fp8) -> Result<(), BenchError> {
+pub(crate) fn prove(fp8: &Fp8) -> Result<(), BenchError> {
     let not_fp8 = |why: String| BenchError::NotFp8 { recipe: fp8.recipe(), why };
     let evidence = challenge(fp8.configured()?).map_err(|failure| not_fp8(failure.to_string()))?;
     evidence.verdict().map_err(|objection| not_fp8(objection.to_string()))
 }
 
-fn decoder(
+/// The model in the memory of `arena`; with `parts`, its recipe is timed.
+pub(crate) fn decoder(
     config: &ModelConfig,
     what: &TrainBench,
     plan: &LayerPlan,

@@ -15,7 +15,9 @@ pub(crate) use looking::{ExportKind, LogsArgs, MetricsArgs, ReportArgs, RunsComm
 pub(crate) use plugin::{InstallArgs, PackArgs, PluginBenchArgs, PluginCommand};
 pub(crate) use plugin_new::{NewPluginArgs, PluginLanguage};
 
-pub(crate) use bench::{BackendArgs, BenchCommand, BenchPrecision, BenchRecompute};
+pub(crate) use bench::{
+    BenchAttentionArgs, BenchCommand, BenchModel, BenchPrecision, BenchRecompute, BenchSizes, BenchTrainArgs,
+};
 
 /// Fine-tunes language models in FP8 from a TOML workflow.
 #[derive(Debug, Parser)]
@@ -42,11 +44,7 @@ impl Args {
     /// What no attribute can say.
     fn objection(&self) -> Option<String> {
         let Command::Bench(bench) = &self.command else { return None };
-        let BackendArgs { backend, recipe } = bench.backend();
-        let recipe = recipe.as_ref().filter(|_| backend == "none")?;
-        Some(format!(
-            "the argument '--recipe {recipe}' cannot be used with '--backend none', which has no recipe"
-        ))
+        bench.objection()
     }
 }
 

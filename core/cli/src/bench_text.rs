@@ -2,19 +2,20 @@
 
 use std::fmt::Write as _;
 
-use fp8flow_bench::Line;
 use fp8flow_bench::line::{Bound, CaseLine, LeftOutLine, LimitLine, PartLine, Rate, Shape, TrainLine, Unit};
+use fp8flow_bench::{Extent, Heads, Line};
 use fp8flow_host::machine::Processor;
 
 use crate::args::BenchCommand;
+use crate::bench_card_text;
 use crate::doctor_text::wrapped;
 
-const BOLD: &str = "\x1b[1m";
-const DIM: &str = "\x1b[2m";
-const RESET: &str = "\x1b[0m";
+pub(crate) const BOLD: &str = "\x1b[1m";
+pub(crate) const DIM: &str = "\x1b[2m";
+pub(crate) const RESET: &str = "\x1b[0m";
 
 /// Columns of the screen.
-const WIDTH: usize = 100;
+pub(crate) const WIDTH: usize = 100;
 /// Columns before a row's further lines.
 const INDENT: usize = 22;
 
@@ -32,7 +33,7 @@ impl Table {
     pub(crate) fn new(command: &BenchCommand) -> Self {
         let of = match command {
             BenchCommand::Cast(_) => "of copy",
-            BenchCommand::Gemm(_) | BenchCommand::Train(_) => "of FMA peak",
+            BenchCommand::Gemm(_) | BenchCommand::Attention(_) | BenchCommand::Train(_) => "of FMA peak",
         };
         Self { of, limits: Vec::new(), begun: false, parts: false }
     }
@@ -44,6 +45,7 @@ impl Table {
                 self.limits.push(limit.clone());
                 return None;
             }
+            Line::Card(line) => return Some(bench_card_text::rows(line)),
             Line::Case(case) => self.case(case),
             Line::LeftOut(case) => left_out(case),
             Line::Train(train) => self.train(train),
@@ -72,7 +74,7 @@ impl Table {
     fn case(&self, case: &CaseLine) -> String {
         let CaseLine { what, rate, peak_share, .. } = case;
         let share = percent(*peak_share);
-        format!("{what:<20}{:<20}{:>16}  {share} {DIM}{}{RESET}", shape(case.shape), figure(*rate), self.of)
+        format!("{what:<20}{:<20}{:>16}  {share} {DIM}{}{RESET}", extent(case.extent), figure(*rate), self.of)
     }
 
     fn train(&self, train: &TrainLine) -> String {
@@ -142,9 +144,18 @@ fn part(line: &PartLine) -> String {
 }
 
 /// Lines under a row.
-fn further(out: &mut String, text: &str) {
+pub(crate) fn further(out: &mut String, text: &str) {
     for line in wrapped(text, WIDTH - INDENT) {
         let _ = write!(out, "\n{:INDENT$}{DIM}{line}{RESET}", "");
+    }
+}
+
+pub(crate) fn extent(extent: Extent) -> String {
+    match extent {
+        Extent::Matrix(matrix) => shape(matrix),
+        Extent::Heads(Heads { batch, sequence, heads, kv_heads, head_dim }) => {
+            format!("{batch}×{sequence}, {heads}/{kv_heads} × {head_dim}")
+        }
     }
 }
 

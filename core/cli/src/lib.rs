@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench_card_text;
 mod bench_text;
 mod choose;
 mod commands;

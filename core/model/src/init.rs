@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fp8flow_kernels::Parallel;
 use fp8flow_kernels::philox::Philox;
+use fp8flow_tensor::{CardError, Device};
 
 use crate::tasks::for_each;
-use crate::{ModelConfig, ModelError, ParameterKind, Parameters, parameter_specs};
+use crate::{ModelConfig, ModelError, ParameterKind, ParameterSpec, Parameters, parameter_specs};
 
 /// Elements that one task draws; even, since normal numbers come in pairs.
 const ELEMENTS_PER_TASK: usize = 1 << 16;
@@ -17,7 +18,7 @@ const ELEMENTS_PER_TASK: usize = 1 << 16;
 /// An element is a function of the seed, its parameter's name and its place, whatever the number of threads and
 /// whatever other parameters there are. (A padding token's row is drawn like any other: no padding enters a batch.)
 pub fn initialise(config: &ModelConfig, seed: u64, pool: &dyn Parallel) -> Parameters {
-    draw(config, seed, pool, &AtomicBool::new(false))
+    all(config, seed, pool, &AtomicBool::new(false))
 }
 
 /// The same; soon after `stop` is set it ends with [`ModelError::Stopped`].
@@ -27,26 +28,51 @@ pub fn initialise_until(
     pool: &dyn Parallel,
     stop: &AtomicBool,
 ) -> Result<Parameters, ModelError> {
-    let parameters = draw(config, seed, pool, stop);
+    let parameters = all(config, seed, pool, stop);
     if stop.load(Ordering::Relaxed) { Err(ModelError::Stopped) } else { Ok(parameters) }
 }
 
+/// The same in the memory of `device`, a tensor at a time: the CPU never holds more than the largest.
+pub fn initialise_on(config: &ModelConfig, seed: u64, device: &dyn Device) -> Result<Parameters, CardError> {
+    let specs = parameter_specs(config);
+    let mut parameters = Parameters::zeros_on(device, &specs)?;
+    for (spec, tensor) in specs.iter().zip(parameters.tensors_mut()) {
+        let mut elements = vec![0.0; spec.len()];
+        let parts = parts(spec, &mut elements);
+        draw(config, seed, device.cpu().pool, &AtomicBool::new(false), parts);
+        tensor.set_f32(&elements)?;
+    }
+    Ok(parameters)
+}
+
 /// All of them, or, once `stop` is set, some.
-fn draw(config: &ModelConfig, seed: u64, pool: &dyn Parallel, stop: &AtomicBool) -> Parameters {
+fn all(config: &ModelConfig, seed: u64, pool: &dyn Parallel, stop: &AtomicBool) -> Parameters {
     let mut parameters = Parameters::zeros(&parameter_specs(config));
     let specs = parameters.specs().to_vec();
-    let mut parts = Vec::new();
-    for (spec, tensor) in specs.iter().zip(parameters.tensors_mut()) {
-        match spec.kind {
-            ParameterKind::Norm => tensor.f32_mut().fill(1.0),
-            ParameterKind::Bias => {}
-            ParameterKind::Embedding | ParameterKind::Head | ParameterKind::Matrix => {
-                let stream = stream(&spec.name);
-                let slices = tensor.f32_mut().chunks_mut(ELEMENTS_PER_TASK).enumerate();
-                parts.extend(slices.map(|(part, slice)| (stream, part, slice)));
-            }
+    let tensors = specs.iter().zip(parameters.tensors_mut());
+    let parts = tensors.flat_map(|(spec, tensor)| parts(spec, tensor.f32_mut())).collect();
+    draw(config, seed, pool, stop, parts);
+    parameters
+}
+
+/// Elements that are drawn: the parameter's stream, where in it they start, and their places.
+type Part<'a> = (u64, usize, &'a mut [f32]);
+
+/// What is to be drawn of a parameter; elements that are not are set.
+fn parts<'a>(spec: &ParameterSpec, elements: &'a mut [f32]) -> Vec<Part<'a>> {
+    match spec.kind {
+        ParameterKind::Norm => elements.fill(1.0),
+        ParameterKind::Bias => {}
+        ParameterKind::Embedding | ParameterKind::Head | ParameterKind::Matrix => {
+            let stream = stream(&spec.name);
+            let slices = elements.chunks_mut(ELEMENTS_PER_TASK).enumerate();
+            return slices.map(|(part, slice)| (stream, part, slice)).collect();
         }
     }
+    Vec::new()
+}
+
+fn draw(config: &ModelConfig, seed: u64, pool: &dyn Parallel, stop: &AtomicBool, parts: Vec<Part<'_>>) {
     let philox = Philox::new(seed, "init");
     let deviation = config.initializer_range as f32;
     for_each(pool, parts, |(stream, part, slice)| {
@@ -60,7 +86,6 @@ fn draw(config: &ModelConfig, seed: u64, pool: &dyn Parallel, stop: &AtomicBool)
             }
         }
     });
-    parameters
 }
 
 /// The stream of random numbers that belongs to a name.

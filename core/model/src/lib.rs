@@ -28,7 +28,7 @@ pub use decoder::{Batch, Decoder, DecoderOptions, Fp8Layers};
 pub use decoder_error::DecoderError;
 pub use error::{Finding, ModelError};
 pub use export::{ExportOptions, ExportType, ExportedFile, companion_files, export};
-pub use init::{initialise, initialise_until};
+pub use init::{initialise, initialise_on, initialise_until};
 pub use layers::{OUTPUT_HEAD, linear_layers};
 pub use new_file::Written;
 pub use parameters::{ParameterKind, ParameterSpec, Parameters, parameter_count, parameter_specs};

@@ -136,12 +136,13 @@ impl Parameters {
         Ok(Self { specs: specs.to_vec(), tensors: specs.iter().map(zeros).collect::<Result<_, _>>()? })
     }
 
-    /// The same in the memory of `device`: themselves, if they are in the CPU's and so is that.
+    /// The same in the memory of `device`: themselves, if they are there.
     pub fn moved_to(self, device: &dyn Device) -> Result<Self, CardError> {
         let Some(card) = device.card() else { return Ok(self) };
         let Self { specs, tensors } = self;
         // One after the other is let go here once it is there.
-        let tensors = tensors.into_iter().map(|tensor| tensor.copy_to(card));
+        let there = |tensor: Tensor| if tensor.card().is_some() { Ok(tensor) } else { tensor.copy_to(card) };
+        let tensors = tensors.into_iter().map(there);
         Ok(Self { specs, tensors: tensors.collect::<Result<_, _>>()? })
     }
 

@@ -18,7 +18,7 @@ pub(crate) enum Place {
 
 impl Place {
     /// What the value of the key says; none if it says nothing.
-    fn parse(device: &str) -> Option<Self> {
+    pub(crate) fn parse(device: &str) -> Option<Self> {
         match device {
             "auto" | "cpu" => Some(Self::Cpu),
             "cuda" => Some(Self::Card(0)),

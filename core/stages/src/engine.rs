@@ -56,6 +56,13 @@ impl Engine {
         self.move_to(Place::of(plan))
     }
 
+    /// Runs on the device that is called so, as a workflow calls it, from now on; false if none is.
+    pub fn take_device(&self, name: &str) -> Result<bool, CardError> {
+        let Some(place) = Place::parse(name) else { return Ok(false) };
+        self.move_to(place)?;
+        Ok(true)
+    }
+
     pub(crate) fn move_to(&self, place: Place) -> Result<(), CardError> {
         if let Place::Card(number) = place {
             let mut card = self.devices.card.lock().unwrap_or_else(PoisonError::into_inner);

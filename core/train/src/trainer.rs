@@ -187,6 +187,7 @@ pub fn train(
     watcher: &mut dyn Watcher,
 ) -> Result<Trained, TrainError> {
     let mut run = Run::begin(job, fresh, stop, watcher)?;
+    run.expect_room()?;
     run.steps()?;
     let checkpoint = run.save_once()?;
     if run.done >= run.job.config.steps {
@@ -280,9 +281,6 @@ impl<'a> Run<'a> {
             }
             (fresh()?.moved_to(device)?, 0)
         };
-        if done < config.steps {
-            checkpoints.expect_room(&parameters, config.checkpoint_every > 0)?;
-        }
         invariants::all_there_once(job.decoder.config(), [&parameters, &optimizer.m, &optimizer.v])?;
         job.decoder.weights_changed(job.device, &parameters)?;
         let digests = Digests::open(job.folder, done, &parameters, job.device.cpu().pool)?;
@@ -306,6 +304,15 @@ impl<'a> Run<'a> {
             stop,
             watcher,
         })
+    }
+
+    /// Fails unless the disk has room for the checkpoints of the steps that are left.
+    fn expect_room(&self) -> Result<(), TrainError> {
+        let TrainConfig { steps, checkpoint_every, .. } = self.job.config;
+        if self.done >= steps {
+            return Ok(());
+        }
+        self.checkpoints.expect_room(&self.parameters, checkpoint_every > 0)
     }
 
     fn stopped(&self) -> bool {

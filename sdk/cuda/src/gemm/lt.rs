@@ -16,7 +16,7 @@ use crate::{Card, Error, Memory, Result};
 pub type Algorithm = [u64; 8];
 
 /// The version of cuBLASLt, such as 120903.
-pub(super) fn version() -> Result<usize> {
+pub fn version() -> Result<usize> {
     Needed::CublasLt.open()?;
     // SAFETY: the library is open.
     Ok(unsafe { sys::cublasLtGetVersion() })

@@ -18,8 +18,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use self::algorithms::Algorithms;
-pub use self::lt::Algorithm;
 use self::lt::Handle;
+pub use self::lt::{Algorithm, version};
 pub use self::plan::{Addresses, Plan};
 use self::plan::{Engine, lock};
 pub use self::product::{Factors, Format, Operand, Order, Output, Product};
