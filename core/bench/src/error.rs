@@ -55,8 +55,7 @@ impl BenchError {
             Self::Backend(error) => backend_class(error),
             Self::Train(error) => train_class(error),
             Self::Card(CardError::Missing { .. } | CardError::Unusable { .. }) => Class::Missing,
-            Self::Card(_) => Class::Failed,
-            Self::NotFp8 { .. } | Self::Memory { .. } => Class::Failed,
+            Self::Card(_) | Self::NotFp8 { .. } | Self::Memory { .. } => Class::Failed,
             Self::Folder(_) => Class::Io,
             Self::Interrupted => Class::Interrupted,
         }

@@ -159,7 +159,7 @@ pub(crate) fn extent(extent: Extent) -> String {
     }
 }
 
-fn shape(Shape { m, k, n }: Shape) -> String {
+pub(crate) fn shape(Shape { m, k, n }: Shape) -> String {
     n.map_or_else(|| format!("{m} × {k}"), |n| format!("{m} × {k} × {n}"))
 }
 

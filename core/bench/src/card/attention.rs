@@ -26,7 +26,9 @@ pub fn attention(
     for &heads in heads.as_ref().map_or(usual, std::slice::from_ref) {
         let name = |what| Name { what, scales: None, extent: Extent::Heads(heads) };
         if let Some(why) = bench.objection(heads.bytes())? {
-            PASSES.iter().for_each(|(what, ..)| show(CardBench::left_out(name(what), &why)));
+            for (what, ..) in PASSES {
+                show(CardBench::left_out(name(what), why.clone()));
+            }
             continue;
         }
         let device = &*bench.device;

@@ -90,7 +90,7 @@ fn case(bench: &CardBench, [m, k]: [usize; 2], kind: &Kind) -> Result<Line, Benc
     let card = &bench.card;
     let x = normal(card, m * k, 0)?;
     let all = (0..sets(set)).map(|_| Set::new(card, &x, [m, k], kind)).collect::<Result<Vec<_>, _>>()?;
-    let line = bench.case(name, Work::Bytes(moved as f64), |i| Ok(all[i % all.len()].cast(card)?))?;
+    let line = bench.case(name, Work::Bytes(moved as f64), |i| all[i % all.len()].cast(card))?;
     Ok(Line::Card(CardLine::Case(line)))
 }
 

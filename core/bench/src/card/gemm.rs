@@ -153,7 +153,7 @@ fn case(bench: &CardBench, layer: [usize; 3], pass: Pass, scales: &'static str) 
     let flops = plan.product().flops() as f64;
     let work = if casts.is_some() { Work::Fp8(flops) } else { Work::Bf16(flops) };
     // SAFETY: every set has both operands, their factors and a result as large as the product says, and lives on.
-    let mut line = bench.case(name, work, |i| Ok(unsafe { plan.run(&all[i % all.len()])? }))?;
+    let mut line = bench.case(name, work, |i| unsafe { plan.run(&all[i % all.len()]) })?;
     // SAFETY: as above.
     let times = unsafe { plan.tune(&all[0])? };
     let best = times.iter().copied().fold(f32::INFINITY, f32::min);

@@ -42,7 +42,7 @@ fn product(bench: &CardBench, side: usize) -> Result<f64, BenchError> {
     };
     let plan = bench.gemm.plan(&product)?;
     // SAFETY: three dense matrices of the product's sides, which live until the events were waited for.
-    let seconds = time(&bench.card, bench.repeats, |_| Ok(unsafe { plan.run(&sides.addresses())? }))?;
+    let seconds = time(&bench.card, bench.repeats, |_| unsafe { plan.run(&sides.addresses()) })?;
     Ok(product.flops() as f64 / seconds)
 }
 
@@ -50,7 +50,7 @@ fn product(bench: &CardBench, side: usize) -> Result<f64, BenchError> {
 fn copy(bench: &CardBench, bytes: usize) -> Result<f64, BenchError> {
     let (from, to) = (bench.card.take(bytes)?, bench.card.take(bytes)?);
     from.fill(0, bytes, 0x5a)?;
-    let seconds = time(&bench.card, bench.repeats, |_| Ok(to.copy(0, &from, 0, bytes)?))?;
+    let seconds = time(&bench.card, bench.repeats, |_| to.copy(0, &from, 0, bytes))?;
     Ok(2.0 * bytes as f64 / seconds)
 }
 

@@ -111,7 +111,7 @@ impl CardBench {
         &self,
         name: Name,
         work: Work,
-        call: impl FnMut(usize) -> Result<(), BenchError>,
+        call: impl FnMut(usize) -> fp8flow_cuda::Result<()>,
     ) -> Result<CardCase, BenchError> {
         let seconds = time(&self.card, self.repeats, call)?;
         self.device.settle()?;
@@ -149,8 +149,8 @@ impl CardBench {
     }
 
     /// That a case was not measured, and why.
-    fn left_out(Name { what, scales, extent }: Name, why: impl ToString) -> Line {
-        Line::Card(CardLine::LeftOut(CardLeftOut { what, scales, extent, left_out: why.to_string() }))
+    fn left_out(Name { what, scales, extent }: Name, left_out: String) -> Line {
+        Line::Card(CardLine::LeftOut(CardLeftOut { what, scales, extent, left_out }))
     }
 
     /// Why so many bytes do not fit the card, if so.

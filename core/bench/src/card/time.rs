@@ -4,9 +4,8 @@
 //! they are asked for while the card works on those before. The first call compiles and warms up, the second tells how
 //! long a batch is to be, a first batch brings clocks and caches to where they stay. None of these count.
 
-use fp8flow_cuda::{Card, Event};
+use fp8flow_cuda::{Card, Error, Event, Result};
 
-use crate::BenchError;
 use crate::sample::{Repeats, median};
 
 /// Milliseconds of a batch, unless one call takes longer.
@@ -15,11 +14,7 @@ const BATCH_MS: f64 = 10.0;
 const MOST: f64 = 500.0;
 
 /// Seconds of a call, by the median of batches; `call` is told how many were before it.
-pub(super) fn time(
-    card: &Card,
-    repeats: Repeats,
-    mut call: impl FnMut(usize) -> Result<(), BenchError>,
-) -> Result<f64, BenchError> {
+pub(super) fn time(card: &Card, repeats: Repeats, mut call: impl FnMut(usize) -> Result<()>) -> Result<f64> {
     let (start, end) = (Event::new(card)?, Event::new(card)?);
     let mut called = 0;
     let mut batch = |calls: usize| {
@@ -30,7 +25,7 @@ pub(super) fn time(
         }
         end.record()?;
         let ms = f64::from(end.since_ms(&start)?);
-        Ok::<_, BenchError>(ms / 1e3)
+        Ok::<_, Error>(ms / 1e3)
     };
     batch(1)?;
     let calls = calls(1e3 * batch(1)?);

@@ -1,12 +1,13 @@
 //! `fp8flow plugin bench`: a plugin's recipes beside the shipped ones, on the same layers.
 
-use fp8flow_bench::line::{CaseLine, Rate, Shape};
-use fp8flow_bench::{Bench, BenchError, Fp8, Line, Repeats, linear};
+use fp8flow_bench::line::{CaseLine, Rate};
+use fp8flow_bench::{Bench, BenchError, Extent, Fp8, Line, Repeats, linear};
 use fp8flow_host::{HostError, SHIPPED};
 use fp8flow_stages::Engine;
 use serde_json::json;
 
 use crate::args::{Common, PluginBenchArgs};
+use crate::bench_text::{extent, shape};
 use crate::engine::Machine;
 use crate::failure::Failure;
 use crate::screen::Screen;
@@ -65,7 +66,7 @@ fn contenders(
 #[derive(Default)]
 struct Table {
     /// The case that rows are of, and the rate of its first.
-    first: Option<(&'static str, Shape, f64)>,
+    first: Option<(&'static str, Extent, f64)>,
     begun: bool,
 }
 
@@ -86,7 +87,7 @@ impl Table {
                 let recipe = recipe(case.backend.as_deref(), case.recipe.as_deref());
                 format!("{:<10}{:<20}{recipe:<46}left out: {}", case.what, shape(case.shape), case.left_out)
             }
-            Line::Train(_) | Line::Part(_) => return None,
+            Line::Train(_) | Line::Part(_) | Line::Card(_) => return None,
         };
         let heading = if std::mem::replace(&mut self.begun, true) { String::new() } else { heading() };
         Some(heading + &row)
@@ -95,16 +96,16 @@ impl Table {
     fn case(&mut self, case: &CaseLine) -> String {
         let Rate(rate, _) = case.rate;
         let first = match self.first {
-            Some((what, shape, first)) if (what, shape) == (case.what, case.shape) => first,
+            Some((what, extent, first)) if (what, extent) == (case.what, case.extent) => first,
             _ => {
-                self.first = Some((case.what, case.shape, rate));
+                self.first = Some((case.what, case.extent, rate));
                 rate
             }
         };
         format!(
             "{:<10}{:<20}{:<46}{rate:>9.1}{:>7.0} %{:>7.2}",
             case.what,
-            shape(case.shape),
+            extent(case.extent),
             recipe(case.backend.as_deref(), case.recipe.as_deref()),
             100.0 * case.peak_share,
             rate / first,
@@ -121,8 +122,4 @@ fn heading() -> String {
 
 fn recipe(backend: Option<&str>, recipe: Option<&str>) -> String {
     format!("{} of {}", recipe.unwrap_or("?"), backend.unwrap_or("?"))
-}
-
-fn shape(Shape { m, k, n }: Shape) -> String {
-    n.map_or_else(|| format!("{m} × {k}"), |n| format!("{m} × {k} × {n}"))
 }
