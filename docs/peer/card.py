@@ -5,7 +5,8 @@
 
 Needs torch with CUDA; torchao, transformer_engine and flash_attn are used where they import, and what does not work is left
 out with the reason. --like takes the shapes of training from the lines of ours: as many blocks, the same recompute. Times are
-by CUDA events around batches, after a warm-up, over operands that no cache holds, as ours are. --dry-run prints the cases and
+by CUDA events around batches, after a warm-up, over operands that no cache holds, as ours are; a wgrad writes bf16 here, where
+ours adds to f32. --dry-run prints the cases and
 needs none of this. Run ours and this in one sitting: `docs/peer/sitting.sh`.
 """
 

@@ -56,6 +56,23 @@ fn gemms_are_one_object_a_line_with_the_peers_keys() {
 }
 
 #[test]
+fn attention_has_its_sizes_and_both_passes() {
+    let cases = cases(
+        "bench attention --batch 2 --sequence 9 --head-dim 16 --threads 2 --reps 1 --json",
+        &["fma_peak"],
+    );
+    assert_eq!(names(&cases), ["attention_forward", "attention_backward"]);
+    for case in &cases {
+        let sizes = ["batch", "sequence", "heads", "kv_heads", "head_dim"].map(|size| case[size].as_u64());
+        assert_eq!(sizes, [2, 9, 8, 4, 16].map(Some), "{case}");
+        expect_positive(case, &["gflops", "peak_share"]);
+    }
+    let said = Bench::empty().fp8flow("bench attention --sequence 16 --reps 1");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("4×16, 8/4 × 64") && said.out.contains("of FMA peak"), "{}", said.out);
+}
+
+#[test]
 fn a_gemm_that_is_not_what_the_recipe_does_is_left_out_with_the_reason() {
     let small = "--m 16 --k 16 --n 16 --reps 1 --threads 1 --json";
     for (recipe, measured, why) in [
@@ -283,6 +300,21 @@ fn a_wrong_shape_is_exit_2_and_a_backend_that_is_not_there_69() {
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{line}: {}", said.err);
     }
     assert!(bench.fp8flow("bench gemm --m 8 --n 8").err.contains("--k"));
+    for (line, why) in [
+        ("bench gemm --device gpu", "unknown device `gpu`"),
+        ("bench gemm --sizes small", "only there on a card"),
+        ("bench train --model 8b", "only there on a card"),
+        ("bench train --device cuda --parts", "only there on the CPU"),
+        ("bench attention --heads 4 --kv-heads 3", "do not divide 4 heads"),
+    ] {
+        let said = bench.fp8flow(line);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{line}: {}", said.err);
+        assert!(said.err.contains(why), "{line}: {}", said.err);
+    }
+    // Whether this machine has a card or not, it has no thousand.
+    let said = bench.fp8flow("bench attention --device cuda:999");
+    assert_eq!((said.code, said.out.as_str()), (69, ""), "{}", said.err);
+    assert!(said.err.contains("the card cannot be used"), "{}", said.err);
     let said = bench.fp8flow("bench train --backend nobodys-plugin");
     assert_eq!((said.code, said.out.as_str()), (69, ""), "{}", said.err);
     assert!(said.err.contains("nobodys-plugin") && said.err.contains("places searched"), "{}", said.err);
