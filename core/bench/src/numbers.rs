@@ -7,7 +7,7 @@ use fp8flow_sdk::{Kernels, Quantize, Result, ScaleAxis, TensorMut, TensorRef};
 use crate::fp8::Cast;
 
 /// How many numbers are drawn before they repeat: a prime, so that no two rows of a matrix are alike.
-const DRAWN: usize = 16_381;
+pub(crate) const DRAWN: usize = 16_381;
 
 /// Normal numbers; those of different streams differ.
 pub(crate) fn normal(len: usize, stream: u64) -> Vec<f32> {

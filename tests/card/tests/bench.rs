@@ -24,7 +24,10 @@ fn engine() -> Option<Engine> {
     let pool = Arc::new(Pool::new(2).unwrap());
     let host = Services::new(Isa::best(), pool.clone(), Arc::new(AtomicBool::new(false))).host();
     let built: PathBuf = std::env::current_exe().unwrap().parent().unwrap().into();
-    let engine = Engine::new(Isa::best(), pool, host, vec![built.join("libtorchao_rowwise.so")]);
+    // `on-a-card` packs plugins apart from tests.
+    let places = [built.clone(), built.join("../bin")].map(|folder| folder.join("libtorchao_rowwise.so"));
+    let plugin = places.into_iter().find(|plugin| plugin.is_file()).expect("a plugin was built");
+    let engine = Engine::new(Isa::best(), pool, host, vec![plugin]);
     assert!(engine.take_device("cuda").unwrap());
     Some(engine)
 }
@@ -42,6 +45,14 @@ fn lines(run: impl FnOnce(&CardBench, &mut dyn FnMut(Line))) -> Option<Vec<Value
     for version in ["card", "cuda", "nvrtc", "cublaslt", "architecture"] {
         assert!(head[version].as_str().is_some_and(|text| !text.is_empty()), "{version}: {head}");
     }
+    for line in lines.iter().filter(|line| line["left_out"].is_null()) {
+        let share = if line["what"] == "train" { "fp8_peak_share" } else { "sheet_share" };
+        if head["sheet"].is_null() {
+            assert!(line[share].is_null(), "{line}");
+        } else {
+            expect_positive(line, &[share]);
+        }
+    }
     Some(lines)
 }
 
@@ -52,17 +63,16 @@ fn expect_positive(line: &Value, keys: &[&str]) {
     }
 }
 
-/// Every line was measured, at a rate in `unit`, and has both shares where the card's data sheet is known.
+/// Every line was measured, at a rate in `unit`.
 fn expect_measured(lines: &[Value], unit: &str) {
     for line in lines {
         assert!(line["left_out"].is_null(), "{line}");
-        expect_positive(line, &["us", unit, "ceiling_share", "sheet_share"]);
+        expect_positive(line, &["us", unit, "ceiling_share"]);
     }
 }
 
+/// The case and its scales of each line.
 fn names(lines: &[Value]) -> Vec<(&str, &str)> {
-    let text = |line: &'_ Value, key: &str| line[key].as_str().map(str::len).unwrap_or_default();
-    assert!(lines.iter().all(|line| text(line, "what") > 0));
     lines.iter().map(|line| (line["what"].as_str().unwrap(), line["scales"].as_str().unwrap_or(""))).collect()
 }
 
@@ -138,11 +148,11 @@ fn training_steps_of_a_recipe_and_without_fp8() {
         let [line] = lines.as_slice() else { panic!("one line was expected: {lines:?}") };
         assert_eq!([&line["what"], &line["model"], &line["recompute"]], ["train", "small", "none"], "{line}");
         assert_eq!([&line["layers"], &line["of_layers"], &line["fp8_layers"]], [1, 8, layers], "{line}");
-        let keys =
-            ["tokens_per_s", "step_ms", "tflops", "fp8_peak_share", "ceiling_share", "planned_gb", "loss"];
+        let keys = ["tokens_per_s", "step_ms", "tflops", "ceiling_share", "planned_gb", "loss"];
         expect_positive(line, &keys);
         let (used, planned) = (line["used_gb"].as_f64().unwrap(), line["planned_gb"].as_f64().unwrap());
-        assert!((0.5..1.1).contains(&(used / planned)), "{used} of {planned} GB");
+        // Each of many small stretches takes a page of a real card.
+        assert!(used > 0.5 * planned && used < planned + 0.5, "{used} of {planned} GB");
     }
 }
 

@@ -8,7 +8,7 @@ use fp8flow_cuda::{Card, Memory, Result};
 use fp8flow_kernels::Fp8;
 use fp8flow_kernels::scale::ScaleRule;
 
-use crate::numbers::normal_bf16;
+use crate::numbers::{DRAWN, normal_bf16};
 
 /// Bytes that sets have together at least: five times the largest second-level cache, which is Hopper's.
 const ROTATED: usize = 256 << 20;
@@ -20,10 +20,16 @@ pub(super) fn sets(bytes: usize) -> usize {
     ROTATED.div_ceil(bytes.max(1)).clamp(1, MOST)
 }
 
-/// Normal numbers in bf16 on `card`; those of different streams differ.
+/// [`normal_bf16`] on `card`, which repeats them itself: the CPU would take longer to than the case takes.
 pub(super) fn normal(card: &Card, len: usize, stream: u64) -> Result<Memory> {
-    let memory = card.take(2 * len)?;
-    memory.write(0, bytemuck::cast_slice(&normal_bf16(len, stream)))?;
+    let (memory, drawn) = (card.take(2 * len)?, normal_bf16(len.min(DRAWN), stream));
+    memory.write(0, bytemuck::cast_slice(&drawn))?;
+    let mut done = 2 * drawn.len();
+    while done < memory.bytes() {
+        let more = done.min(memory.bytes() - done);
+        memory.copy(done, &memory, 0, more)?;
+        done += more;
+    }
     Ok(memory)
 }
 
