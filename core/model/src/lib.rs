@@ -21,6 +21,7 @@ pub mod safe_writer;
 mod staged_folder;
 mod stored;
 mod tasks;
+pub mod trial;
 pub mod weights;
 
 pub use config::{ModelConfig, Rope, RopeScaling};
@@ -37,4 +38,5 @@ pub use safe_file::{SafeFile, StoredTensor};
 pub use safe_writer::{NamedTensor, TensorData, write_safetensors};
 pub use safetensors::Dtype as StoredType;
 pub use staged_folder::check_target;
+pub use trial::{Tried, try_layer};
 pub use weights::Weights;

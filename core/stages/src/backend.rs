@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use fp8flow_flow::{Class, Field, Kind, PlanCx, Planned, PlannedSection, Section, StageError, code};
 use fp8flow_host::{HostError, Plugin, Search, check_options};
 use fp8flow_sdk::{Options, Recipe};
+use fp8flow_tensor::Card;
 use serde_json::{Map, Value, json};
 
 use crate::Engine;
+use crate::device::CUDA;
 use crate::failure::host_class;
 use crate::layer_plan::{LayerPlan, RecipeChoice};
 use crate::recipe_set::RecipeSet;
@@ -78,7 +80,7 @@ impl Section for Backend {
         self.check_paths(cx, &paths);
         let search = Search::new(&self.0.plugin_paths, &paths);
         match choice::choose(&search, &self.0.host, name, recipe, cx.folder()) {
-            Ok(chosen) => planned(cx, &chosen, recipe, options, all_gather),
+            Ok(chosen) => planned(cx, &self.0, &chosen, recipe, options, all_gather),
             Err(missing) if missing.class == Class::Missing && params.get::<&str>("fallback") == "bf16" => {
                 fall_back(cx, &missing)
             }
@@ -95,8 +97,8 @@ impl Section for Backend {
 
 /// Says what does not go together, if anything.
 fn object(cx: &mut PlanCx<'_>, objections: impl IntoIterator<Item = support::Objection>) -> bool {
-    for support::Objection { key, message, help } in objections {
-        cx.error(key, message).help(help);
+    for support::Objection { key, message, help, class } in objections {
+        cx.error(key, message).help(help).class(class);
     }
     cx.has_errors()
 }
@@ -118,11 +120,20 @@ impl Backend {
 /// The section, where a plugin was chosen.
 fn planned(
     cx: &mut PlanCx<'_>,
+    engine: &Engine,
     Chosen { plugin, how }: &Chosen,
     recipe: Option<&str>,
     options: &Map<String, Value>,
     all_gather: bool,
 ) -> Planned {
+    let device = engine.device();
+    let devices = &plugin.manifest().devices;
+    if device.card().is_some() && !devices.iter().any(|device| device == CUDA) {
+        let (name, devices, device) = (plugin.name(), devices.join(" and "), device.name());
+        cx.error("plugin", format!("plugin `{name}` runs on {devices} alone, and the workflow's device is {device}"))
+            .help("Set `device = \"cpu\"` in [workflow], or name a plugin that runs on cards: `fp8flow plugin show` says so.");
+        return Planned::default();
+    }
     let info = plugin.recipes().iter().find(|info| recipe.is_none_or(|recipe| recipe == info.name));
     if let Some(info) = info
         && object(cx, support::objections(plugin.name(), info, options, all_gather))
@@ -131,7 +142,7 @@ fn planned(
     }
     let first = plugin.recipes().first().map(|recipe| recipe.name.as_str()).unwrap_or_default();
     let defaults = RecipeChoice { recipe: first.into(), options: Options::default() };
-    let choice = match choose_recipe(plugin, &defaults, recipe.or(Some(first)), options) {
+    let choice = match choose_recipe(plugin, device.card(), &defaults, recipe.or(Some(first)), options) {
         Ok(choice) => choice,
         Err(objections) => {
             for objection in objections {
@@ -195,10 +206,11 @@ pub(crate) fn choice(section: &PlannedSection) -> RecipeChoice {
     }
 }
 
-/// The recipe that a table with `recipe` and `options` names: another one with its defaults, or `own` with some of its
-/// options replaced.
+/// The recipe that a table with `recipe` and `options` names, to be run on `card` if on one: another one with its
+/// defaults, or `own` with some of its options replaced.
 pub(crate) fn choose_recipe(
     plugin: &Plugin,
+    card: Option<&Card>,
     own: &RecipeChoice,
     recipe: Option<&str>,
     options: &Map<String, Value>,
@@ -210,7 +222,8 @@ pub(crate) fn choose_recipe(
     };
     let mut given = if recipe.is_none() { own.options.0.clone() } else { Map::new() };
     given.extend(options.clone());
-    let objections = support::objections(plugin.name(), info, &given, false);
+    let mut objections = support::objections(plugin.name(), info, &given, false);
+    objections.extend(card.and_then(|card| support::on_card(plugin.name(), name, card)));
     if !objections.is_empty() {
         return Err(objections.into_iter().map(Objection::from).collect());
     }

@@ -1,12 +1,20 @@
 //! `[workflow] device`: where the model runs.
 
 use fp8flow_flow::{Class, Field, Plan, PlanCx, Planned, Section};
+use fp8flow_host::machine::Cuda;
+use fp8flow_host::machine::cuda::Card;
 use serde_json::json;
 
 use crate::Engine;
+use crate::support::UNPROVEN;
 
 /// How an error begins that says why a workflow cannot have its card.
 pub(crate) const NO_CARD: &str = "the card cannot be used";
+
+/// The device that is chosen where nobody says.
+const AUTO: &str = "auto";
+/// What a backend's manifest calls NVIDIA's cards.
+pub(crate) const CUDA: &str = "cuda";
 
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +28,7 @@ impl Place {
     /// What the value of the key says; none if it says nothing.
     pub(crate) fn parse(device: &str) -> Option<Self> {
         match device {
-            "auto" | "cpu" => Some(Self::Cpu),
+            AUTO | "cpu" => Some(Self::Cpu),
             "cuda" => Some(Self::Card(0)),
             _ => device.strip_prefix("cuda:")?.parse().ok().map(Self::Card),
         }
@@ -45,7 +53,7 @@ impl Section for WorkflowDevice {
     }
 
     fn fields(&self) -> Vec<Field> {
-        vec![Field::text("device").default("auto").about(
+        vec![Field::text("device").default(AUTO).about(
             "Where the model runs: auto, cpu, cuda or cuda:N; auto is the CPU until cards are proven.",
         )]
     }
@@ -65,6 +73,9 @@ impl Section for WorkflowDevice {
             return Planned::default();
         }
         match place {
+            Place::Cpu if device == AUTO => {
+                usable().into_iter().fold(Planned::default(), |planned, card| planned.line(hint(&card)))
+            }
             Place::Cpu => Planned::default(),
             Place::Card(_) => {
                 let name = self.0.device().name();
@@ -74,6 +85,19 @@ impl Section for WorkflowDevice {
             }
         }
     }
+}
+
+/// A card that `auto` passes over, where there are signs of one: it is looked for in a process of its own.
+fn usable() -> Option<Card> {
+    let signs = Cuda::kernel_module().is_some() || std::env::var_os("FP8FLOW_CUDA_DIR").is_some();
+    let cuda = signs.then(Cuda::look)?.ok()?;
+    let whole = cuda.driver.is_usable() && cuda.cublas_lt.is_usable() && cuda.nvrtc.is_usable();
+    cuda.cards.into_iter().find(|card| whole && [(8, 9), (9, 0)].contains(&card.capability))
+}
+
+fn hint(card: &Card) -> String {
+    let name = &card.name;
+    format!("the CPU, although {name} is here: what fp8flow does on cards is {UNPROVEN}; `device = \"cuda\"` uses it")
 }
 
 #[cfg(test)]

@@ -51,6 +51,11 @@ impl Engine {
         self.devices.cpu.cpu()
     }
 
+    /// The CPU as a device, wherever models run: the specification of every card.
+    pub(crate) fn cpu_device(&self) -> &CpuDevice {
+        &self.devices.cpu
+    }
+
     /// Runs on the device of `plan` from now on.
     pub fn take_place(&self, plan: &Plan) -> Result<(), CardError> {
         self.move_to(Place::of(plan))

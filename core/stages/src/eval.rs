@@ -14,16 +14,19 @@ use crate::layer_plan::LayerPlan;
 use crate::layers_filter::{self, LAYERS};
 use crate::model::{self, MODEL};
 use crate::train::{Watch, evaluation_line};
-use crate::{Engine, backend};
+use crate::{Engine, backend, card_check};
 
 pub(crate) struct Eval(pub(crate) Engine);
+
+/// The name of the kind.
+pub(crate) const EVAL: &str = "eval";
 
 /// The result within the stage's folder.
 const FILE: &str = "evaluation.json";
 
 impl StageKind for Eval {
     fn name(&self) -> &'static str {
-        "eval"
+        EVAL
     }
 
     fn about(&self) -> &'static str {
@@ -66,6 +69,9 @@ impl StageKind for Eval {
                 .help("Set `held_out` of the tokenization, or `split = \"train\"`."));
         }
         check_fit(&config, &set).or_fail()?;
+        if let Some(checked) = card_check::operations(&self.0, &config, model::precision(params))? {
+            cx.say(checked.line());
+        }
         let device = self.0.device();
         let device = &*device;
         let parameters = weights.load_until(device.cpu().pool, cx.cancel()).or_fail()?;

@@ -146,7 +146,10 @@ impl Needs {
         let parameters = parameter_count(config);
         let shown_with = cx.input("tokens").map_or(0, data_tokenize::shown_with);
         // A backend that does not tell will say why when it is used.
-        let memory = memory.unwrap_or_else(|| TrainingMemory::of_states(settings.state_bytes(parameters)));
+        let memory = memory.unwrap_or_else(|| {
+            let states = TrainingMemory::of_states(settings.state_bytes(parameters));
+            if engine.device().card().is_some() { states.moved_to_card(parameters) } else { states }
+        });
         let memory = memory.with_tokenizer(shown_with);
         Self {
             parameters,
@@ -176,7 +179,9 @@ pub(crate) fn memory(
 ) -> Option<TrainingMemory> {
     if options.tokens >= TOO_MANY {
         let states = TrainingMemory::of_states(train.state_bytes(parameter_count(config)));
-        return Some(TrainingMemory { activations: u64::MAX, ..states });
+        let too_many = TrainingMemory { activations: u64::MAX, ..states };
+        let on_card = engine.device().card().is_some();
+        return Some(if on_card { too_many.moved_to_card(parameter_count(config)) } else { too_many });
     }
     let recipe = backend::recipe(engine, section, layers).ok()?;
     let fp8 = recipe.map(|recipe| Fp8Layers { recipe, layers: layers.decided() });

@@ -8,10 +8,11 @@ use fp8flow_flow::{
     Field, Outcome, Params, PlanCx, Planned, PlannedSection, StageCx, StageError, StageKind, Threads,
 };
 use fp8flow_model::{ModelConfig, linear_layers};
+use fp8flow_sdk::{DeviceId, LayerFacts};
 use serde_json::json;
 
 use crate::failure::{OrFail as _, backend_class};
-use crate::layer_plan::{LayerPlan, Menu, Offer};
+use crate::layer_plan::{FilterRule, LayerPlan, Menu, Offer};
 use crate::model::{self, MODEL};
 use crate::{Engine, backend};
 use settings::Settings;
@@ -107,7 +108,7 @@ impl LayersFilter {
         cx: &mut PlanCx<'_>,
         section: &PlannedSection,
         settings: &Settings,
-        layers: Vec<fp8flow_sdk::LayerFacts>,
+        layers: Vec<LayerFacts>,
     ) -> Option<LayerPlan> {
         let object = |cx: &mut PlanCx<'_>, error: StageError| {
             let issue = cx.error("uses", error.message);
@@ -134,7 +135,7 @@ impl LayersFilter {
         if cx.has_errors() {
             return None;
         }
-        let plan = LayerPlan::decide(layers, &settings.rule, Offer::Recipes(&menu));
+        let plan = self.offer(layers, &settings.rule, &menu);
         // A decision has no error in its signature; a plugin that failed to decide says so here.
         if let Err(error) = menu.recipes().try_for_each(fp8flow_sdk::Recipe::healthy) {
             object(cx, StageError::new(backend_class(&error), error));
@@ -151,6 +152,16 @@ impl LayersFilter {
         Some(plan)
     }
 
+    /// Decides about `layers` on the device of the plan.
+    fn offer(&self, mut layers: Vec<LayerFacts>, rule: &FilterRule, menu: &Menu) -> LayerPlan {
+        let place = self.0.device().card().map(|card| DeviceId::cuda(card.ordinal() as u32, card.stream_id()));
+        layers.iter_mut().for_each(|layer| layer.device = place);
+        let mut plan = LayerPlan::decide(layers, rule, Offer::Recipes(menu));
+        // Which stream it is on counts for this process alone.
+        plan.layers.iter_mut().for_each(|layer| layer.facts.device = None);
+        plan
+    }
+
     /// The recipes that the section and the stage name.
     fn menu(
         &self,
@@ -162,7 +173,8 @@ impl LayersFilter {
         let own = backend::choice(section);
         let mut menu = Menu::new(own.clone(), backend::configure(&plugin, &own)?);
         for (i, entry) in settings.entries.iter().enumerate() {
-            match backend::choose_recipe(&plugin, &own, entry.recipe.as_deref(), &entry.options) {
+            let device = self.0.device();
+            match backend::choose_recipe(&plugin, device.card(), &own, entry.recipe.as_deref(), &entry.options) {
                 Ok(choice) => {
                     menu.assign(entry.layers.clone(), choice, |choice| backend::configure(&plugin, choice))?;
                 }

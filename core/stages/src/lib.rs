@@ -16,6 +16,8 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod card_check;
+mod card_room;
 mod checkpoint_export;
 mod command;
 pub mod conformance;

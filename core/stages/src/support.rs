@@ -10,7 +10,9 @@ mod page;
 
 use std::fmt;
 
+use fp8flow_flow::Class;
 use fp8flow_sdk::RecipeInfo;
+use fp8flow_tensor::{Architecture, Card, Properties};
 use serde_json::{Map, Value};
 
 pub use page::markdown;
@@ -67,8 +69,10 @@ pub struct CardNeeds {
     pub oldest: Version,
     /// The newest, where later ones lack what it needs.
     pub newest: Option<Version>,
-    /// The oldest CUDA.
+    /// The oldest CUDA on cards older than Hopper.
     pub cuda: Version,
+    /// The oldest CUDA on Hopper.
+    pub cuda_on_hopper: Version,
 }
 
 /// A recipe on a class of devices.
@@ -116,6 +120,8 @@ pub type Verdict = Result<(), &'static str>;
 
 const ADA: Version = Version(8, 9);
 const HOPPER: Version = Version(9, 0);
+/// On Ada the libraries have FP8 from this CUDA on.
+const FP8_ON_ADA: Version = Version(12, 1);
 
 const fn cpu(
     plugin: &'static str,
@@ -127,10 +133,11 @@ const fn cpu(
     Row { plugin, recipe, device: DeviceClass::Cpu, granularity, formats, dimensions, tokens: 1, card: None }
 }
 
-/// The same recipe on a card.
-const fn on(row: Row, oldest: Version, newest: Option<Version>, cuda: Version) -> Row {
-    // Rows of 16 bytes for the tensor cores, and the tokens are the contraction of the weight gradient.
-    Row { device: DeviceClass::Cuda, tokens: 16, card: Some(CardNeeds { oldest, newest, cuda }), ..row }
+/// The same recipe on cards from `oldest` to Hopper.
+const fn on(row: Row, oldest: Version, [cuda, cuda_on_hopper]: [Version; 2]) -> Row {
+    // The kernels are written for these, and compiled for no other.
+    let card = CardNeeds { oldest, newest: Some(HOPPER), cuda, cuda_on_hopper };
+    Row { device: DeviceClass::Cuda, card: Some(card), ..row }
 }
 
 const TORCHAO: &str = "torchao-rowwise";
@@ -153,14 +160,13 @@ pub const MATRIX: [Row; 12] = [
     DELAYED,
     CURRENT,
     BLOCKWISE,
-    // cuBLASLt has outer-vector scales on Hopper alone, from CUDA 12.9.
-    on(ROWWISE, HOPPER, Some(HOPPER), Version(12, 9)),
-    on(TENSORWISE, ADA, None, OLDEST_CUDA),
-    on(GW_HP, HOPPER, Some(HOPPER), Version(12, 9)),
-    // On Ada the libraries have FP8 from 12.1.
-    on(DELAYED, ADA, None, Version(12, 1)),
-    on(CURRENT, ADA, None, Version(12, 1)),
-    on(BLOCKWISE, HOPPER, Some(HOPPER), Version(12, 9)),
+    // cuBLASLt has a scale a row on Hopper alone, from CUDA 12.9; on Ada a kernel of fp8flow multiplies.
+    on(ROWWISE, ADA, [FP8_ON_ADA, Version(12, 9)]),
+    on(TENSORWISE, ADA, [FP8_ON_ADA, OLDEST_CUDA]),
+    on(GW_HP, ADA, [FP8_ON_ADA, Version(12, 9)]),
+    on(DELAYED, ADA, [FP8_ON_ADA, OLDEST_CUDA]),
+    on(CURRENT, ADA, [FP8_ON_ADA, OLDEST_CUDA]),
+    on(BLOCKWISE, HOPPER, [Version(12, 9); 2]),
 ];
 
 impl Feature {
@@ -221,6 +227,12 @@ impl CardNeeds {
         }
     }
 
+    /// Why a driver for `cuda` is too old for it on a card of `capability`, if so.
+    pub fn driver_objection(&self, capability: Version, cuda: Version) -> Option<String> {
+        let oldest = if capability < HOPPER { self.cuda } else { self.cuda_on_hopper };
+        (cuda < oldest).then(|| format!("needs CUDA {oldest}"))
+    }
+
     fn range(&self) -> String {
         match self.newest {
             Some(newest) if newest == self.oldest => newest.to_string(),
@@ -254,6 +266,7 @@ pub fn row(plugin: &str, recipe: &str, device: DeviceClass) -> Option<&'static R
 /// The keys that are objected to.
 pub(crate) const ALL_GATHER: &str = "float8_all_gather";
 const FORMAT: &str = "format";
+const RECIPE: &str = "recipe";
 
 /// Something in `[backend]` that does not go together, with the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,6 +274,31 @@ pub(crate) struct Objection {
     pub(crate) key: &'static str,
     pub(crate) message: String,
     pub(crate) help: String,
+    /// Whether to change the workflow or the machine.
+    pub(crate) class: Class,
+}
+
+/// Objections to `recipe` of `plugin` on `card`.
+pub(crate) fn on_card(plugin: &str, recipe: &str, card: &Card) -> Option<Objection> {
+    let Properties { name, architecture, .. } = card.properties();
+    let reason = unfit(plugin, recipe, *architecture)?;
+    let fits = |row: &&Row| row.card.is_some() && unfit(row.plugin, row.recipe, *architecture).is_none();
+    let fits: Vec<&str> = MATRIX.iter().filter(fits).map(|row| row.recipe).collect();
+    Some(Objection {
+        key: RECIPE,
+        message: format!("recipe `{recipe}` does not run on {name}: it {reason}"),
+        help: format!("Use one of {} on this card.", fits.join(", ")),
+        class: Class::Missing,
+    })
+}
+
+/// Why a recipe does not run on cards of `architecture`, if the table says so.
+fn unfit(plugin: &str, recipe: &str, architecture: Architecture) -> Option<String> {
+    let capability = match architecture {
+        Architecture::Ada => ADA,
+        Architecture::Hopper => HOPPER,
+    };
+    row(plugin, recipe, DeviceClass::Cuda)?.card?.objection(capability)
 }
 
 /// Objections to a workflow without FP8.
@@ -269,6 +307,7 @@ pub(crate) fn without_fp8(all_gather: bool) -> Option<Objection> {
         key: ALL_GATHER,
         message: "FP8 all-gather needs FP8, and `plugin = \"none\"` leaves nothing in FP8 to gather".into(),
         help: "Remove `float8_all_gather`, or name an FP8 plugin.".into(),
+        class: Class::Invalid,
     })
 }
 
@@ -288,7 +327,7 @@ pub(crate) fn objections(
             let other = if reason == ONLY_TENSORWISE { " `tensorwise` has one scale a tensor." } else { "" };
             let message = format!("recipe `{}`: {reason}", recipe.name);
             let help = format!("Remove `float8_all_gather`.{other}");
-            found.push(Objection { key: ALL_GATHER, message, help });
+            found.push(Objection { key: ALL_GATHER, message, help, class: Class::Invalid });
         }
     }
     let takes_format = recipe.options.iter().any(|option| option.name == FORMAT);
@@ -298,6 +337,7 @@ pub(crate) fn objections(
             key: "options.format",
             message: format!("`{format}` in the forward is not supported: {NO_E5M2_FORWARD}"),
             help: "Use `format = \"HYBRID\"`: E4M3 for activations and weights, E5M2 for gradients.".into(),
+            class: Class::Invalid,
         });
     }
     found
@@ -376,13 +416,24 @@ mod tests {
     fn cards_are_judged_by_their_compute_capability() {
         let needs = |recipe| row(TORCHAO, recipe, DeviceClass::Cuda).unwrap().card.unwrap();
         let (rowwise, tensorwise) = (needs("rowwise"), needs("tensorwise"));
-        assert_eq!(rowwise.objection(HOPPER), None);
-        assert_eq!(tensorwise.objection(ADA), None);
-        assert_eq!(tensorwise.objection(Version(12, 0)), None);
+        assert_eq!([rowwise.objection(HOPPER), rowwise.objection(ADA), tensorwise.objection(ADA)], [const { None }; 3]);
         let old = "needs compute capability 8.9 or higher";
         assert_eq!(tensorwise.objection(Version(8, 0)).as_deref(), Some(old));
-        let ada = "needs compute capability 9.0 or higher";
-        assert_eq!(rowwise.objection(ADA).as_deref(), Some(ada));
-        assert_eq!(rowwise.objection(Version(10, 0)).as_deref(), Some("needs compute capability 9.0"));
+        let new = "needs compute capability 8.9 to 9.0";
+        assert_eq!(rowwise.objection(Version(10, 0)).as_deref(), Some(new));
+        let blockwise = row(HYBRID, "blockwise", DeviceClass::Cuda).unwrap().card.unwrap();
+        let hopper = "needs compute capability 9.0 or higher";
+        assert_eq!(blockwise.objection(ADA).as_deref(), Some(hopper));
+        assert_eq!(unfit(HYBRID, "blockwise", Architecture::Ada).as_deref(), Some(hopper));
+        assert_eq!(unfit(HYBRID, "blockwise", Architecture::Hopper), None);
+        assert_eq!(unfit("somebodys", "blockwise", Architecture::Ada), None);
+    }
+
+    #[test]
+    fn drivers_are_judged_by_the_card_they_drive() {
+        let rowwise = row(TORCHAO, "rowwise", DeviceClass::Cuda).unwrap().card.unwrap();
+        assert_eq!(rowwise.driver_objection(ADA, Version(12, 1)), None);
+        assert_eq!(rowwise.driver_objection(HOPPER, Version(12, 8)).as_deref(), Some("needs CUDA 12.9"));
+        assert_eq!(rowwise.driver_objection(HOPPER, Version(13, 0)), None);
     }
 }

@@ -33,8 +33,13 @@ use crate::data_tokenize;
 use crate::failure::{OrFail as _, digest};
 use crate::layer_plan::LayerPlan;
 use crate::layers_filter;
+use crate::card_room::CardRoom;
 use crate::model::{self, MODEL};
-use crate::{Engine, backend, forecast};
+use crate::{Engine, backend, card_check, forecast};
+
+/// The names of the kinds.
+pub(crate) const SFT: &str = "train.sft";
+pub(crate) const PT: &str = "train.pt";
 
 /// What the examples are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,8 +58,8 @@ impl Task {
 
     fn name(self) -> &'static str {
         match self {
-            Self::FineTune => "train.sft",
-            Self::PreTrain => "train.pt",
+            Self::FineTune => SFT,
+            Self::PreTrain => PT,
         }
     }
 }
@@ -138,7 +143,7 @@ impl StageKind for Train {
         if let Extent::Bound { why, .. } = fields::extent(cx.params()) {
             planned = planned.line(why);
         }
-        planned.line(memory::line(&needs))
+        planned.line(memory::line(&needs, CardRoom::look(&self.engine).as_ref()))
     }
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
@@ -164,6 +169,9 @@ impl StageKind for Train {
         settings.identity = identity(cx, recipe.as_deref(), &decisions)?;
         let recipe_state: Option<PathBuf> = params.get("recipe_state");
         let recipe_state = recipe_state.map(|path| RecipeState::read(&path)).transpose().or_fail()?;
+        if let Some(checked) = card_check::operations(&self.engine, &config, model::precision(params))? {
+            cx.say(checked.line());
+        }
         let challenged = evidence::challenge(&self.engine, section, &layers)?;
         for challenged in &challenged {
             cx.say(challenged.line());
@@ -176,8 +184,9 @@ impl StageKind for Train {
         let shown_with = tokenizer.as_ref().map_or(0, Tokenizer::vocabulary) as u64;
         let planned = forecast::memory(&self.engine, section, &config, &layers, &settings, options)
             .map(|memory| memory.with_examples(&[&examples, &held_out]).with_tokenizer(shown_with));
+        let there = memory::There { host: Memory::look(), card: CardRoom::look(&self.engine) };
         if let Some(memory) = &planned {
-            memory::Needs::new(memory, &settings, options).check(Memory::look())?;
+            memory::Needs::new(memory, &settings, options).check(&there)?;
         }
         let device = self.engine.device();
         let device = &*device;
@@ -186,7 +195,7 @@ impl StageKind for Train {
             .map_err(TrainError::from)
             .or_fail()?;
         if let Some(memory) = &planned {
-            cx.say(memory::plan(memory, options.tokens));
+            cx.say(memory::plan(memory, options.tokens, there.card.as_ref()));
         }
 
         let limits = fields::limits(params);

@@ -3,6 +3,9 @@
 //! Nothing is left out that grows with a model or a micro-batch. The peak is in a step: before it there is less (weights
 //! that were read are no longer mapped, what was freed has been given back), and checkpoints and evaluations take nothing of
 //! their own.
+//!
+//! On a card, states, activations and what backend and device hold are the card's; beside it the host holds the examples and
+//! the program, and the weights on their way.
 
 use fp8flow_data::TokenSet;
 use fp8flow_model::{Decoder, parameter_count};
@@ -32,17 +35,36 @@ pub struct TrainingMemory {
     pub examples: u64,
     /// The program itself.
     pub program: u64,
+    /// Whether the first four are a card's memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_card: bool,
+    /// Weights that are read into the host's memory before they go to a card.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub staged: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 impl TrainingMemory {
     /// Of a run with `train` of `decoder`, which need not have taken its memory, on `device`.
     pub fn of(train: &TrainConfig, decoder: &Decoder, device: &dyn Device) -> Self {
-        Self {
+        let parameters = parameter_count(decoder.config());
+        let states = Self {
             activations: decoder.bytes() as u64,
             backend: decoder.backend_bytes() as u64,
             device: device.workspace(&decoder.workload()) as u64,
-            ..Self::of_states(train.state_bytes(parameter_count(decoder.config())))
-        }
+            ..Self::of_states(train.state_bytes(parameters))
+        };
+        if device.card().is_some() { states.moved_to_card(parameters) } else { states }
+    }
+
+    /// The same on a card, for a model of so many parameters.
+    #[must_use]
+    pub(crate) fn moved_to_card(self, parameters: u64) -> Self {
+        Self { on_card: true, staged: parameters.saturating_mul(4), ..self }
     }
 
     /// The program with so many bytes of states: all there is where nothing runs.
@@ -63,10 +85,20 @@ impl TrainingMemory {
         Self { examples: self.examples.saturating_add(TOKENIZER.saturating_mul(tokens)), ..self }
     }
 
-    /// All of it.
+    /// The peak where the model runs: all of it, or the card's part.
     pub fn peak(&self) -> u64 {
-        let Self { states, activations, backend, device, examples, program } = *self;
-        [states, activations, backend, device, examples, program].into_iter().fold(0, u64::saturating_add)
+        let model = self.states.saturating_add(self.backend).saturating_add(self.working());
+        if self.on_card { model } else { model.saturating_add(self.host()) }
+    }
+
+    /// The peak of the process in the host's memory.
+    pub fn resident(&self) -> u64 {
+        if self.on_card { self.host() } else { self.peak() }
+    }
+
+    /// What is the host's wherever the model runs.
+    fn host(&self) -> u64 {
+        [self.examples, self.program, self.staged].into_iter().fold(0, u64::saturating_add)
     }
 
     /// What follows from the length of a micro-batch, and the room it is worked on in.

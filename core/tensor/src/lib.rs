@@ -8,6 +8,7 @@
 
 pub mod arena;
 pub mod bytes;
+pub mod check;
 mod cpu;
 pub mod cuda;
 pub mod device;
@@ -21,5 +22,5 @@ pub use bytes::Bytes;
 pub use cpu::CpuDevice;
 pub use cuda::CudaDevice;
 pub use device::{AdamW, AttentionShape, CrossEntropy, Device, RopeTable, Rotation, Workload};
-pub use fp8flow_cuda::{Card, Error as CardError};
+pub use fp8flow_cuda::{Architecture, Card, Error as CardError, Properties};
 pub use tensor::{DType, Here, Tensor};

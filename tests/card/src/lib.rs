@@ -71,11 +71,11 @@ pub fn hoppers_with_less() -> Option<[Card; 2]> {
     Some([2, 3].map(|ordinal| Card::open(ordinal).expect("an emulated Hopper")))
 }
 
-/// A folder with the emulated driver under each of its names, or why there is none.
+/// A folder with the emulated driver under each of its names, for `FP8FLOW_CUDA_DIR`; or why there is none.
 ///
 /// Each name is a library of its own that says that name and needs the emulated driver, so that the loader knows it when
 /// somebody asks for it by name.
-fn emulated() -> Result<PathBuf, String> {
+pub fn emulated() -> Result<PathBuf, String> {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
     let version = Command::new(&compiler).arg("--version").output();
     version.map_err(|error| format!("{compiler}: {error}"))?;

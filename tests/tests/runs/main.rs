@@ -4,6 +4,7 @@
 
 mod c_plugins;
 mod cache;
+mod card;
 mod changed;
 mod command;
 mod conformance;

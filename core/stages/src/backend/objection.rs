@@ -1,6 +1,6 @@
 //! What is wrong with a recipe or an option, and at which key.
 
-use fp8flow_flow::PlanCx;
+use fp8flow_flow::{Class, PlanCx};
 use fp8flow_host::OptionError;
 
 use crate::support;
@@ -14,12 +14,13 @@ pub(crate) struct Objection {
     similar: Option<(String, Vec<String>)>,
     /// What to do.
     help: Option<String>,
+    class: Class,
 }
 
 /// What the table of what goes with what objects to.
 impl From<support::Objection> for Objection {
-    fn from(support::Objection { key, message, help }: support::Objection) -> Self {
-        Self { key: key.into(), message, similar: None, help: Some(help) }
+    fn from(support::Objection { key, message, help, class }: support::Objection) -> Self {
+        Self { key: key.into(), message, similar: None, help: Some(help), class }
     }
 }
 
@@ -27,17 +28,18 @@ impl Objection {
     /// The plugin has no such recipe.
     pub(crate) fn unknown_recipe(plugin: &str, name: &str, known: Vec<String>) -> Self {
         let message = format!("`{plugin}` has no recipe `{name}`; it has {}", known.join(", "));
-        Self { key: "recipe".into(), message, similar: Some((name.into(), known)), help: None }
+        Self { key: "recipe".into(), message, similar: Some((name.into(), known)), help: None, class: Class::Invalid }
     }
 
     /// The recipe does not take this option.
     pub(crate) fn option(error: &OptionError) -> Self {
-        Self { key: format!("options.{}", error.key), message: error.to_string(), similar: None, help: None }
+        let (key, message) = (format!("options.{}", error.key), error.to_string());
+        Self { key, message, similar: None, help: None, class: Class::Invalid }
     }
 
     /// Says so about the table whose keys begin with `prefix`.
     pub(crate) fn file(self, cx: &mut PlanCx<'_>, prefix: &str) {
-        let mut issue = cx.error(&format!("{prefix}{}", self.key), self.message);
+        let mut issue = cx.error(&format!("{prefix}{}", self.key), self.message).class(self.class);
         if let Some(help) = self.help {
             issue = issue.help(help);
         }

@@ -12,10 +12,13 @@ use super::Question;
 use super::plugins::measured;
 use super::row::{Group, Row, Status, gb};
 use super::trial::{Trial, trials};
+use crate::card_room::CardRoom;
 use crate::device::NO_CARD;
 use crate::forecast::{Forecast, Output};
 use crate::layers_filter::LAYERS;
-use crate::{LayerPlan, RecipeChoice, backend};
+use crate::eval::EVAL;
+use crate::model::{self, MODEL};
+use crate::{LayerPlan, RecipeChoice, backend, card_check, train};
 
 /// Whether a workflow is refused because it wants a card.
 pub(super) fn asks_for_cuda(plan: Option<Result<&Plan, &Error>>) -> bool {
@@ -62,7 +65,8 @@ pub(super) fn rows(question: &Question<'_>, plan: &Plan, memory: Option<Memory>,
     rows.extend(plan.section(backend::SECTION).map(|section| backend_row(question, plan, section)));
     rows.extend(layers(plan));
     let forecast = Forecast::of(plan);
-    rows.extend(memory_row(&forecast, memory));
+    rows.extend(card_rows(question, plan));
+    rows.extend(memory_row(&forecast, memory, CardRoom::look(question.engine)));
     rows.extend(disks(&forecast.outputs(plan, runs)));
     rows
 }
@@ -129,8 +133,31 @@ fn layers(plan: &Plan) -> Vec<Row> {
     plans(plan).into_iter().map(about).collect()
 }
 
+/// What the card makes of every operation that the models of this workflow ask for; nothing without a card.
+fn card_rows(question: &Question<'_>, plan: &Plan) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for stage in plan.stages.iter().filter(|stage| [EVAL, train::SFT, train::PT].contains(&stage.uses.as_str())) {
+        let model = stage.inputs.iter().find(|(edge, _)| edge == MODEL).and_then(|(_, name)| plan.stage(name));
+        let Some(config) = model.and_then(model::planned_config) else { continue };
+        let checked = card_check::operations(question.engine, &config, model::precision(&stage.params));
+        let found = match checked {
+            Ok(None) => continue,
+            Ok(Some(checked)) => row("card", Status::Ok, checked.line()).facts(json!({ "results": checked.results })),
+            Err(error) => {
+                let row = row("card", Status::Fail, error.message);
+                error.help.into_iter().fold(row, Row::advice)
+            }
+        };
+        // Stages whose models have equal heads ask for the same.
+        if !rows.contains(&found) {
+            rows.push(found);
+        }
+    }
+    rows
+}
+
 /// What the largest stage takes, against what there is.
-fn memory_row(forecast: &Forecast, memory: Option<Memory>) -> Option<Row> {
+fn memory_row(forecast: &Forecast, memory: Option<Memory>, card: Option<CardRoom>) -> Option<Row> {
     let (stage, needs) = forecast.largest()?;
     let (certain, most) = (needs.memory.states, needs.peak);
     let at_most = if needs.exact { "" } else { "at most " };
@@ -138,8 +165,15 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>) -> Option<Row> {
         let working = gb(needs.memory.working());
         format!(" and {at_most}{working} for micro-batches of {tokens} tokens")
     });
-    let available = memory.map_or(u64::MAX, |memory| memory.available);
-    let there = memory.map_or_else(|| "the system does not tell".into(), |memory| gb(memory.available));
+    let host = memory.map(|memory| memory.available);
+    let available = card.as_ref().map(|card| card.free).or(host);
+    let there = available.map_or_else(|| "the system does not tell".into(), gb);
+    let (on, here) = match &card {
+        Some(card) => (format!(" on {}", card.name), format!("; beside it {}", gb(needs.memory.resident()))),
+        None => (String::new(), String::new()),
+    };
+    let available = available.unwrap_or(u64::MAX);
+    let crowded = card.is_some() && host.is_some_and(|host| host < needs.memory.resident());
     let states = match needs.gradients {
         None => "weights".into(),
         Some(1) => "masters, moments and gradient".into(),
@@ -147,14 +181,20 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>) -> Option<Row> {
     };
     let (all, certain_part, tokens) = (gb(most), gb(certain), tokens.unwrap_or_default());
     let found =
-        format!("{stage}: {at_most}{all}, of it {certain_part} of {states}{tokens}; available: {there}");
+        format!("{stage}: {at_most}{all}{on}, of it {certain_part} of {states}{tokens}; available: {there}{here}");
     let mut facts = json!({ "needs": needs, "memory": memory });
+    if let Some(card) = &card {
+        facts["card"] = json!(card);
+    }
     facts["needs"]["stage"] = json!(stage);
     let row = |status| row("memory", status, found.clone()).facts(facts.clone());
     let smaller = "Take a smaller `batch.micro`, a shorter `cutoff`, `recompute = \"block\"`, or `accumulate = \"sequential\"`.";
-    Some(if certain > available || (needs.exact && most > available) {
+    Some(if crowded {
+        row(Status::Fail).advice("Use a machine with more memory beside the card, or a smaller model.")
+    } else if certain > available || (needs.exact && most > available) {
         row(Status::Fail).advice(if certain > available {
-            "Use a machine with more memory, or a smaller model.".to_owned()
+            let larger = if card.is_some() { "card" } else { "machine" };
+            format!("Use a {larger} with more memory, or a smaller model.")
         } else {
             smaller.to_owned()
         })

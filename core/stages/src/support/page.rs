@@ -68,7 +68,11 @@ fn recipes(out: &mut String, device: DeviceClass) {
             multiple(*tokens)
         );
         if let Some(needs) = row.card {
-            let _ = write!(out, " {} | {} or later |", needs.range(), needs.cuda);
+            let hopper = match needs.cuda_on_hopper {
+                same if same == needs.cuda => String::new(),
+                other => format!("; on Hopper {other}"),
+            };
+            let _ = write!(out, " {} | {} or later{hopper} |", needs.range(), needs.cuda);
         }
         out.push('\n');
     }

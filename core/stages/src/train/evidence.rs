@@ -1,4 +1,5 @@
-//! Every recipe of a run shows that it computes in FP8 before anything is trained with it.
+//! Every recipe of a run shows that it computes in FP8 before anything is trained with it, and a card that it computes
+//! what the recipe does on the CPU.
 
 use fp8flow_flow::{Class, PlannedSection, StageError};
 use fp8flow_host::Plugin;
@@ -9,12 +10,19 @@ use serde_json::{Value, json};
 
 use crate::failure::backend_class;
 use crate::layer_plan::{LayerPlan, RecipeChoice};
-use crate::{Engine, backend};
+use crate::{Engine, backend, card_check};
 
 /// A recipe that has shown what it does.
 pub(super) struct Challenged {
     recipe: String,
     evidence: Evidence,
+    card: Option<OnCard>,
+}
+
+/// How near a card comes to the CPU's y, dx and dW, in dB.
+struct OnCard {
+    name: String,
+    db: [f64; 3],
 }
 
 /// Challenges a fresh instance of each recipe that layers are planned with.
@@ -31,12 +39,13 @@ pub(super) fn challenge(
     for (i, choice) in layers.recipes.iter().enumerate() {
         let planned = layers.layers.iter().filter(|layer| layer.recipe == Some(i));
         let planned: Vec<&LayerFacts> = planned.map(|layer| &layer.facts).collect();
-        challenged.push(challenge_one(&plugin, choice, &planned)?);
+        challenged.push(challenge_one(engine, &plugin, choice, &planned)?);
     }
     Ok(challenged)
 }
 
 fn challenge_one(
+    engine: &Engine,
     plugin: &Plugin,
     choice: &RecipeChoice,
     planned: &[&LayerFacts],
@@ -65,7 +74,10 @@ fn challenge_one(
         accuse(class, failure.to_string())
     })?;
     evidence.verdict().map_err(|objection| accuse(Class::Failed, objection.to_string()))?;
-    Ok(Challenged { recipe: recipe.clone(), evidence })
+    let card = card_check::name(&*engine.device());
+    let db = card_check::layer(engine, recipe, evidence.shape, || backend::configure(plugin, choice))?;
+    let card = card.zip(db).map(|(name, db)| OnCard { name, db });
+    Ok(Challenged { recipe: recipe.clone(), evidence, card })
 }
 
 impl Challenged {
@@ -73,15 +85,24 @@ impl Challenged {
     pub(super) fn line(&self) -> String {
         let [k, n] = self.evidence.shape;
         let ((low, high), evidence) = (FP8_DB, &self.evidence);
-        format!(
+        let line = format!(
             "fp8: recipe {} was seen to compute in FP8: a layer of {n} × {k} is {evidence} from exact products ({low} to {high} is FP8)",
             self.recipe
-        )
+        );
+        let Some(OnCard { name, db }) = &self.card else { return line };
+        let db = db.iter().fold(f64::INFINITY, |least, db| db.min(least));
+        let near = if db.is_finite() { format!("{db:.0} dB from that") } else { "to the bit that".into() };
+        format!("{line}; {name} computes it {near}")
     }
 
     /// The same for programs, in dB; `null` where nothing differs.
     pub(super) fn json(&self) -> Value {
         let Evidence { shape: [k, n], db: [y, dx, dw], .. } = &self.evidence;
-        json!({ "recipe": self.recipe, "in_features": k, "out_features": n, "db": { "y": y, "dx": dx, "dw": dw } })
+        let mut told =
+            json!({ "recipe": self.recipe, "in_features": k, "out_features": n, "db": { "y": y, "dx": dx, "dw": dw } });
+        if let Some(OnCard { name, db: [y, dx, dw] }) = &self.card {
+            told["card"] = json!({ "name": name, "db": { "y": y, "dx": dx, "dw": dw } });
+        }
+        told
     }
 }

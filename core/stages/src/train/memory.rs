@@ -7,36 +7,53 @@ use fp8flow_model::DecoderOptions;
 use fp8flow_train::TrainConfig;
 
 use crate::TrainingMemory;
+use crate::card_room::CardRoom;
 use crate::forecast;
 use crate::model::gb;
 
 /// One line on what a training stage will take.
-pub(super) fn line(needs: &forecast::Needs) -> String {
+pub(super) fn line(needs: &forecast::Needs, card: Option<&CardRoom>) -> String {
     let forecast::Needs { memory, tokens, exact, .. } = needs;
     let at_most = if *exact { "" } else { "at most " };
     let tokens =
         tokens.map(|tokens| format!(" for micro-batches of {at_most}{tokens} tokens")).unwrap_or_default();
-    format!("memory: {at_most}{}{tokens}: {}", gb(needs.peak), parts(memory))
+    format!("memory: {at_most}{}{}{tokens}: {}", gb(needs.peak), place(card), parts(memory))
 }
 
 /// One line on what a run takes.
-pub(super) fn plan(memory: &TrainingMemory, tokens: usize) -> String {
-    format!("memory: {} for micro-batches of {tokens} tokens: {}", gb(memory.peak()), parts(memory))
+pub(super) fn plan(memory: &TrainingMemory, tokens: usize, card: Option<&CardRoom>) -> String {
+    let (peak, place) = (gb(memory.peak()), place(card));
+    format!("memory: {peak}{place} for micro-batches of {tokens} tokens: {}", parts(memory))
+}
+
+/// ` on NAME (85.0 GB free)`; nothing without a card.
+fn place(card: Option<&CardRoom>) -> String {
+    card.map(|card| format!(" on {} ({} free)", card.name, gb(card.free))).unwrap_or_default()
 }
 
 /// Who holds what.
 fn parts(memory: &TrainingMemory) -> String {
-    let TrainingMemory { states, activations, backend, device, examples, program } = *memory;
-    let parts = [
+    let TrainingMemory { states, activations, backend, device, examples, program, on_card, staged } = *memory;
+    let listed = |parts: &[(u64, &str)]| {
+        let parts = parts.iter().filter(|(bytes, _)| *bytes > 0);
+        parts.map(|(bytes, who)| format!("{who} {}", gb(*bytes))).collect::<Vec<_>>().join(", ")
+    };
+    let model = [
         (states, "masters, moments and gradients"),
         (activations, "activations"),
         (backend, "the backend"),
         (device, "the device"),
-        (examples, "examples"),
-        (program, "the program"),
     ];
-    let parts = parts.into_iter().filter(|(bytes, _)| *bytes > 0);
-    parts.map(|(bytes, who)| format!("{who} {}", gb(bytes))).collect::<Vec<_>>().join(", ")
+    let host = [(staged, "weights on their way"), (examples, "examples"), (program, "the program")];
+    let between = if on_card { format!("; beside it {} here: ", gb(memory.resident())) } else { ", ".into() };
+    format!("{}{between}{}", listed(&model), listed(&host))
+}
+
+/// What there is to take from, where the system and the card tell.
+#[derive(Clone, Debug, Default)]
+pub(super) struct There {
+    pub(super) host: Option<Memory>,
+    pub(super) card: Option<CardRoom>,
 }
 
 /// What a run takes, and how it could be less.
@@ -54,28 +71,46 @@ impl<'a> Needs<'a> {
         Self { memory, gradients: train.gradients(), options, micro: train.micro }
     }
 
-    /// An error if there is less than that, where the system tells.
-    pub(super) fn check(&self, there: Option<Memory>) -> Result<(), StageError> {
-        let Some(available) = there.map(|memory| memory.available) else { return Ok(()) };
+    /// An error if there is less than that, where that is known.
+    pub(super) fn check(&self, there: &There) -> Result<(), StageError> {
+        let host = there.host.as_ref().map(|memory| memory.available);
+        if !self.memory.on_card {
+            return host.map_or(Ok(()), |available| self.fits(available, "", "a machine"));
+        }
+        if let Some(card) = &there.card {
+            self.fits(card.free, &format!(" on {}", card.name), "a card")?;
+        }
+        let resident = self.memory.resident();
+        let short = host.filter(|available| *available < resident);
+        short.map_or(Ok(()), |available| {
+            let (takes, available) = (gb(resident), gb(available));
+            let message = format!("not enough memory: beside the card this takes {takes}, and {available} are available");
+            Err(StageError::failed(message).help("Use a machine with more memory, or a smaller model."))
+        })
+    }
+
+    /// An error if less than the peak is available `on` the device.
+    fn fits(&self, available: u64, on: &str, larger: &str) -> Result<(), StageError> {
         if self.memory.peak() <= available {
             return Ok(());
         }
         let plural = if self.gradients == 1 { "" } else { "s" };
         let message = format!(
-            "not enough memory: this takes {} ({} of masters, moments and {} gradient{plural}, {} to work on \
-             micro-batches of {} tokens), and {} are available",
+            "not enough memory{on}: this takes {} ({} of masters, moments and {} gradient{plural}, {} to work on \
+             micro-batches of {} tokens), and {} are {}",
             gb(self.memory.peak()),
             gb(self.memory.states),
             self.gradients,
             gb(self.memory.working()),
             self.options.tokens,
             gb(available),
+            if on.is_empty() { "available" } else { "free" },
         );
-        Err(StageError::failed(message).help(self.advice(available)))
+        Err(StageError::failed(message).help(self.advice(available, larger)))
     }
 
     /// What would take less.
-    fn advice(&self, available: u64) -> String {
+    fn advice(&self, available: u64, larger: &str) -> String {
         let mut less = Vec::new();
         if self.memory.states <= available || self.gradients > 1 {
             if self.micro > 1 {
@@ -90,7 +125,7 @@ impl<'a> Needs<'a> {
             less.push("shorter examples");
         }
         less.push("a smaller model");
-        format!("Take less with {}; or use a machine with more memory.", less.join(", "))
+        format!("Take less with {}; or use {larger} with more memory.", less.join(", "))
     }
 }
 
@@ -107,33 +142,64 @@ mod tests {
         device: 180_000_000,
         examples: 4_000_000,
         program: 16_000_000,
+        on_card: false,
+        staged: 0,
     };
+
+    const CARD: TrainingMemory = TrainingMemory { on_card: true, staged: 1_000_000_000, ..MEMORY };
 
     fn needs(memory: &TrainingMemory, gradients: usize, micro: usize, recompute: bool) -> Needs<'_> {
         let options = DecoderOptions { dtype: DType::Bf16, recompute, tokens: 4096 };
         Needs { memory, gradients, options, micro }
     }
 
-    fn there(available: u64) -> Memory {
-        Memory { total: available, available, limit: None }
+    fn there(available: u64) -> There {
+        There { host: Some(Memory { total: available, available, limit: None }), card: None }
+    }
+
+    fn card(free: u64) -> CardRoom {
+        CardRoom { name: "NVIDIA L4".into(), free, total: 24_000_000_000 }
+    }
+
+    #[test]
+    fn a_cards_memory_and_the_hosts_are_held_to_what_each_must_hold() {
+        let needs = needs(&CARD, 1, 1, true);
+        let check = |free, available| needs.check(&There { card: Some(card(free)), ..there(available) });
+        check(4_980_000_000, 1_020_000_000).expect("both fit");
+        let error = check(4_979_999_999, u64::MAX).expect_err("the card is too small");
+        let said = format!("{} {}", error, error.help.clone().unwrap_or_default());
+        assert!(said.starts_with("not enough memory on NVIDIA L4: this takes 4.98 GB"), "{said}");
+        assert!(said.contains("4.98 GB are free") && said.ends_with("use a card with more memory."), "{said}");
+        let error = check(u64::MAX, 1_019_999_999).expect_err("the host is too small").to_string();
+        assert_eq!(error, "not enough memory: beside the card this takes 1.02 GB, and 1.02 GB are available");
+    }
+
+    #[test]
+    fn a_line_about_a_card_names_it_and_what_stays_here() {
+        assert_eq!(
+            plan(&CARD, 512, Some(&card(23_000_000_000))),
+            "memory: 4.98 GB on NVIDIA L4 (23.0 GB free) for micro-batches of 512 tokens: masters, moments and gradients \
+             3.00 GB, activations 1.50 GB, the backend 0.30 GB, the device 0.18 GB; beside it 1.02 GB here: weights on \
+             their way 1.00 GB, examples 4.0 MB, the program 16.0 MB"
+        );
     }
 
     #[test]
     fn what_fits_and_what_nobody_knows_goes_on() {
         let needs = needs(&MEMORY, 1, 1, false);
-        needs.check(None).expect("unknown");
-        needs.check(Some(there(5_000_000_000))).expect("it fits");
+        needs.check(&There::default()).expect("unknown");
+        needs.check(&there(5_000_000_000)).expect("it fits");
     }
 
     #[test]
     fn what_does_not_fit_is_said_with_both_numbers_and_what_takes_less() {
-        let error = needs(&MEMORY, 3, 8, false).check(Some(there(4_999_999_999))).expect_err("too much");
+        let error = needs(&MEMORY, 3, 8, false).check(&there(4_999_999_999)).expect_err("too much");
         assert_eq!(
             error.to_string(),
             "not enough memory: this takes 5.00 GB (3.00 GB of masters, moments and 3 gradients, 1.68 GB to work on \
              micro-batches of 4096 tokens), and 5.00 GB are available"
         );
-        let advice = |needs: Needs<'_>, available| needs.advice(available);
+        let advice = |needs: Needs<'_>, available| needs.advice(available, "a machine");
         let small = TrainingMemory { states: 3, ..MEMORY };
         assert_eq!(
             advice(needs(&small, 3, 8, false), 4),
@@ -149,7 +215,7 @@ mod tests {
     #[test]
     fn a_line_names_every_part_that_is_there() {
         assert_eq!(
-            plan(&MEMORY, 4096),
+            plan(&MEMORY, 4096, None),
             "memory: 5.00 GB for micro-batches of 4096 tokens: masters, moments and gradients 3.00 GB, activations \
              1.50 GB, the backend 0.30 GB, the device 0.18 GB, examples 4.0 MB, the program 16.0 MB"
         );
@@ -162,7 +228,7 @@ mod tests {
             tokens,
             exact,
         };
-        let line = |exact| line(&needs(exact, Some(512)));
+        let line = |exact| line(&needs(exact, Some(512)), None);
         assert!(
             line(true).starts_with("memory: 4.70 GB for micro-batches of 512 tokens: masters"),
             "{}",

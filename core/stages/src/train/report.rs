@@ -145,7 +145,7 @@ impl<'a> Report<'a> {
         lines.push(format!("loss: {first:.4} at the first step, {last:.4} at the last"));
         lines.push(format!("speed: {:.0} tokens/s (median step)", self.tokens_per_s));
         if let Some(peak) = self.peak {
-            let planned = self.memory.map(|planned| format!(", {} planned", gb(planned.peak())));
+            let planned = self.memory.map(|planned| format!(", {} planned", gb(planned.resident())));
             lines.push(format!("memory: {} at the peak{}", gb(peak), planned.unwrap_or_default()));
         }
         let edges =

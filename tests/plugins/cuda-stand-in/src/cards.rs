@@ -158,7 +158,20 @@ fn words() -> Vec<String> {
 }
 
 fn cards() -> Vec<Card> {
-    words().iter().filter_map(|word| CARDS.iter().find(|card| card.word == word).copied()).collect()
+    words().iter().filter_map(|word| described(word)).collect()
+}
+
+/// A card by its word, with as many megabytes as stand behind a colon.
+fn described(word: &str) -> Option<Card> {
+    let (word, megabytes) = word.split_once(':').map_or((word, None), |(word, n)| (word, Some(n)));
+    let card = *CARDS.iter().find(|card| card.word == word)?;
+    let Some(megabytes) = megabytes else { return Some(card) };
+    Some(Card { bytes: megabytes.parse::<usize>().ok()? * 1_000_000, ..card })
+}
+
+/// Whether the card leaves this kernel out.
+pub(crate) fn leaves_out(entry: &str) -> bool {
+    words().iter().any(|word| word.strip_prefix("idle:").is_some_and(|idle| entry.starts_with(idle)))
 }
 
 /// A card by its number.

@@ -2,8 +2,9 @@
 //! and matrix products are tested, through the product's own code, where there is no GPU.
 //!
 //! `FP8FLOW_TEST_CARDS` describes the machine. It holds words, separated by commas: a card as `ampere`, `ada`, `hopper`
-//! or `small` (an Ada with 8 GB), `old-driver` for CUDA 11.8, `error-N` for a driver that starts with that code, `crash`
-//! and `hang`. The library is looked for under the names `libcuda.so.1`, `libnvrtc.so.12` and `libcublasLt.so.12`; they
+//! or `small` (an Ada with 8 GB), as `hopper:300` with 300 MB, `old-driver` for CUDA 11.8, `error-N` for a driver that
+//! starts with that code, `crash` and `hang`; `idle:NAME` makes a card that computes wrongly: kernels whose names begin so
+//! do nothing. The library is looked for under the names `libcuda.so.1`, `libnvrtc.so.12` and `libcublasLt.so.12`; they
 //! must be links to one file, or libraries that need it, since the three parts share what they know.
 //!
 //! # What is emulated

@@ -1,0 +1,357 @@
+//! Workflows with `device = "cuda"`, from the command line to the exported model, on an emulated card.
+//!
+//! The binary is unchanged: it finds a driver, an NVRTC and a cuBLASLt in `FP8FLOW_CUDA_DIR`, which run on the CPU.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use fp8flow_kernels::Serial;
+use fp8flow_model::{ModelConfig, NamedTensor, StoredType, TensorData, initialise, write_safetensors};
+use serde_json::{Value, json};
+
+use crate::program::{Bench, Ended, quickstart};
+
+/// A card that is there, by the emulator's words.
+const HOPPER: &str = "hopper";
+/// Optimizer steps.
+const STEPS: u64 = 12;
+
+/// The folder of the emulated card; none where there is nothing to emulate one with, which is said.
+fn emulated() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<std::path::PathBuf>> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| match fp8flow_card_tests::emulated() {
+        Ok(folder) => Some(folder),
+        Err(obstacle) => {
+            println!("skipped: no card can be emulated: {obstacle}");
+            None
+        }
+    });
+    folder.as_deref()
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fp8 {
+    None,
+    Recipe(&'static str, &'static str),
+}
+
+const ROWWISE: Fp8 = Fp8::Recipe("torchao-rowwise", "rowwise");
+const DELAYED: Fp8 = Fp8::Recipe("transformer-engine-hybrid", "delayed");
+
+/// A model of two blocks with heads of 64, on a few records of the quickstart.
+fn bench(fp8: Fp8) -> Bench {
+    let data = quickstart().display().to_string();
+    let backend = match fp8 {
+        Fp8::None => "plugin = \"none\"".to_owned(),
+        Fp8::Recipe(plugin, recipe) => format!("plugin = \"{plugin}\"\nrecipe = \"{recipe}\""),
+    };
+    let init = format!("uses = \"model.init\"\nconfig = \"{data}/model/config.json\"");
+    let bench = Bench::new()
+        .with("plugin = \"torchao-rowwise\"\nrecipe = \"rowwise\"", &backend)
+        .with(&format!("{data}/dates.json"), "rows.json")
+        .with(&init, "uses = \"model.load\"\npath = \"model\"")
+        .with("held_out = 4", "held_out = 2")
+        .with("steps = 4", &format!("steps = {STEPS}"))
+        .with("batch = { micro = 2, per_step = 6 }", "batch = { micro = 1, per_step = 2 }")
+        .with("keep = 2", "keep = 100")
+        .with(
+            "[stages.export]",
+            "[stages.eval]\nuses = \"eval\"\nmodel = \"train\"\ntokens = \"tokens\"\nlayers = \"layers\"\n\n[stages.export]",
+        );
+    let rows: Value =
+        serde_json::from_str(&std::fs::read_to_string(quickstart().join("dates.json")).unwrap()).unwrap();
+    bench.write("rows.json", Value::from(rows.as_array().unwrap()[..14].to_vec()).to_string());
+    write_model(&bench, 0);
+    bench
+}
+
+/// Weights of seed 7, each off by a millionth up or down as `shaken` says; exact for 0.
+fn write_model(bench: &Bench, shaken: u32) {
+    let text = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 384, "hidden_size": 128,
+        "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "head_dim": 64, "hidden_act": "silu", "max_position_embeddings": 128, "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0, "tie_word_embeddings": false, "eos_token_id": 2, "dtype": "float32",
+    })
+    .to_string();
+    let at = bench.write("model/config.json", &text);
+    let config = ModelConfig::from_json(&text, &at).unwrap();
+    let mut parameters = initialise(&config, 7, &Serial);
+    for tensor in parameters.tensors_mut().iter_mut().filter(|_| shaken > 0) {
+        let up = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> (31 - shaken) & 1 == 0;
+        let shake = |(i, x): (usize, &mut f32)| *x *= if up(i) { 1.0 + 1e-6 } else { 1.0 - 1e-6 };
+        tensor.f32_mut().iter_mut().enumerate().for_each(shake);
+    }
+    let tensors = parameters.iter().map(|(spec, tensor)| NamedTensor {
+        name: spec.name.clone(),
+        dtype: StoredType::F32,
+        shape: spec.shape.clone(),
+        data: TensorData::F32(tensor.f32()),
+    });
+    let path = bench.path("model/model.safetensors");
+    let _ = std::fs::remove_file(&path);
+    write_safetensors(&path, tensors.collect::<Vec<_>>(), &[("format", "pt")]).unwrap();
+}
+
+/// The binary on a machine with `cards`, or without a driver.
+fn command(bench: &Bench, cards: Option<&str>, arguments: &[&str]) -> Command {
+    let mut command = bench.command(arguments);
+    match cards {
+        Some(cards) => {
+            command.env("FP8FLOW_CUDA_DIR", emulated().unwrap()).env("FP8FLOW_TEST_CARDS", cards);
+        }
+        None => {
+            command.env_remove("FP8FLOW_CUDA_DIR");
+        }
+    }
+    command
+}
+
+fn ended(bench: &Bench, cards: Option<&str>, arguments: &[&str]) -> Ended {
+    command(bench, cards, arguments).output().unwrap().into()
+}
+
+const ON_CARD: [&str; 4] = ["run", "workflow.toml", "--set", "workflow.device=\"cuda\""];
+
+/// A whole run on a Hopper.
+fn run(bench: &Bench) -> Ended {
+    let ended = ended(bench, Some(HOPPER), &ON_CARD);
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    ended
+}
+
+/// The losses of every step of the only run.
+fn losses(bench: &Bench) -> Vec<f64> {
+    let text = std::fs::read_to_string(bench.run_folder().join("train/metrics.jsonl")).unwrap();
+    let losses = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap());
+    losses.collect()
+}
+
+/// The digest of every file of every checkpoint of the only run, and of the exported model.
+fn bytes(bench: &Bench) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![bench.run_folder().join("train/checkpoints"), bench.path("out")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            let digest = blake3::hash(&std::fs::read(&entry).unwrap()).to_string();
+            let name = entry.strip_prefix(bench.run_folder()).or(entry.strip_prefix(bench.folder.path()));
+            files.insert(name.unwrap().display().to_string(), digest);
+        }
+    }
+    files
+}
+
+/// A run that is killed while it trains and started again, with pauses between kills of `pause`, twice `pause`, …
+fn kill_until_it_ends(bench: &Bench, pause: Duration) -> u32 {
+    let began = Instant::now();
+    let mut kills = 0;
+    loop {
+        let mut command = command(bench, Some(HOPPER), &ON_CARD);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let training = || {
+            let runs = std::fs::read_dir(bench.path("runs")).into_iter().flatten().flatten();
+            runs.map(|run| run.path().join("train/metrics.jsonl")).find(|path| path.exists())
+        };
+        // Only training is worth killing: what comes before has tests of its own.
+        let mut deadline = None;
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if deadline.is_none() && training().is_some() {
+                deadline = Some(Instant::now() + pause * (kills + 1));
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break None;
+            }
+            sleep(Duration::from_millis(5));
+        };
+        if let Some(status) = status {
+            assert_eq!(status.code(), Some(0), "after {kills} kills");
+            return kills;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        assert!(began.elapsed() < Duration::from_mins(5), "no end after {kills} kills");
+    }
+}
+
+/// The losses on the card lie within what weights that are a millionth off make of those on the CPU; every checkpoint has
+/// the same bytes in the next run, after kills, and under recompute.
+fn a_run_is_the_cpus_and_its_own(fp8: Fp8) {
+    if emulated().is_none() {
+        return;
+    }
+    let card = bench(fp8);
+    let ended = run(&card);
+    let record: Value =
+        serde_json::from_str(&std::fs::read_to_string(card.run_folder().join("run.json")).unwrap()).unwrap();
+    assert_eq!(record["environment"]["device"], "cuda:0 (NVIDIA H100 80GB HBM3, sm_90a)", "{record:#}");
+    for words in ["NVIDIA H100 80GB HBM3 computes what the CPU does", "on NVIDIA H100 80GB HBM3"] {
+        assert!(ended.all().contains(words), "no `{words}` in {}", ended.all());
+    }
+    if fp8 != Fp8::None {
+        for words in ["14 of 15 linear layers, every one as planned", "was seen to compute in FP8", "; NVIDIA H100"] {
+            assert!(ended.all().contains(words), "no `{words}` in {}", ended.all());
+        }
+    }
+    follows(fp8, &losses(&card));
+    let expected = bytes(&card);
+    let models = expected.keys().filter(|name| name.ends_with("model.safetensors")).count();
+    assert_eq!(models as u64, STEPS + 1, "{expected:#?}");
+
+    let killed = bench(fp8);
+    let kills = kill_until_it_ends(&killed, Duration::from_millis(300));
+    println!("{fp8:?}: killed {kills} times");
+    assert!(kills > 0);
+    assert_eq!(bytes(&killed), expected, "{fp8:?} after {kills} kills");
+
+    // What a checkpoint says about its run differs; what was computed does not.
+    let computed = |files: BTreeMap<String, String>| {
+        let is = |name: &String| name.ends_with(".safetensors");
+        files.into_iter().filter(|(name, _)| is(name)).collect::<BTreeMap<_, _>>()
+    };
+    let recomputed = bench(fp8).with("checkpoint =", "recompute = \"block\"\ncheckpoint =");
+    run(&recomputed);
+    assert_eq!(computed(bytes(&recomputed)), computed(expected), "{fp8:?} with recompute");
+}
+
+/// Holds losses of a card to those of the CPU.
+fn follows(fp8: Fp8, found: &[f64]) {
+    let of = |shaken| {
+        let bench = bench(fp8);
+        write_model(&bench, shaken);
+        let ended = bench.run(&[]);
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        losses(&bench)
+    };
+    let expected = of(0);
+    let shaken: Vec<Vec<f64>> = (1..=3).map(of).collect();
+    let mut band = 0.0_f64;
+    assert_eq!(found.len() as u64, STEPS);
+    for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        band = shaken.iter().fold(band, |band, losses| band.max((losses[step] - expected).abs()));
+        let off = (found - expected).abs();
+        println!("{fp8:?} {}: {expected:.5} on the CPU, off by {off:.5} beside {band:.5}", step + 1);
+        assert!(off <= 2.0 * band.max(1e-3), "{fp8:?}, step {}: {found}, not {expected} ± {band}", step + 1);
+    }
+    assert!(expected[0] - expected[STEPS as usize - 1] > 0.5, "it learns: {expected:?}");
+}
+
+#[test]
+fn a_run_without_fp8_is_the_cpus_and_its_own() {
+    a_run_is_the_cpus_and_its_own(Fp8::None);
+}
+
+#[test]
+fn a_run_with_a_scale_a_row_is_the_cpus_and_its_own() {
+    a_run_is_the_cpus_and_its_own(ROWWISE);
+}
+
+#[test]
+fn a_run_with_delayed_scales_is_the_cpus_and_its_own() {
+    a_run_is_the_cpus_and_its_own(DELAYED);
+}
+
+/// A run on `cards` fails with `code` and `words`, and leaves nothing that was trained.
+fn fails(bench: &Bench, cards: Option<&str>, device: &str, code: i32, words: &[&str]) {
+    let set = format!("workflow.device=\"{device}\"");
+    let ended = ended(bench, cards, &["run", "workflow.toml", "--set", &set]);
+    assert_eq!(ended.code, Some(code), "{}", ended.all());
+    let said = ended.all().split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in words {
+        assert!(said.contains(words), "no `{words}` in {said}");
+    }
+    let trained = std::fs::read_dir(bench.path("runs")).into_iter().flatten().flatten();
+    let trained: Vec<_> = trained.map(|run| run.path().join("train/checkpoints")).filter(|path| path.exists()).collect();
+    assert!(trained.is_empty() && !bench.path("out").exists(), "{trained:?}");
+}
+
+#[test]
+fn what_is_no_card_for_a_workflow_is_said_before_anything_runs() {
+    if emulated().is_none() {
+        return;
+    }
+    let rowwise = bench(ROWWISE);
+    fails(&rowwise, Some(HOPPER), "cuda:7", 69, &["there is no card 7: the driver shows 1", "workflow.toml"]);
+    fails(&rowwise, None, "cuda", 69, &["libcuda.so.1", "fp8flow doctor"]);
+    fails(&rowwise, Some("error-100"), "cuda", 69, &["cuInit"]);
+    fails(&rowwise, Some("ampere"), "cuda", 69, &["NVIDIA A100-SXM4-80GB has compute capability 8.0", "Ada (8.9)"]);
+    fails(&rowwise, Some(HOPPER), "cuda:x", 3, &["unknown device `cuda:x`"]);
+    assert!(!rowwise.path("runs").exists());
+    let blockwise = bench(Fp8::Recipe("transformer-engine-hybrid", "blockwise"));
+    let words = ["recipe `blockwise` does not run on NVIDIA GeForce RTX 4090", "9.0 or higher", "rowwise, tensorwise"];
+    fails(&blockwise, Some("ada"), "cuda", 69, &words);
+    assert!(!blockwise.path("runs").exists());
+}
+
+#[test]
+fn a_plugin_that_is_no_cards_is_refused_by_name() {
+    if emulated().is_none() {
+        return;
+    }
+    let library = std::env::current_exe().unwrap().parent().unwrap().join("libpretending.so");
+    let bench = bench(Fp8::Recipe("LIBRARY", "fp8")).with("LIBRARY", &library.display().to_string());
+    let words = ["plugin `pretending` runs on cpu alone", "the workflow's device is cuda:0 (NVIDIA H100 80GB HBM3"];
+    fails(&bench, Some(HOPPER), "cuda", 3, &words);
+    assert!(!bench.path("runs").exists());
+}
+
+#[test]
+fn a_card_that_is_too_small_is_said_with_both_figures() {
+    if emulated().is_none() {
+        return;
+    }
+    let words = ["not enough memory on NVIDIA H100 80GB HBM3: this takes", "are free", "use a card with more memory"];
+    fails(&bench(ROWWISE), Some("hopper:36"), "cuda", 1, &words);
+}
+
+#[test]
+fn a_card_that_computes_wrongly_is_not_trained_on() {
+    if emulated().is_none() {
+        return;
+    }
+    let trains = |idle: &str, words: &[&str]| {
+        fails(&bench(ROWWISE), Some(&format!("{HOPPER},idle:{idle}")), "cuda", 1, words);
+    };
+    trains("rms_norm_dx", &["NVIDIA H100 80GB HBM3 computes wrongly: rms_norm_backward dx"]);
+    trains("attention_dkv", &["computes wrongly: attention_backward"]);
+    trains("cast_rows", &["does not compute recipe `rowwise` as the CPU does", "Nothing was computed with it"]);
+}
+
+#[test]
+fn the_doctor_and_the_plan_tell_of_the_card() {
+    if emulated().is_none() {
+        return;
+    }
+    let bench = bench(ROWWISE);
+    let set = ["--set", "workflow.device=\"cuda\""];
+    let flat = |ended: &Ended| ended.all().split_whitespace().collect::<Vec<_>>().join(" ");
+    let doctor = ended(&bench, Some(HOPPER), &[&["doctor", "--workflow", "workflow.toml"][..], &set].concat());
+    assert_eq!(doctor.code, Some(0), "{}", doctor.all());
+    for words in ["NVIDIA H100 80GB HBM3 computes what the CPU does", "in FP8; on the card"] {
+        assert!(flat(&doctor).contains(words), "no `{words}` in {}", doctor.all());
+    }
+    let wrong = [HOPPER, ",idle:rope"].concat();
+    let doctor = ended(&bench, Some(&wrong), &[&["doctor", "--workflow", "workflow.toml"][..], &set].concat());
+    assert_eq!(doctor.code, Some(69), "{}", doctor.all());
+    assert!(flat(&doctor).contains("computes wrongly: rope"), "{}", doctor.all());
+
+    let plan = ended(&bench, Some(HOPPER), &[&["plan", "workflow.toml"][..], &set].concat());
+    assert_eq!(plan.code, Some(0), "{}", plan.all());
+    for words in ["cuda:0 (NVIDIA H100 80GB HBM3, sm_90a)", "on NVIDIA H100 80GB HBM3 (", "tokens/s predicted"] {
+        assert!(flat(&plan).contains(words), "no `{words}` in {}", plan.all());
+    }
+    let plan = ended(&bench, Some(HOPPER), &["plan", "workflow.toml"]);
+    assert!(flat(&plan).contains("the CPU, although NVIDIA H100 80GB HBM3 is here"), "{}", plan.all());
+}
