@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fp8flow_tensor::{DType, Tensor};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::Dtype as StoredType;
@@ -39,6 +40,8 @@ pub enum TensorData<'a> {
     Bytes(&'a [u8]),
     /// Rounded to nearest even as they are written, to `F32`, `BF16` or `F16`.
     F32(&'a [f32]),
+    /// The same of a tensor of f32, which is fetched when its turn comes if it is on a card.
+    Tensor(&'a Tensor),
 }
 
 impl NamedTensor<'_> {
@@ -47,6 +50,7 @@ impl NamedTensor<'_> {
         match self.data {
             TensorData::Bytes(bytes) => bytes.len(),
             TensorData::F32(elements) => elements.len() * self.dtype.bitsize() / 8,
+            TensorData::Tensor(tensor) => tensor.rows() * tensor.cols() * self.dtype.bitsize() / 8,
         }
     }
 
@@ -58,12 +62,17 @@ impl NamedTensor<'_> {
             }
             TensorData::F32(data) => {
                 assert_eq!(data.len(), elements, "elements of tensor `{name}`");
-                assert!(
-                    matches!(dtype, StoredType::F32 | StoredType::BF16 | StoredType::F16),
-                    "tensor `{name}`: no rounding from f32 to {dtype}"
-                );
+            }
+            TensorData::Tensor(tensor) => {
+                let is = (tensor.dtype(), tensor.rows() * tensor.cols());
+                assert_eq!(is, (DType::F32, elements), "elements of tensor `{name}`");
             }
         }
+        assert!(
+            matches!(self.data, TensorData::Bytes(_))
+                || matches!(dtype, StoredType::F32 | StoredType::BF16 | StoredType::F16),
+            "tensor `{name}`: no rounding from f32 to {dtype}"
+        );
     }
 }
 
@@ -99,6 +108,10 @@ pub(crate) fn write_until<'a>(
             match tensor.data {
                 TensorData::Bytes(bytes) => out.write_all(bytes)?,
                 TensorData::F32(elements) => write_rounded(out, tensor.dtype, elements, stop)?,
+                TensorData::Tensor(there) => {
+                    let here = there.here().map_err(io::Error::other)?;
+                    write_rounded(out, tensor.dtype, here.f32(), stop)?;
+                }
             }
         }
         Ok(())

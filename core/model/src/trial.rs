@@ -70,7 +70,16 @@ pub fn try_layer(
         recipe.on(Event::ForwardDone)?;
         let (input, accumulate) = (group.keeps_input(tokens).then_some(&x), step > 0);
         group.backward(
-            device, &weights, false, input, &[&dy], &mut dx, &mut gradients, accumulate, &kept, &mut loan,
+            device,
+            &weights,
+            false,
+            input,
+            &[&dy],
+            &mut dx,
+            &mut gradients,
+            accumulate,
+            &kept,
+            &mut loan,
         )?;
         recipe.on(Event::BackwardDone)?;
         fetch(&y, &mut tried.y)?;

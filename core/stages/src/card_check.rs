@@ -80,7 +80,8 @@ pub(crate) fn layer(
             format!("{card} does not compute recipe `{recipe}` as the CPU does: of a small layer {what}");
         Err(StageError::new(Class::Failed, message).help(HELP))
     };
-    let pairs = [("y", &found.y, &expected.y), ("dx", &found.dx, &expected.dx), ("dW", &found.dw, &expected.dw)];
+    let pairs =
+        [("y", &found.y, &expected.y), ("dx", &found.dx, &expected.dx), ("dW", &found.dw, &expected.dw)];
     let mut db = [f64::INFINITY; 3];
     for (db, (what, found, expected)) in db.iter_mut().zip(pairs) {
         let exact: Vec<f64> = expected.iter().copied().map(f64::from).collect();

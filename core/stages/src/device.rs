@@ -97,7 +97,9 @@ fn usable() -> Option<Card> {
 
 fn hint(card: &Card) -> String {
     let name = &card.name;
-    format!("the CPU, although {name} is here: what fp8flow does on cards is {UNPROVEN}; `device = \"cuda\"` uses it")
+    format!(
+        "the CPU, although {name} is here: what fp8flow does on cards is {UNPROVEN}; `device = \"cuda\"` uses it"
+    )
 }
 
 #[cfg(test)]

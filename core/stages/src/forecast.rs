@@ -136,12 +136,9 @@ impl Needs {
             }
         };
         let tokens = params.get::<usize>("batch.micro").saturating_mul(length.min(context));
-        let layers = cx.input("layers").and_then(|stage| stage.fact("layers"));
-        let layers = layers.and_then(|layers| serde_json::from_value::<LayerPlan>(layers.clone()).ok());
         let settings = train::settings(params);
         let memory = cx.section(backend::SECTION).and_then(|section| {
-            let layers = layers.unwrap_or_default();
-            memory(engine, section, config, &layers, &settings, options(params, tokens))
+            memory(engine, section, config, &planned_layers(cx), &settings, options(params, tokens))
         });
         let parameters = parameter_count(config);
         let shown_with = cx.input("tokens").map_or(0, data_tokenize::shown_with);
@@ -160,6 +157,12 @@ impl Needs {
             exact,
         }
     }
+}
+
+/// The decisions that a stage which is being planned is given; none without any.
+pub(crate) fn planned_layers(cx: &PlanCx<'_>) -> LayerPlan {
+    let layers = cx.input("layers").and_then(|stage| stage.fact("layers"));
+    layers.and_then(|layers| serde_json::from_value(layers.clone()).ok()).unwrap_or_default()
 }
 
 /// How the decoder of a training stage runs on micro-batches of up to `tokens` tokens.

@@ -20,8 +20,8 @@
 //!
 //! The predicted gain is `t_bf16 / t_fp8`. The first three recipes and all constants are torchao's own roofline model (an
 //! H100: 989 and 1979 TFLOP/s, 2.4 TB/s; the tests hold the model against its published values); the other two follow
-//! the same way of counting. The model knows nothing of this machine: it says for which layers FP8 is worth it on such
-//! a card, and measurements come out lower, for small layers most.
+//! the same way of counting. `min_gain` knows nothing of this machine: it says for which layers FP8 is worth it on such
+//! a card, and measurements come out lower, for small layers most. [`crate::roofline`] asks the same of the card at hand.
 
 /// The rule that says how small a layer may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -41,13 +41,22 @@ pub(crate) const ASSUMED_TOKENS: usize = 8192;
 /// The card that is predicted for.
 pub(crate) const CARD: &str = "H100";
 
-/// FLOP/s of bf16 and FP8 GEMMs, bytes/s, the parts of them that are reached, and the shortest kernel in seconds.
-const BF16: f64 = 989e12;
-const FP8: f64 = 1979e12;
-const BANDWIDTH: f64 = 2.4e12;
-const GEMM_REACHES: f64 = 0.78;
-const MEMORY_REACHES: f64 = 0.92;
-const SHORTEST: f64 = 2e-6;
+/// What products and memory reach on a card.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roof {
+    /// FLOP/s of FP8 products.
+    pub(crate) fp8: f64,
+    /// FLOP/s of bf16 products.
+    pub(crate) bf16: f64,
+    /// Bytes a second.
+    pub(crate) bandwidth: f64,
+}
+
+/// torchao's H100: peaks, and the parts of them that are reached.
+const TORCHAO: Roof = Roof { fp8: 1979e12 * 0.78, bf16: 989e12 * 0.78, bandwidth: 2.4e12 * 0.92 };
+
+/// The shortest kernel in seconds.
+pub(crate) const SHORTEST: f64 = 2e-6;
 
 /// torchao's thresholds: whether a recipe refuses a weight `[n, k]`, and by which inequality.
 pub(crate) fn torchao_refuses(recipe: &str, n: usize, k: usize) -> Result<Option<&'static str>, Unpublished> {
@@ -73,6 +82,17 @@ pub(crate) const MODELLED: [&str; 6] =
 
 /// Predicted time of a layer's three GEMMs in bf16 over that under `recipe`, casts included, for `m` tokens.
 pub(crate) fn predicted(recipe: &str, m: usize, n: usize, k: usize) -> Result<f64, Unpublished> {
+    Ok(high(&TORCHAO, m, n, k) / in_fp8(&TORCHAO, recipe, m, n, k)?)
+}
+
+/// Seconds of a layer's three GEMMs in bf16, for `m` tokens.
+pub(crate) fn high(roof: &Roof, m: usize, n: usize, k: usize) -> f64 {
+    let [m, n, k] = [m, n, k].map(|size| size as f64);
+    gemm(roof, m, k, n, false) + gemm(roof, m, n, k, false) + gemm(roof, k, m, n, false)
+}
+
+/// Seconds of a layer's three GEMMs under `recipe`, casts included, for `m` tokens.
+pub(crate) fn in_fp8(roof: &Roof, recipe: &str, m: usize, n: usize, k: usize) -> Result<f64, Unpublished> {
     let [m, n, k] = [m, n, k].map(|size| size as f64);
     let (activation, weight, maxima) = match recipe {
         "rowwise" => (5.0 + 3.0, 3.0 + 4.0 + 3.0, 0.0),
@@ -82,11 +102,10 @@ pub(crate) fn predicted(recipe: &str, m: usize, n: usize, k: usize) -> Result<f6
         "blockwise" => (3.0 + 3.0, 4.0, 0.0),
         _ => return Err(Unpublished),
     };
-    let casts = (activation * (m * k + m * n) + weight * n * k) / (BANDWIDTH * MEMORY_REACHES);
+    let casts = (activation * (m * k + m * n) + weight * n * k) / roof.bandwidth;
     let wgrad_in_fp8 = recipe != "rowwise_with_gw_hp";
-    let bf16 = gemm(m, k, n, false) + gemm(m, n, k, false) + gemm(k, m, n, false);
-    let fp8 = gemm(m, k, n, true) + gemm(m, n, k, true) + gemm(k, m, n, wgrad_in_fp8);
-    Ok(bf16 / (fp8 + casts + maxima * SHORTEST))
+    let products = gemm(roof, m, k, n, true) + gemm(roof, m, n, k, true) + gemm(roof, k, m, n, wgrad_in_fp8);
+    Ok(products + casts + maxima * SHORTEST)
 }
 
 /// A gain in words: what is below a bound never looks as if it were at it.
@@ -95,10 +114,10 @@ pub(crate) fn shown(gain: f64) -> String {
 }
 
 /// Seconds of `[m, k] · [k, n]`, written as bf16.
-fn gemm(m: f64, k: f64, n: f64, fp8: bool) -> f64 {
-    let (element, peak) = if fp8 { (1.0, FP8) } else { (2.0, BF16) };
-    let multiply = 2.0 * m * k * n / (peak * GEMM_REACHES);
-    let move_bytes = (element * (m * k + k * n) + 2.0 * m * n) / (BANDWIDTH * MEMORY_REACHES);
+fn gemm(roof: &Roof, m: f64, k: f64, n: f64, fp8: bool) -> f64 {
+    let (element, rate) = if fp8 { (1.0, roof.fp8) } else { (2.0, roof.bf16) };
+    let multiply = 2.0 * m * k * n / rate;
+    let move_bytes = (element * (m * k + k * n) + 2.0 * m * n) / roof.bandwidth;
     multiply.max(move_bytes).max(SHORTEST)
 }
 

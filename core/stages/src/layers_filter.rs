@@ -154,7 +154,8 @@ impl LayersFilter {
 
     /// Decides about `layers` on the device of the plan.
     fn offer(&self, mut layers: Vec<LayerFacts>, rule: &FilterRule, menu: &Menu) -> LayerPlan {
-        let place = self.0.device().card().map(|card| DeviceId::cuda(card.ordinal() as u32, card.stream_id()));
+        let place =
+            self.0.device().card().map(|card| DeviceId::cuda(card.ordinal() as u32, card.stream_id()));
         layers.iter_mut().for_each(|layer| layer.device = place);
         let mut plan = LayerPlan::decide(layers, rule, Offer::Recipes(menu));
         // Which stream it is on counts for this process alone.
@@ -174,7 +175,13 @@ impl LayersFilter {
         let mut menu = Menu::new(own.clone(), backend::configure(&plugin, &own)?);
         for (i, entry) in settings.entries.iter().enumerate() {
             let device = self.0.device();
-            match backend::choose_recipe(&plugin, device.card(), &own, entry.recipe.as_deref(), &entry.options) {
+            match backend::choose_recipe(
+                &plugin,
+                device.card(),
+                &own,
+                entry.recipe.as_deref(),
+                &entry.options,
+            ) {
                 Ok(choice) => {
                     menu.assign(entry.layers.clone(), choice, |choice| backend::configure(&plugin, choice))?;
                 }

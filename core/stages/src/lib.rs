@@ -39,6 +39,7 @@ mod model;
 mod model_init;
 mod model_load;
 mod recipe_set;
+mod roofline;
 pub mod support;
 mod train;
 mod training_memory;

@@ -416,7 +416,10 @@ mod tests {
     fn cards_are_judged_by_their_compute_capability() {
         let needs = |recipe| row(TORCHAO, recipe, DeviceClass::Cuda).unwrap().card.unwrap();
         let (rowwise, tensorwise) = (needs("rowwise"), needs("tensorwise"));
-        assert_eq!([rowwise.objection(HOPPER), rowwise.objection(ADA), tensorwise.objection(ADA)], [const { None }; 3]);
+        assert_eq!(
+            [rowwise.objection(HOPPER), rowwise.objection(ADA), tensorwise.objection(ADA)],
+            [const { None }; 3]
+        );
         let old = "needs compute capability 8.9 or higher";
         assert_eq!(tensorwise.objection(Version(8, 0)).as_deref(), Some(old));
         let new = "needs compute capability 8.9 to 9.0";

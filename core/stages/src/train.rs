@@ -29,12 +29,13 @@ use fp8flow_train::{
 };
 use serde_json::json;
 
+use crate::card_room::CardRoom;
 use crate::data_tokenize;
 use crate::failure::{OrFail as _, digest};
 use crate::layer_plan::LayerPlan;
 use crate::layers_filter;
-use crate::card_room::CardRoom;
 use crate::model::{self, MODEL};
+use crate::roofline::{Peaks, Work};
 use crate::{Engine, backend, card_check, forecast};
 
 /// The names of the kinds.
@@ -143,7 +144,11 @@ impl StageKind for Train {
         if let Extent::Bound { why, .. } = fields::extent(cx.params()) {
             planned = planned.line(why);
         }
-        planned.line(memory::line(&needs, CardRoom::look(&self.engine).as_ref()))
+        let planned = planned.line(memory::line(&needs, CardRoom::look(&self.engine).as_ref()));
+        match self.speed(cx, &config, &needs) {
+            Some(line) => planned.line(line),
+            None => planned,
+        }
     }
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {
@@ -169,13 +174,6 @@ impl StageKind for Train {
         settings.identity = identity(cx, recipe.as_deref(), &decisions)?;
         let recipe_state: Option<PathBuf> = params.get("recipe_state");
         let recipe_state = recipe_state.map(|path| RecipeState::read(&path)).transpose().or_fail()?;
-        if let Some(checked) = card_check::operations(&self.engine, &config, model::precision(params))? {
-            cx.say(checked.line());
-        }
-        let challenged = evidence::challenge(&self.engine, section, &layers)?;
-        for challenged in &challenged {
-            cx.say(challenged.line());
-        }
         let tokens = [&examples, &held_out].map(|set| largest_micro_batch(set, settings.micro));
         let options = forecast::options(params, tokens[0].max(tokens[1]));
         // To show answers to held-out examples; it may take a good part of a small model's memory.
@@ -187,6 +185,13 @@ impl StageKind for Train {
         let there = memory::There { host: Memory::look(), card: CardRoom::look(&self.engine) };
         if let Some(memory) = &planned {
             memory::Needs::new(memory, &settings, options).check(&there)?;
+        }
+        if let Some(checked) = card_check::operations(&self.engine, &config, model::precision(params))? {
+            cx.say(checked.line());
+        }
+        let challenged = evidence::challenge(&self.engine, section, &layers)?;
+        for challenged in &challenged {
+            cx.say(challenged.line());
         }
         let device = self.engine.device();
         let device = &*device;
@@ -250,6 +255,24 @@ impl StageKind for Train {
 }
 
 impl Train {
+    /// How fast the card is predicted to train, in a line; none without a card whose peaks are known.
+    fn speed(&self, cx: &PlanCx<'_>, config: &ModelConfig, needs: &forecast::Needs) -> Option<String> {
+        let card = card_check::name(&*self.engine.device())?;
+        let peaks = Peaks::of(&card)?;
+        let settings = settings(cx.params());
+        let tokens = needs.tokens? as usize;
+        let layers = forecast::planned_layers(cx);
+        let work = Work {
+            config,
+            layers: &layers,
+            tokens,
+            length: tokens / settings.micro.max(1),
+            micro_batches: settings.micro_batches(),
+            recompute: forecast::options(cx.params(), tokens).recompute,
+        };
+        Some(work.speed(&peaks).line(&card))
+    }
+
     /// What is trained on and what is held out.
     fn examples(&self, cx: &StageCx<'_>, config: &ModelConfig) -> Result<(TokenSet, TokenSet), StageError> {
         let (examples, held_out) = data_tokenize::open(cx.input("tokens"))?;

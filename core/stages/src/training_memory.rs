@@ -58,6 +58,8 @@ impl TrainingMemory {
             device: device.workspace(&decoder.workload()) as u64,
             ..Self::of_states(train.state_bytes(parameters))
         };
+        // What the card's products work in is taken when it is opened. A backend takes as much for those of its own and has
+        // no call to say so: the device's figure stands for both.
         if device.card().is_some() { states.moved_to_card(parameters) } else { states }
     }
 

@@ -226,9 +226,8 @@ impl<'a> Bench<'a> {
         self.keep("attention lse", &lse, near)?;
         let dout = self.activations(h)?;
         let [mut dq, mut dk, mut dv] = [self.activations(h)?, self.activations(kv)?, self.activations(kv)?];
-        self.device.attention_backward(
-            shape, &SEQUENCES, &dout, &q, &k, &v, &out, &lse, &mut dq, &mut dk, &mut dv,
-        );
+        self.device
+            .attention_backward(shape, &SEQUENCES, &dout, &q, &k, &v, &out, &lse, &mut dq, &mut dk, &mut dv);
         self.keep("attention_backward dq", &dq, near)?;
         self.keep("attention_backward dk", &dk, near)?;
         self.keep("attention_backward dv", &dv, near)

@@ -13,11 +13,10 @@ use std::path::{Path, PathBuf};
 
 use fp8flow_kernels::NUMERICS_REVISION;
 use fp8flow_model::{
-    Decoder, DecoderError, NamedTensor, ParameterSpec, Parameters, SafeFile, StoredType, TensorData,
-    write_safetensors,
+    Decoder, DecoderError, NamedTensor, Parameters, SafeFile, StoredType, TensorData, write_safetensors,
 };
 use fp8flow_sdk::{ErrorKind, StateDict};
-use fp8flow_tensor::Here;
+use fp8flow_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -243,8 +242,8 @@ impl Checkpoints {
 
 fn write_all(folder: &Path, snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
     let mut files = BTreeMap::new();
-    let masters = here(snapshot.parameters)?;
-    let model = masters.iter().map(|(spec, tensor)| named(spec.name.clone(), &spec.shape, tensor.f32()));
+    let model = snapshot.parameters.iter();
+    let model = model.map(|(spec, tensor)| named(spec.name.clone(), &spec.shape, tensor));
     let mut add = |name: &str, tensors: Vec<NamedTensor<'_>>| -> Result<(), TrainError> {
         let written = write_safetensors(&folder.join(name), tensors, &[("format", "pt")])?;
         let entry = Entry { bytes: written.bytes, blake3: written.digest.to_hex().to_string() };
@@ -252,13 +251,11 @@ fn write_all(folder: &Path, snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
         Ok(())
     };
     add(MODEL, model.collect())?;
-    drop(masters);
-    let [m, v] = snapshot.moments.map(here);
-    let moments = [("m", &m?), ("v", &v?)];
-    let moments = moments.into_iter().flat_map(|(moment, parameters)| {
+    let moments = ["m", "v"].into_iter().zip(snapshot.moments);
+    let moments = moments.flat_map(|(moment, parameters)| {
         parameters
             .iter()
-            .map(move |(spec, tensor)| named(format!("{moment}.{}", spec.name), &spec.shape, tensor.f32()))
+            .map(move |(spec, tensor)| named(format!("{moment}.{}", spec.name), &spec.shape, tensor))
     });
     add(OPTIMIZER, moments.collect())?;
     let mut small = vec![(STATE, json(&snapshot.state)), (CONFIG, json(snapshot.config))];
@@ -274,13 +271,8 @@ fn write_all(folder: &Path, snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
     sync_folder(folder)
 }
 
-/// Every parameter in the CPU's memory.
-fn here(parameters: &Parameters) -> Result<Vec<(&ParameterSpec, Here<'_>)>, TrainError> {
-    parameters.iter().map(|(spec, tensor)| Ok((spec, tensor.here()?))).collect()
-}
-
-fn named<'a>(name: String, shape: &[usize], elements: &'a [f32]) -> NamedTensor<'a> {
-    NamedTensor { name, dtype: StoredType::F32, shape: shape.to_vec(), data: TensorData::F32(elements) }
+fn named<'a>(name: String, shape: &[usize], tensor: &'a Tensor) -> NamedTensor<'a> {
+    NamedTensor { name, dtype: StoredType::F32, shape: shape.to_vec(), data: TensorData::Tensor(tensor) }
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

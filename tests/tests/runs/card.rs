@@ -18,7 +18,7 @@ use crate::program::{Bench, Ended, quickstart};
 /// A card that is there, by the emulator's words.
 const HOPPER: &str = "hopper";
 /// Optimizer steps.
-const STEPS: u64 = 12;
+const STEPS: u64 = 8;
 
 /// The folder of the emulated card; none where there is nothing to emulate one with, which is said.
 fn emulated() -> Option<&'static Path> {
@@ -55,9 +55,9 @@ fn bench(fp8: Fp8) -> Bench {
         .with("plugin = \"torchao-rowwise\"\nrecipe = \"rowwise\"", &backend)
         .with(&format!("{data}/dates.json"), "rows.json")
         .with(&init, "uses = \"model.load\"\npath = \"model\"")
-        .with("held_out = 4", "held_out = 2")
+        .with("held_out = 4", "held_out = 1")
         .with("steps = 4", &format!("steps = {STEPS}"))
-        .with("batch = { micro = 2, per_step = 6 }", "batch = { micro = 1, per_step = 2 }")
+        .with("batch = { micro = 2, per_step = 6 }", "batch = { micro = 2, per_step = 2 }")
         .with("keep = 2", "keep = 100")
         .with(
             "[stages.export]",
@@ -66,12 +66,12 @@ fn bench(fp8: Fp8) -> Bench {
     let rows: Value =
         serde_json::from_str(&std::fs::read_to_string(quickstart().join("dates.json")).unwrap()).unwrap();
     bench.write("rows.json", Value::from(rows.as_array().unwrap()[..14].to_vec()).to_string());
-    write_model(&bench, 0);
+    write_model(&bench, 0.0);
     bench
 }
 
-/// Weights of seed 7, each off by a millionth up or down as `shaken` says; exact for 0.
-fn write_model(bench: &Bench, shaken: u32) {
+/// Weights of seed 7, each off by the part `shake` of it, up or down.
+fn write_model(bench: &Bench, shake: f32) {
     let text = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 384, "hidden_size": 128,
         "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
@@ -82,10 +82,10 @@ fn write_model(bench: &Bench, shaken: u32) {
     let at = bench.write("model/config.json", &text);
     let config = ModelConfig::from_json(&text, &at).unwrap();
     let mut parameters = initialise(&config, 7, &Serial);
-    for tensor in parameters.tensors_mut().iter_mut().filter(|_| shaken > 0) {
-        let up = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> (31 - shaken) & 1 == 0;
-        let shake = |(i, x): (usize, &mut f32)| *x *= if up(i) { 1.0 + 1e-6 } else { 1.0 - 1e-6 };
-        tensor.f32_mut().iter_mut().enumerate().for_each(shake);
+    for tensor in parameters.tensors_mut().iter_mut().filter(|_| shake != 0.0) {
+        let up = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 30).is_multiple_of(2);
+        let shaken = |(i, x): (usize, &mut f32)| *x *= if up(i) { 1.0 + shake } else { 1.0 - shake };
+        tensor.f32_mut().iter_mut().enumerate().for_each(shaken);
     }
     let tensors = parameters.iter().map(|(spec, tensor)| NamedTensor {
         name: spec.name.clone(),
@@ -128,7 +128,8 @@ fn run(bench: &Bench) -> Ended {
 /// The losses of every step of the only run.
 fn losses(bench: &Bench) -> Vec<f64> {
     let text = std::fs::read_to_string(bench.run_folder().join("train/metrics.jsonl")).unwrap();
-    let losses = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap());
+    let losses =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap());
     losses.collect()
 }
 
@@ -150,7 +151,7 @@ fn bytes(bench: &Bench) -> BTreeMap<String, String> {
     files
 }
 
-/// A run that is killed while it trains and started again, with pauses between kills of `pause`, twice `pause`, …
+/// A run that is killed while it trains and started again, each time after twice as long.
 fn kill_until_it_ends(bench: &Bench, pause: Duration) -> u32 {
     let began = Instant::now();
     let mut kills = 0;
@@ -168,7 +169,7 @@ fn kill_until_it_ends(bench: &Bench, pause: Duration) -> u32 {
                 break Some(status);
             }
             if deadline.is_none() && training().is_some() {
-                deadline = Some(Instant::now() + pause * (kills + 1));
+                deadline = Some(Instant::now() + pause * (1 << kills.min(10)));
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break None;
@@ -186,8 +187,8 @@ fn kill_until_it_ends(bench: &Bench, pause: Duration) -> u32 {
     }
 }
 
-/// The losses on the card lie within what weights that are a millionth off make of those on the CPU; every checkpoint has
-/// the same bytes in the next run, after kills, and under recompute.
+/// The losses on the card lie within what rounding makes of those on the CPU; every checkpoint has the same bytes in the
+/// next run, after kills, and under recompute.
 fn a_run_is_the_cpus_and_its_own(fp8: Fp8) {
     if emulated().is_none() {
         return;
@@ -201,7 +202,9 @@ fn a_run_is_the_cpus_and_its_own(fp8: Fp8) {
         assert!(ended.all().contains(words), "no `{words}` in {}", ended.all());
     }
     if fp8 != Fp8::None {
-        for words in ["14 of 15 linear layers, every one as planned", "was seen to compute in FP8", "; NVIDIA H100"] {
+        for words in
+            ["14 of 15 linear layers, every one as planned", "was seen to compute in FP8", "; NVIDIA H100"]
+        {
             assert!(ended.all().contains(words), "no `{words}` in {}", ended.all());
         }
     }
@@ -211,7 +214,7 @@ fn a_run_is_the_cpus_and_its_own(fp8: Fp8) {
     assert_eq!(models as u64, STEPS + 1, "{expected:#?}");
 
     let killed = bench(fp8);
-    let kills = kill_until_it_ends(&killed, Duration::from_millis(300));
+    let kills = kill_until_it_ends(&killed, Duration::from_millis(200));
     println!("{fp8:?}: killed {kills} times");
     assert!(kills > 0);
     assert_eq!(bytes(&killed), expected, "{fp8:?} after {kills} kills");
@@ -226,26 +229,29 @@ fn a_run_is_the_cpus_and_its_own(fp8: Fp8) {
     assert_eq!(computed(bytes(&recomputed)), computed(expected), "{fp8:?} with recompute");
 }
 
-/// Holds losses of a card to those of the CPU.
+/// Holds losses of a card to those of the CPU: as near as those from weights that are half a place of bf16 off.
+///
+/// Weights that are a millionth off lead as far away, but later: a card's attention rounds its weights to bf16.
 fn follows(fp8: Fp8, found: &[f64]) {
-    let of = |shaken| {
+    let of = |shake| {
         let bench = bench(fp8);
-        write_model(&bench, shaken);
+        write_model(&bench, shake);
         let ended = bench.run(&[]);
         assert_eq!(ended.code, Some(0), "{}", ended.all());
         losses(&bench)
     };
-    let expected = of(0);
-    let shaken: Vec<Vec<f64>> = (1..=3).map(of).collect();
-    let mut band = 0.0_f64;
+    let (expected, millionth) = (of(0.0), of(1e-6));
+    let shaken = [of(2e-3), of(-2e-3)];
+    let (mut band, mut least) = (0.0_f64, 0.0_f64);
     assert_eq!(found.len() as u64, STEPS);
     for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
         band = shaken.iter().fold(band, |band, losses| band.max((losses[step] - expected).abs()));
+        least = least.max((millionth[step] - expected).abs());
         let off = (found - expected).abs();
-        println!("{fp8:?} {}: {expected:.5} on the CPU, off by {off:.5} beside {band:.5}", step + 1);
-        assert!(off <= 2.0 * band.max(1e-3), "{fp8:?}, step {}: {found}, not {expected} ± {band}", step + 1);
+        println!("{fp8:?} {}: {expected:.5}, off by {off:.5} beside {least:.5} and {band:.5}", step + 1);
+        assert!(off <= 2.0 * band, "{fp8:?}, step {}: {found}, not {expected} ± {band}", step + 1);
     }
-    assert!(expected[0] - expected[STEPS as usize - 1] > 0.5, "it learns: {expected:?}");
+    assert!(expected[0] - expected[STEPS as usize - 1] > 0.3, "it learns: {expected:?}");
 }
 
 #[test]
@@ -273,7 +279,8 @@ fn fails(bench: &Bench, cards: Option<&str>, device: &str, code: i32, words: &[&
         assert!(said.contains(words), "no `{words}` in {said}");
     }
     let trained = std::fs::read_dir(bench.path("runs")).into_iter().flatten().flatten();
-    let trained: Vec<_> = trained.map(|run| run.path().join("train/checkpoints")).filter(|path| path.exists()).collect();
+    let trained: Vec<_> =
+        trained.map(|run| run.path().join("train/checkpoints")).filter(|path| path.exists()).collect();
     assert!(trained.is_empty() && !bench.path("out").exists(), "{trained:?}");
 }
 
@@ -283,14 +290,30 @@ fn what_is_no_card_for_a_workflow_is_said_before_anything_runs() {
         return;
     }
     let rowwise = bench(ROWWISE);
-    fails(&rowwise, Some(HOPPER), "cuda:7", 69, &["there is no card 7: the driver shows 1", "workflow.toml"]);
+    fails(
+        &rowwise,
+        Some(HOPPER),
+        "cuda:7",
+        69,
+        &["there is no card 7: the driver shows 1", "workflow.device=\"cuda:7\""],
+    );
     fails(&rowwise, None, "cuda", 69, &["libcuda.so.1", "fp8flow doctor"]);
     fails(&rowwise, Some("error-100"), "cuda", 69, &["cuInit"]);
-    fails(&rowwise, Some("ampere"), "cuda", 69, &["NVIDIA A100-SXM4-80GB has compute capability 8.0", "Ada (8.9)"]);
+    fails(
+        &rowwise,
+        Some("ampere"),
+        "cuda",
+        69,
+        &["NVIDIA A100-SXM4-80GB has compute capability 8.0", "Ada (8.9)"],
+    );
     fails(&rowwise, Some(HOPPER), "cuda:x", 3, &["unknown device `cuda:x`"]);
     assert!(!rowwise.path("runs").exists());
     let blockwise = bench(Fp8::Recipe("transformer-engine-hybrid", "blockwise"));
-    let words = ["recipe `blockwise` does not run on NVIDIA GeForce RTX 4090", "9.0 or higher", "rowwise, tensorwise"];
+    let words = [
+        "recipe `blockwise` does not run on NVIDIA GeForce RTX 4090",
+        "9.0 or higher",
+        "rowwise, tensorwise",
+    ];
     fails(&blockwise, Some("ada"), "cuda", 69, &words);
     assert!(!blockwise.path("runs").exists());
 }
@@ -302,7 +325,8 @@ fn a_plugin_that_is_no_cards_is_refused_by_name() {
     }
     let library = std::env::current_exe().unwrap().parent().unwrap().join("libpretending.so");
     let bench = bench(Fp8::Recipe("LIBRARY", "fp8")).with("LIBRARY", &library.display().to_string());
-    let words = ["plugin `pretending` runs on cpu alone", "the workflow's device is cuda:0 (NVIDIA H100 80GB HBM3"];
+    let words =
+        ["plugin `pretending` runs on cpu alone", "the workflow's device is cuda:0 (NVIDIA H100 80GB HBM3"];
     fails(&bench, Some(HOPPER), "cuda", 3, &words);
     assert!(!bench.path("runs").exists());
 }
@@ -312,7 +336,8 @@ fn a_card_that_is_too_small_is_said_with_both_figures() {
     if emulated().is_none() {
         return;
     }
-    let words = ["not enough memory on NVIDIA H100 80GB HBM3: this takes", "are free", "use a card with more memory"];
+    let words =
+        ["not enough memory on NVIDIA H100 80GB HBM3: this takes", "are free", "use a card with more memory"];
     fails(&bench(ROWWISE), Some("hopper:36"), "cuda", 1, &words);
 }
 
@@ -326,7 +351,10 @@ fn a_card_that_computes_wrongly_is_not_trained_on() {
     };
     trains("rms_norm_dx", &["NVIDIA H100 80GB HBM3 computes wrongly: rms_norm_backward dx"]);
     trains("attention_dkv", &["computes wrongly: attention_backward"]);
-    trains("cast_rows", &["does not compute recipe `rowwise` as the CPU does", "Nothing was computed with it"]);
+    trains(
+        "cast_rows",
+        &["does not compute recipe `rowwise` as the CPU does", "Nothing was computed with it"],
+    );
 }
 
 #[test]
@@ -337,19 +365,27 @@ fn the_doctor_and_the_plan_tell_of_the_card() {
     let bench = bench(ROWWISE);
     let set = ["--set", "workflow.device=\"cuda\""];
     let flat = |ended: &Ended| ended.all().split_whitespace().collect::<Vec<_>>().join(" ");
-    let doctor = ended(&bench, Some(HOPPER), &[&["doctor", "--workflow", "workflow.toml"][..], &set].concat());
+    let doctor =
+        ended(&bench, Some(HOPPER), &[&["doctor", "--workflow", "workflow.toml"][..], &set].concat());
     assert_eq!(doctor.code, Some(0), "{}", doctor.all());
     for words in ["NVIDIA H100 80GB HBM3 computes what the CPU does", "in FP8; on the card"] {
         assert!(flat(&doctor).contains(words), "no `{words}` in {}", doctor.all());
     }
+    let f32 = ["--set", "stages.train.precision=\"f32\"", "--set", "stages.eval.precision=\"f32\""];
+    let arguments = [&["doctor", "--workflow", "workflow.toml"][..], &set, &f32].concat();
+    let doctor = ended(&bench, Some(HOPPER), &arguments);
+    assert_eq!(doctor.code, Some(0), "{}", doctor.all());
     let wrong = [HOPPER, ",idle:rope"].concat();
-    let doctor = ended(&bench, Some(&wrong), &[&["doctor", "--workflow", "workflow.toml"][..], &set].concat());
+    let doctor =
+        ended(&bench, Some(&wrong), &[&["doctor", "--workflow", "workflow.toml"][..], &set].concat());
     assert_eq!(doctor.code, Some(69), "{}", doctor.all());
     assert!(flat(&doctor).contains("computes wrongly: rope"), "{}", doctor.all());
 
     let plan = ended(&bench, Some(HOPPER), &[&["plan", "workflow.toml"][..], &set].concat());
     assert_eq!(plan.code, Some(0), "{}", plan.all());
-    for words in ["cuda:0 (NVIDIA H100 80GB HBM3, sm_90a)", "on NVIDIA H100 80GB HBM3 (", "tokens/s predicted"] {
+    for words in
+        ["cuda:0 (NVIDIA H100 80GB HBM3, sm_90a)", "on NVIDIA H100 80GB HBM3 (", "tokens/s predicted"]
+    {
         assert!(flat(&plan).contains(words), "no `{words}` in {}", plan.all());
     }
     let plan = ended(&bench, Some(HOPPER), &["plan", "workflow.toml"]);

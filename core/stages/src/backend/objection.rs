@@ -28,7 +28,13 @@ impl Objection {
     /// The plugin has no such recipe.
     pub(crate) fn unknown_recipe(plugin: &str, name: &str, known: Vec<String>) -> Self {
         let message = format!("`{plugin}` has no recipe `{name}`; it has {}", known.join(", "));
-        Self { key: "recipe".into(), message, similar: Some((name.into(), known)), help: None, class: Class::Invalid }
+        Self {
+            key: "recipe".into(),
+            message,
+            similar: Some((name.into(), known)),
+            help: None,
+            class: Class::Invalid,
+        }
     }
 
     /// The recipe does not take this option.

@@ -66,8 +66,7 @@ fn card(number: usize, card: &Card, cuda: Option<Version>, missing: Status) -> R
     let (mut fits, mut not) = (Vec::new(), Vec::new());
     for row in rows {
         let Some(needs) = row.card else { continue };
-        let objection =
-            needs.objection(capability).or_else(|| needs.driver_objection(capability, cuda?));
+        let objection = needs.objection(capability).or_else(|| needs.driver_objection(capability, cuda?));
         match objection {
             None => fits.push(row.recipe),
             Some(reason) => not.push(json!({ "recipe": row.recipe, "reason": reason })),

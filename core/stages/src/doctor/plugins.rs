@@ -110,7 +110,11 @@ pub(super) fn measured(trial: &Trial) -> String {
     let fp8: Vec<&str> = roles.iter().filter(|(_, count)| *count == ran).map(|(name, _)| *name).collect();
     let card = trial.card_db.map_or(String::new(), |db| {
         let least = db.into_iter().flatten().fold(f64::INFINITY, f64::min);
-        if least.is_finite() { format!("; on the card {least:.0} dB from that") } else { "; on the card the same".into() }
+        if least.is_finite() {
+            format!("; on the card {least:.0} dB from that")
+        } else {
+            "; on the card the same".into()
+        }
     });
     format!("{} from exact; {} in FP8{card}", trial.words, fp8.join(", "))
 }

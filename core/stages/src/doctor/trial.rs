@@ -131,7 +131,9 @@ impl Trial {
     /// The same, after the recipe was tried on the engine's card, if it has one.
     fn on_card(self, engine: &Engine, plugin: &Plugin, choice: &RecipeChoice, shape: [usize; 2]) -> Self {
         match card_check::layer(engine, &choice.recipe, shape, || backend::configure(plugin, choice)) {
-            Ok(db) => Self { card_db: db.map(|db| db.map(|db| Some(db).filter(|db| db.is_finite()))), ..self },
+            Ok(db) => {
+                Self { card_db: db.map(|db| db.map(|db| Some(db).filter(|db| db.is_finite()))), ..self }
+            }
             Err(error) => Self { problem: Some(error.to_string()), ..self },
         }
     }

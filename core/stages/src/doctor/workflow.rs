@@ -14,9 +14,9 @@ use super::row::{Group, Row, Status, gb};
 use super::trial::{Trial, trials};
 use crate::card_room::CardRoom;
 use crate::device::NO_CARD;
+use crate::eval::EVAL;
 use crate::forecast::{Forecast, Output};
 use crate::layers_filter::LAYERS;
-use crate::eval::EVAL;
 use crate::model::{self, MODEL};
 use crate::{LayerPlan, RecipeChoice, backend, card_check, train};
 
@@ -136,13 +136,18 @@ fn layers(plan: &Plan) -> Vec<Row> {
 /// What the card makes of every operation that the models of this workflow ask for; nothing without a card.
 fn card_rows(question: &Question<'_>, plan: &Plan) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
-    for stage in plan.stages.iter().filter(|stage| [EVAL, train::SFT, train::PT].contains(&stage.uses.as_str())) {
-        let model = stage.inputs.iter().find(|(edge, _)| edge == MODEL).and_then(|(_, name)| plan.stage(name));
+    for stage in
+        plan.stages.iter().filter(|stage| [EVAL, train::SFT, train::PT].contains(&stage.uses.as_str()))
+    {
+        let model =
+            stage.inputs.iter().find(|(edge, _)| edge == MODEL).and_then(|(_, name)| plan.stage(name));
         let Some(config) = model.and_then(model::planned_config) else { continue };
         let checked = card_check::operations(question.engine, &config, model::precision(&stage.params));
         let found = match checked {
             Ok(None) => continue,
-            Ok(Some(checked)) => row("card", Status::Ok, checked.line()).facts(json!({ "results": checked.results })),
+            Ok(Some(checked)) => {
+                row("card", Status::Ok, checked.line()).facts(json!({ "results": checked.results }))
+            }
             Err(error) => {
                 let row = row("card", Status::Fail, error.message);
                 error.help.into_iter().fold(row, Row::advice)
@@ -180,8 +185,9 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>, card: Option<CardRoom
         Some(n) => format!("masters, moments and {n} gradients"),
     };
     let (all, certain_part, tokens) = (gb(most), gb(certain), tokens.unwrap_or_default());
-    let found =
-        format!("{stage}: {at_most}{all}{on}, of it {certain_part} of {states}{tokens}; available: {there}{here}");
+    let found = format!(
+        "{stage}: {at_most}{all}{on}, of it {certain_part} of {states}{tokens}; available: {there}{here}"
+    );
     let mut facts = json!({ "needs": needs, "memory": memory });
     if let Some(card) = &card {
         facts["card"] = json!(card);

@@ -98,8 +98,7 @@ impl Challenged {
     /// The same for programs, in dB; `null` where nothing differs.
     pub(super) fn json(&self) -> Value {
         let Evidence { shape: [k, n], db: [y, dx, dw], .. } = &self.evidence;
-        let mut told =
-            json!({ "recipe": self.recipe, "in_features": k, "out_features": n, "db": { "y": y, "dx": dx, "dw": dw } });
+        let mut told = json!({ "recipe": self.recipe, "in_features": k, "out_features": n, "db": { "y": y, "dx": dx, "dw": dw } });
         if let Some(OnCard { name, db: [y, dx, dw] }) = &self.card {
             told["card"] = json!({ "name": name, "db": { "y": y, "dx": dx, "dw": dw } });
         }

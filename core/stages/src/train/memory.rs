@@ -84,7 +84,9 @@ impl<'a> Needs<'a> {
         let short = host.filter(|available| *available < resident);
         short.map_or(Ok(()), |available| {
             let (takes, available) = (gb(resident), gb(available));
-            let message = format!("not enough memory: beside the card this takes {takes}, and {available} are available");
+            let message = format!(
+                "not enough memory: beside the card this takes {takes}, and {available} are available"
+            );
             Err(StageError::failed(message).help("Use a machine with more memory, or a smaller model."))
         })
     }
@@ -169,7 +171,10 @@ mod tests {
         let error = check(4_979_999_999, u64::MAX).expect_err("the card is too small");
         let said = format!("{} {}", error, error.help.clone().unwrap_or_default());
         assert!(said.starts_with("not enough memory on NVIDIA L4: this takes 4.98 GB"), "{said}");
-        assert!(said.contains("4.98 GB are free") && said.ends_with("use a card with more memory."), "{said}");
+        assert!(
+            said.contains("4.98 GB are free") && said.ends_with("use a card with more memory."),
+            "{said}"
+        );
         let error = check(u64::MAX, 1_019_999_999).expect_err("the host is too small").to_string();
         assert_eq!(error, "not enough memory: beside the card this takes 1.02 GB, and 1.02 GB are available");
     }
