@@ -11,7 +11,7 @@ use crate::{DecoderError, ParameterKind, ParameterSpec, Parameters};
 const TOKENS: [usize; 3] = [64, 37, 64];
 /// The most of them.
 const MOST: usize = 64;
-/// By how much a bf16 gradient is smaller than an activation.
+/// How large a gradient is beside an activation.
 const GRADIENTS: f32 = 1e-3;
 
 /// What a layer has made of some micro-batches.
@@ -96,7 +96,7 @@ pub fn try_layer(
 /// Normal numbers with one in a hundred that is larger.
 fn numbers(stream: u64, len: usize, scale: f32) -> Vec<f32> {
     let philox = Philox::new(1, "trial");
-    let outlier = |i: usize| if i % 97 == 0 { 8.0 } else { 1.0 };
+    let outlier = |i: usize| if i.is_multiple_of(97) { 8.0 } else { 1.0 };
     (0..len).map(|i| philox.normal_pair(stream, i as u64)[0] * scale * outlier(i)).collect()
 }
 

@@ -48,7 +48,8 @@ pub(crate) fn operations(
 ) -> Result<Option<Checked>, StageError> {
     let device = engine.device();
     let Some(card) = name(&*device) else { return Ok(None) };
-    let compared = check(&*device, engine.cpu_device(), config.head_dim, dtype).map_err(unable)?;
+    let compared =
+        check(&*device, engine.cpu_device(), config.head_dim, dtype).map_err(|error| unable(&error))?;
     if let Some(wrong) = compared.iter().find(|compared| !compared.holds()) {
         let due = match wrong.bound {
             0.0 => "its bits must be the CPU's".into(),
@@ -86,8 +87,7 @@ pub(crate) fn layer(
     for (db, (what, found, expected)) in db.iter_mut().zip(pairs) {
         let exact: Vec<f64> = expected.iter().copied().map(f64::from).collect();
         *db = snr_db(&exact, found);
-        // Written so that a NaN is refused.
-        if !(*db >= CLOSE_DB) {
+        if db.is_nan() || *db < CLOSE_DB {
             return refuse(format!("{what} is {db:.0} dB from it, where {CLOSE_DB} are due"));
         }
     }
@@ -106,6 +106,6 @@ pub(crate) fn name(device: &dyn Device) -> Option<String> {
     device.card().map(|card| card.properties().name.clone())
 }
 
-fn unable(error: CardError) -> StageError {
+fn unable(error: &CardError) -> StageError {
     StageError::new(Class::Failed, format!("the card: {error}"))
 }

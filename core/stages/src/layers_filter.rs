@@ -156,10 +156,14 @@ impl LayersFilter {
     fn offer(&self, mut layers: Vec<LayerFacts>, rule: &FilterRule, menu: &Menu) -> LayerPlan {
         let place =
             self.0.device().card().map(|card| DeviceId::cuda(card.ordinal() as u32, card.stream_id()));
-        layers.iter_mut().for_each(|layer| layer.device = place);
+        for layer in &mut layers {
+            layer.device = place;
+        }
         let mut plan = LayerPlan::decide(layers, rule, Offer::Recipes(menu));
         // Which stream it is on counts for this process alone.
-        plan.layers.iter_mut().for_each(|layer| layer.facts.device = None);
+        for layer in &mut plan.layers {
+            layer.facts.device = None;
+        }
         plan
     }
 

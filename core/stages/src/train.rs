@@ -6,6 +6,7 @@ mod fallback;
 mod fields;
 mod memory;
 mod report;
+mod speed;
 mod watch;
 
 pub(crate) use again::{first_other_tensor, parted};
@@ -35,7 +36,6 @@ use crate::failure::{OrFail as _, digest};
 use crate::layer_plan::LayerPlan;
 use crate::layers_filter;
 use crate::model::{self, MODEL};
-use crate::roofline::{Peaks, Work};
 use crate::{Engine, backend, card_check, forecast};
 
 /// The names of the kinds.
@@ -145,7 +145,7 @@ impl StageKind for Train {
             planned = planned.line(why);
         }
         let planned = planned.line(memory::line(&needs, CardRoom::look(&self.engine).as_ref()));
-        match self.speed(cx, &config, &needs) {
+        match speed::line(&self.engine, cx, &config, &needs) {
             Some(line) => planned.line(line),
             None => planned,
         }
@@ -255,24 +255,6 @@ impl StageKind for Train {
 }
 
 impl Train {
-    /// How fast the card is predicted to train, in a line; none without a card whose peaks are known.
-    fn speed(&self, cx: &PlanCx<'_>, config: &ModelConfig, needs: &forecast::Needs) -> Option<String> {
-        let card = card_check::name(&*self.engine.device())?;
-        let peaks = Peaks::of(&card)?;
-        let settings = settings(cx.params());
-        let tokens = needs.tokens? as usize;
-        let layers = forecast::planned_layers(cx);
-        let work = Work {
-            config,
-            layers: &layers,
-            tokens,
-            length: tokens / settings.micro.max(1),
-            micro_batches: settings.micro_batches(),
-            recompute: forecast::options(cx.params(), tokens).recompute,
-        };
-        Some(work.speed(&peaks).line(&card))
-    }
-
     /// What is trained on and what is held out.
     fn examples(&self, cx: &StageCx<'_>, config: &ModelConfig) -> Result<(TokenSet, TokenSet), StageError> {
         let (examples, held_out) = data_tokenize::open(cx.input("tokens"))?;

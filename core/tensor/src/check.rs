@@ -12,7 +12,7 @@ use crate::{AdamW, AttentionShape, DType, Device, RopeTable, Rotation, Tensor};
 const TOKENS: usize = 70;
 /// Its sequences: a short one, and one that goes through tiles.
 const SEQUENCES: [u32; 3] = [0, 5, TOKENS as u32];
-/// Query heads, of which the first half share a key and value head.
+/// Query heads, which share one head of keys and values.
 const HEADS: usize = 2;
 /// Rows of the embedding and the output head; no multiple of 16.
 const VOCABULARY: usize = 100;

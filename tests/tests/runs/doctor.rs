@@ -222,7 +222,12 @@ fn cards_are_judged_by_the_table() {
     assert_eq!(code, 0, "the CPU does the work: {:#}", found.0);
     found.expect("cuda", "driver", "ok", &["CUDA 12.9", "not yet on a real one"]);
     found.expect("cuda", "card 0", "ok", &["H100", "9.0", "85.0 GB", "rowwise", "blockwise"]);
-    found.expect("cuda", "card 1", "ok", &["RTX 4090", "fits rowwise, tensorwise, rowwise_with_gw_hp, delayed, current"]);
+    found.expect(
+        "cuda",
+        "card 1",
+        "ok",
+        &["RTX 4090", "fits rowwise, tensorwise, rowwise_with_gw_hp, delayed, current"],
+    );
     found.expect("cuda", "card 2", "warn", &["8.20 GB", "24 GB or more are recommended"]);
     found.expect("cuda", "card 3", "warn", &["A100", "Device compute capability 8.9 or higher is required"]);
     found.expect("cuda", "cuBLASLt", "ok", &["12.9"]);

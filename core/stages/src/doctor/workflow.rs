@@ -66,7 +66,7 @@ pub(super) fn rows(question: &Question<'_>, plan: &Plan, memory: Option<Memory>,
     rows.extend(layers(plan));
     let forecast = Forecast::of(plan);
     rows.extend(card_rows(question, plan));
-    rows.extend(memory_row(&forecast, memory, CardRoom::look(question.engine)));
+    rows.extend(memory_row(&forecast, memory, CardRoom::look(question.engine).as_ref()));
     rows.extend(disks(&forecast.outputs(plan, runs)));
     rows
 }
@@ -162,7 +162,7 @@ fn card_rows(question: &Question<'_>, plan: &Plan) -> Vec<Row> {
 }
 
 /// What the largest stage takes, against what there is.
-fn memory_row(forecast: &Forecast, memory: Option<Memory>, card: Option<CardRoom>) -> Option<Row> {
+fn memory_row(forecast: &Forecast, memory: Option<Memory>, card: Option<&CardRoom>) -> Option<Row> {
     let (stage, needs) = forecast.largest()?;
     let (certain, most) = (needs.memory.states, needs.peak);
     let at_most = if needs.exact { "" } else { "at most " };
@@ -171,9 +171,9 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>, card: Option<CardRoom
         format!(" and {at_most}{working} for micro-batches of {tokens} tokens")
     });
     let host = memory.map(|memory| memory.available);
-    let available = card.as_ref().map(|card| card.free).or(host);
+    let available = card.map(|card| card.free).or(host);
     let there = available.map_or_else(|| "the system does not tell".into(), gb);
-    let (on, here) = match &card {
+    let (on, here) = match card {
         Some(card) => (format!(" on {}", card.name), format!("; beside it {}", gb(needs.memory.resident()))),
         None => (String::new(), String::new()),
     };
@@ -189,7 +189,7 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>, card: Option<CardRoom
         "{stage}: {at_most}{all}{on}, of it {certain_part} of {states}{tokens}; available: {there}{here}"
     );
     let mut facts = json!({ "needs": needs, "memory": memory });
-    if let Some(card) = &card {
+    if let Some(card) = card {
         facts["card"] = json!(card);
     }
     facts["needs"]["stage"] = json!(stage);
