@@ -45,7 +45,7 @@ sdk = "[..]"
 numerics = [..]
 target = "x86_64-linux-gnu"
 recipes = ["rowwise", "tensorwise", "rowwise_with_gw_hp"]
-devices = ["cpu"]
+devices = ["cpu", "cuda"]
 
 [library]
 file = "libtorchao_rowwise.so"

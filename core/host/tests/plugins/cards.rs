@@ -36,6 +36,8 @@ impl Setting {
 
     fn probe(&self, cards: &str) -> Probe {
         let arguments = [
+            // Wheels of NVIDIA's in an active environment are no part of this.
+            "--unset=VIRTUAL_ENV".into(),
             format!("FP8FLOW_TEST_CARDS={cards}"),
             format!("FP8FLOW_CUDA_DIR={}", self.0.path().display()),
             std::env::current_exe().unwrap().display().to_string(),

@@ -87,7 +87,7 @@ fn what_the_manifest_says_is_what_the_plugin_has() {
     let manifest = loaded.manifest();
     assert_eq!((manifest.name.as_str(), manifest.version.as_str()), (NAME, env!("CARGO_PKG_VERSION")));
     assert_eq!(manifest.recipes, ["rowwise", "tensorwise", "rowwise_with_gw_hp"]);
-    assert_eq!(manifest.devices, ["cpu"]);
+    assert_eq!(manifest.devices, ["cpu", "cuda"]);
     assert_eq!(manifest.panic, "unwind");
 }
 
