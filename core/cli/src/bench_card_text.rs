@@ -44,7 +44,7 @@ fn head(head: &Head) -> String {
         measured("copy", head.copy_tbps, "TB/s"),
     );
     format!(
-        "{}\n\n{BOLD}{:<20}{:<9}{:<24}{:>12}{:>15}{:>9}{:>10}{RESET}",
+        "{}\n\n{BOLD}{:<20}{:<9}{:<22}{:>11}{:>17}{:>9}{:>10}{RESET}",
         wrapped(&words, WIDTH).join("\n"),
         "case",
         "scales",
@@ -107,7 +107,7 @@ fn train(line: &CardTrain) -> String {
 fn row([what, scales, shape, us, figure]: [&str; 5], shares: [Option<f64>; 2]) -> String {
     let [sheet, card] =
         shares.map(|share| share.map_or_else(|| "-".into(), |share| format!("{:.0} %", 100.0 * share)));
-    format!("{what:<20}{scales:<9}{shape:<24}{us:>12}{figure:>15}{DIM}{sheet:>9}{card:>10}{RESET}")
+    format!("{what:<20}{scales:<9}{shape:<22}{us:>11}{figure:>17}{DIM}{sheet:>9}{card:>10}{RESET}")
 }
 
 fn figure(Rate(rate, unit): Rate) -> String {
@@ -120,7 +120,7 @@ fn figure(Rate(rate, unit): Rate) -> String {
 /// Four digits, as many as a measurement has, and none that are needed for nothing.
 fn digits(number: f64) -> String {
     let before = if number > 0.0 { number.log10().floor() as i32 } else { 0 };
-    let after = (3 - before).clamp(0, 6) as usize;
+    let after = (3 - before).clamp(0, 4) as usize;
     format!("{number:.after$}")
 }
 
@@ -131,6 +131,6 @@ mod tests {
     #[test]
     fn figures_have_four_digits() {
         let numbers = [1979.0, 712.34, 2.914, 0.0123, 83_512.7, 0.0].map(digits);
-        assert_eq!(numbers, ["1979", "712.3", "2.914", "0.01230", "83513", "0.000"]);
+        assert_eq!(numbers, ["1979", "712.3", "2.914", "0.0123", "83513", "0.000"]);
     }
 }
