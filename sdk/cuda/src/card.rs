@@ -11,6 +11,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use crate::error::check;
 use crate::launch::{Kernel, Module};
 use crate::library::Needed;
+use crate::staging::Staging;
 use crate::{Error, Memory, Result, Source, cache};
 
 /// What kernels are compiled for.
@@ -66,6 +67,8 @@ struct Inner {
     owns_stream: bool,
     properties: Properties,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    /// For large copies; there once one was asked for.
+    staging: Mutex<Option<Staging>>,
 }
 
 /// An object of the driver, which any thread may use.
@@ -130,6 +133,7 @@ impl Card {
             owns_stream,
             properties,
             modules: Mutex::default(),
+            staging: Mutex::default(),
         })))
     }
 
@@ -163,6 +167,15 @@ impl Card {
         self.bind()?;
         // SAFETY: the stream lives as long as this.
         check("cuStreamSynchronize", unsafe { sys::cuStreamSynchronize(self.stream()) })
+    }
+
+    /// Copies something large by way of pinned memory. The card is current.
+    pub(crate) fn staged(&self, copy: impl FnOnce(&Staging, sys::CUstream) -> Result<()>) -> Result<()> {
+        let mut staging = self.0.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        if staging.is_none() {
+            *staging = Some(Staging::new()?);
+        }
+        staging.as_ref().map_or(Ok(()), |staging| copy(staging, self.stream()))
     }
 
     /// Free and all bytes of its memory.
@@ -206,6 +219,7 @@ impl Drop for Inner {
                 sys::cuCtxSynchronize();
             }
             self.modules.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+            self.staging.get_mut().unwrap_or_else(PoisonError::into_inner).take();
             if self.owns_stream {
                 sys::cuStreamDestroy_v2(self.stream.get());
             }

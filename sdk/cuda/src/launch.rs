@@ -2,8 +2,9 @@
 
 #![allow(unsafe_code)]
 
+use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys;
 
@@ -18,6 +19,8 @@ const SHARED_UNASKED: u32 = 48 << 10;
 pub(crate) struct Module {
     name: &'static str,
     handle: usize,
+    /// Entry points that were asked for: a step asks for the same ones thousands of times.
+    entries: Mutex<HashMap<String, usize>>,
 }
 
 impl Module {
@@ -26,11 +29,16 @@ impl Module {
         let mut module = std::ptr::null_mut();
         // SAFETY: a whole CUBIN, which says its own length; the driver copies it.
         check("cuModuleLoadData", unsafe { sys::cuModuleLoadData(&raw mut module, cubin.as_ptr().cast()) })?;
-        Ok(Self { name, handle: module.expose_provenance() })
+        Ok(Self { name, handle: module.expose_provenance(), entries: Mutex::default() })
     }
 
     /// Its entry point of this name, on `card`.
     pub(crate) fn kernel(self: &Arc<Self>, card: &Card, entry: &str) -> Result<Kernel> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |function| Kernel { function, module: self.clone(), _card: card.clone() };
+        if let Some(&function) = entries.get(entry) {
+            return Ok(of(function));
+        }
         let name = CString::new(entry)
             .map_err(|_| Error::Unsupported(format!("{} has no entry point {entry:?}", self.name)))?;
         let mut function = std::ptr::null_mut();
@@ -42,7 +50,9 @@ impl Module {
                 name.as_ptr(),
             )
         })?;
-        Ok(Kernel { function: function.expose_provenance(), module: self.clone(), _card: card.clone() })
+        let function = function.expose_provenance();
+        entries.insert(entry.to_owned(), function);
+        Ok(of(function))
     }
 }
 

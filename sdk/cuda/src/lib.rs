@@ -21,6 +21,7 @@ pub mod library;
 pub mod memory;
 pub mod places;
 pub mod source;
+mod staging;
 
 pub use card::{Architecture, Card, Properties};
 pub use error::{Error, Result};

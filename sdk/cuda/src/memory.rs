@@ -5,6 +5,7 @@
 use cudarc::driver::sys;
 
 use crate::error::check;
+use crate::staging::PIECE;
 use crate::{Arg, Card, Error, Result};
 
 /// Bytes on a card. Those that were taken here start at a multiple of 256 and are freed when dropped.
@@ -74,6 +75,11 @@ impl Memory {
             return Ok(());
         }
         self.card.bind()?;
+        if source.len() > PIECE {
+            let address = self.address + offset as u64;
+            // SAFETY: the bytes lie within.
+            return self.card.staged(|staging, stream| unsafe { staging.write(stream, address, source) });
+        }
         // SAFETY: the bytes lie within; memory that is not pinned is read before the call comes back.
         check("cuMemcpyHtoDAsync", unsafe {
             sys::cuMemcpyHtoDAsync_v2(
@@ -92,6 +98,11 @@ impl Memory {
             return Ok(());
         }
         self.card.bind()?;
+        if target.len() > PIECE {
+            let address = self.address + offset as u64;
+            // SAFETY: the bytes lie within.
+            return self.card.staged(|staging, stream| unsafe { staging.read(stream, address, target) });
+        }
         // SAFETY: the bytes lie within, and `target` is not touched before the stream was waited for.
         check("cuMemcpyDtoHAsync", unsafe {
             sys::cuMemcpyDtoHAsync_v2(

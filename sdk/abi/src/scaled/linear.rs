@@ -14,9 +14,9 @@ pub struct ScaledLinear(Place);
 
 #[derive(Debug)]
 enum Place {
-    Cpu(CpuLinear),
+    Cpu(Box<CpuLinear>),
     #[cfg(feature = "cuda")]
-    Card(CardLinear),
+    Card(Box<CardLinear>),
     /// A device that this backend was not built for.
     Elsewhere(u32),
 }
@@ -28,11 +28,13 @@ impl ScaledLinear {
     /// `generation` is a clone of the one that the recipe advances when the weights have changed.
     pub fn new(host: Host, layer: &LayerFacts, gemms: Gemms, generation: Generation) -> Self {
         Self(match layer.device {
-            None => Place::Cpu(CpuLinear::new(host, layer, gemms, generation)),
-            Some(device) if device.is_cpu() => Place::Cpu(CpuLinear::new(host, layer, gemms, generation)),
+            None => Place::Cpu(Box::new(CpuLinear::new(host, layer, gemms, generation))),
+            Some(device) if device.is_cpu() => {
+                Place::Cpu(Box::new(CpuLinear::new(host, layer, gemms, generation)))
+            }
             #[cfg(feature = "cuda")]
             Some(device) if device.is_cuda() => {
-                Place::Card(CardLinear::new(device, layer, gemms, generation))
+                Place::Card(Box::new(CardLinear::new(device, layer, gemms, generation)))
             }
             Some(device) => Place::Elsewhere(device.kind),
         })
@@ -52,18 +54,18 @@ impl ScaledLinear {
 
     fn linear(&self) -> Result<&dyn Linear> {
         match &self.0 {
-            Place::Cpu(linear) => Ok(linear),
+            Place::Cpu(linear) => Ok(&**linear),
             #[cfg(feature = "cuda")]
-            Place::Card(linear) => Ok(linear),
+            Place::Card(linear) => Ok(&**linear),
             Place::Elsewhere(kind) => Err(elsewhere(*kind)),
         }
     }
 
     fn linear_mut(&mut self) -> Result<&mut dyn Linear> {
         match &mut self.0 {
-            Place::Cpu(linear) => Ok(linear),
+            Place::Cpu(linear) => Ok(&mut **linear),
             #[cfg(feature = "cuda")]
-            Place::Card(linear) => Ok(linear),
+            Place::Card(linear) => Ok(&mut **linear),
             Place::Elsewhere(kind) => Err(elsewhere(*kind)),
         }
     }
