@@ -1,12 +1,12 @@
 //! The same benchmarks on an NVIDIA card, beside its data sheet and beside what it was seen to do in this very run.
 //!
-//! Everything is timed by events in the card's stream, around batches of launches; see [`time`]. Two ceilings are measured
+//! Everything is timed by events in the card's stream, around batches of launches; see `time`. Two ceilings are measured
 //! before all else: a product of large bf16 matrices and a large copy. A card's data sheet is known by its name.
 //!
 //! * [`sheet`]: what NVIDIA says that a card can do;
-//! * [`head`]: the card, its libraries, its ceilings;
+//! * `head`: the card, its libraries, its ceilings;
 //! * [`gemm()`], [`cast()`], [`attention()`], [`train()`]: the benchmarks;
-//! * [`line`]: what they print.
+//! * `line`: what they print.
 
 pub mod attention;
 pub mod cast;
