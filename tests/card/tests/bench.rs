@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fp8flow_bench::card::train::CardTraining;
 use fp8flow_bench::card::{self, CardBench};
@@ -34,6 +34,9 @@ fn engine() -> Option<Engine> {
 
 /// The lines of `run`, after that on the card.
 fn lines(run: impl FnOnce(&CardBench, &mut dyn FnMut(Line))) -> Option<Vec<Value>> {
+    // What a benchmark takes of the card is told by what is free of it: nobody else may take or give back.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let engine = engine()?;
     let mut lines = Vec::new();
     let mut show = |line: Line| lines.push(json!(line));
