@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fp8flow_bench::card::train::CardTraining;
 use fp8flow_bench::card::{self, CardBench};
@@ -32,11 +32,15 @@ fn engine() -> Option<Engine> {
     Some(engine)
 }
 
+/// What a benchmark takes of the card is told by what is free of it: nobody else may take or give back meanwhile.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The lines of `run`, after that on the card.
 fn lines(run: impl FnOnce(&CardBench, &mut dyn FnMut(Line))) -> Option<Vec<Value>> {
-    // What a benchmark takes of the card is told by what is free of it: nobody else may take or give back.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let engine = engine()?;
     let mut lines = Vec::new();
     let mut show = |line: Line| lines.push(json!(line));
@@ -180,6 +184,7 @@ fn a_model_that_does_not_fit_is_left_out_with_both_figures() {
 
 #[test]
 fn weights_that_are_drawn_for_a_card_are_those_of_the_cpu() {
+    let _alone = alone();
     let Some(engine) = engine() else { return };
     let config: ModelConfig = fp8flow_bench::model::model(1, 32).unwrap();
     let device = engine.device();
