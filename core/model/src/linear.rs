@@ -305,7 +305,7 @@ fn unplanned(layer: &str, asked: usize, planned: usize) -> DecoderError {
 fn tensor_ref(x: &Tensor) -> TensorRef<'_> {
     let shape = [x.rows(), x.cols()];
     match x.card() {
-        Some(card) => TensorRef::on_card(place(card), address(x), dtype(x), &shape),
+        Some(card) => TensorRef::on_card(place(card), x.card_address(), dtype(x), &shape),
         None => TensorRef::new(x.elements(), &shape),
     }
 }
@@ -313,7 +313,7 @@ fn tensor_ref(x: &Tensor) -> TensorRef<'_> {
 fn tensor_mut(x: &mut Tensor) -> TensorMut<'_> {
     let shape = [x.rows(), x.cols()];
     match x.card() {
-        Some(card) => TensorMut::on_card(place(card), address(x), dtype(x), &shape),
+        Some(card) => TensorMut::on_card(place(card), x.card_address(), dtype(x), &shape),
         None => TensorMut::new(x.elements_mut(), &shape),
     }
 }
@@ -321,11 +321,6 @@ fn tensor_mut(x: &mut Tensor) -> TensorMut<'_> {
 /// A card as the SDK names it.
 pub(crate) fn place(card: &Card) -> DeviceId {
     DeviceId::cuda(card.ordinal() as u32, card.stream_id())
-}
-
-fn address(x: &Tensor) -> u64 {
-    let (memory, offset, _) = x.stretch();
-    memory.address() + offset as u64
 }
 
 fn dtype(x: &Tensor) -> fp8flow_sdk::DType {

@@ -162,10 +162,16 @@ impl Tensor {
     /// # Panics
     /// If it is not on a card.
     pub fn address(&self) -> Arg {
-        match &self.storage {
-            Storage::Card(_, memory, offset) => memory.at(*offset),
-            _ => panic!("a tensor on a card was expected"),
-        }
+        Arg::Address(self.card_address())
+    }
+
+    /// The same as a number, as it crosses borders.
+    ///
+    /// # Panics
+    /// If it is not on a card.
+    pub fn card_address(&self) -> u64 {
+        let (memory, offset, _) = self.stretch();
+        memory.address() + offset as u64
     }
 
     /// Its memory on a card, and where in it the elements in use lie: first byte and bytes.

@@ -67,7 +67,7 @@ impl Place<'_> {
     fn read(self, x: &Tensor) -> TensorRef<'_> {
         let (shape, dtype) = ([x.rows(), x.cols()], dtype(x));
         match self.id() {
-            Some(id) => TensorRef::on_card(id, address(x), dtype, &shape),
+            Some(id) => TensorRef::on_card(id, x.card_address(), dtype, &shape),
             None => TensorRef::new(x.elements(), &shape),
         }
     }
@@ -75,15 +75,10 @@ impl Place<'_> {
     fn write(self, x: &mut Tensor) -> TensorMut<'_> {
         let (shape, dtype) = ([x.rows(), x.cols()], dtype(x));
         match self.id() {
-            Some(id) => TensorMut::on_card(id, address(x), dtype, &shape),
+            Some(id) => TensorMut::on_card(id, x.card_address(), dtype, &shape),
             None => TensorMut::new(x.elements_mut(), &shape),
         }
     }
-}
-
-fn address(x: &Tensor) -> u64 {
-    let (memory, offset, _) = x.stretch();
-    memory.address() + offset as u64
 }
 
 fn dtype(x: &Tensor) -> fp8flow_sdk::DType {

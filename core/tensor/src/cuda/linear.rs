@@ -103,14 +103,9 @@ fn multiply(gemm: &Gemm, a: Side<'_>, b: Side<'_>, accumulate: bool, d: &mut Ten
     };
     let product = Product::new([a.lines, b.lines, a.depth], a.operand, b.operand, output).into_rows(d.cols());
     let product = if accumulate { product.accumulated() } else { product };
-    let [at_a, at_b, at_d] = [a.tensor, b.tensor, &*d].map(address);
+    let [at_a, at_b, at_d] = [a.tensor, b.tensor, &*d].map(Tensor::card_address);
     let addresses = Addresses { a: at_a, b: at_b, d: at_d, factor_a: None, factor_b: None };
     // SAFETY: every side has lines and depth within its tensor, and so has the result; tensors that one call reads and
     // writes are borrowed so.
     unsafe { gemm.plan(&product)?.run(&addresses) }
-}
-
-fn address(tensor: &Tensor) -> u64 {
-    let (memory, offset, _) = tensor.stretch();
-    memory.address() + offset as u64
 }
