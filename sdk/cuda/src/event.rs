@@ -5,7 +5,7 @@
 use cudarc::driver::sys::{self, CUevent_flags_enum};
 
 use crate::error::check;
-use crate::{Card, Result};
+use crate::{Card, Result, library};
 
 /// A moment: when the stream came past it.
 #[derive(Debug)]
@@ -41,11 +41,13 @@ impl Event {
         self.card.bind()?;
         // SAFETY: a live event.
         check("cuEventSynchronize", unsafe { sys::cuEventSynchronize(self.raw()) })?;
+        // The bindings of CUDA 13 know the second version of this function alone, which drivers before 12.8 lack.
+        type ElapsedTime = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+        // SAFETY: the type is that of `cuda.h`, since CUDA 3.
+        let elapsed_time = unsafe { library::function::<ElapsedTime>("cuEventElapsedTime")? };
         let mut ms = 0.0;
         // SAFETY: a place for a float, and two live events.
-        check("cuEventElapsedTime", unsafe {
-            sys::cuEventElapsedTime(&raw mut ms, earlier.raw(), self.raw())
-        })?;
+        check("cuEventElapsedTime", unsafe { elapsed_time(&raw mut ms, earlier.raw(), self.raw()) })?;
         Ok(ms)
     }
 }

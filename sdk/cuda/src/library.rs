@@ -6,12 +6,12 @@
 
 #![allow(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::places::candidates;
+use crate::places::{beside, candidates};
 use crate::{Error, Result};
 
 /// A library of NVIDIA's.
@@ -33,13 +33,38 @@ pub fn look_in(folder: PathBuf) {
     let _ = CHOSEN.set(folder);
 }
 
+/// Opens what NVRTC opens by name alone when it compiles, from the folder that it lies in: that of CUDA 13 looks nowhere
+/// but where the system does. Where this fails NVRTC says what it lacks.
+fn open_builtins(nvrtc: &Path) {
+    for name in beside(nvrtc, "libnvrtc-builtins.so") {
+        // SAFETY: as in `find`, of a library that has functions alone.
+        if let Ok(library) = unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_GLOBAL) } {
+            std::mem::forget(library);
+        }
+    }
+}
+
+/// The function `name` of a library that was opened.
+///
+/// # Safety
+///
+/// `F` is the type of that function.
+pub(crate) unsafe fn function<F: Copy>(name: &'static str) -> Result<F> {
+    // SAFETY: the caller's promise; libraries are opened with their symbols global, and never closed.
+    let found = unsafe { Library::this().get::<F>(name.as_bytes()).map(|symbol| *symbol) };
+    found.map_err(|_| Error::Unusable {
+        path: PathBuf::from("NVIDIA's libraries"),
+        problem: format!("none of those open has the function {name}"),
+    })
+}
+
 impl Needed {
     /// File names, the best first.
     pub const fn names(self) -> &'static [&'static str] {
         match self {
             Self::Driver => &["libcuda.so.1", "libcuda.so"],
-            Self::Nvrtc => &["libnvrtc.so.12", "libnvrtc.so"],
-            Self::CublasLt => &["libcublasLt.so.12", "libcublasLt.so"],
+            Self::Nvrtc => &["libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so"],
+            Self::CublasLt => &["libcublasLt.so.12", "libcublasLt.so.13", "libcublasLt.so"],
         }
     }
 
@@ -47,7 +72,7 @@ impl Needed {
         match self {
             Self::Driver => "install NVIDIA's driver (525 or later), or run on the CPU",
             Self::Nvrtc | Self::CublasLt => {
-                "install CUDA 12.9's libraries, or name their folder in FP8FLOW_CUDA_DIR"
+                "install the libraries of CUDA 12.9 or later, or name their folder in FP8FLOW_CUDA_DIR"
             }
         }
     }
@@ -148,6 +173,9 @@ impl Needed {
                     });
                     // A driver is not made to be closed, and its threads run on.
                     std::mem::forget(library);
+                    if self == Self::Nvrtc {
+                        open_builtins(Path::new(&name));
+                    }
                     return match missing {
                         None => Ok(()),
                         Some(function) => Err(Error::Unusable {

@@ -10,6 +10,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::{Card, Cuda, Part};
+use fp8flow_cuda::library::Needed;
 use fp8flow_cuda::places::{candidates, mapped};
 
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR` and `…_MINOR`.
@@ -22,7 +23,7 @@ const MOST_CARDS: c_int = 1024;
 pub(super) fn look() -> Cuda {
     let mut cuda = Cuda {
         cublas_lt: part(
-            &["libcublasLt.so.12", "libcublasLt.so.13", "libcublasLt.so"],
+            Needed::CublasLt.names(),
             "libcublasLt.so",
             |library| {
                 // SAFETY: `size_t cublasLtGetVersion(void)`.
@@ -33,7 +34,7 @@ pub(super) fn look() -> Cuda {
                 Ok(((version / 10_000) as u32, (version / 100 % 100) as u32))
             },
         ),
-        nvrtc: part(&["libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so"], "libnvrtc.so", |library| {
+        nvrtc: part(Needed::Nvrtc.names(), "libnvrtc.so", |library| {
             type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
             // SAFETY: `nvrtcResult nvrtcVersion(int *major, int *minor)`.
             let version = unsafe { function::<Version>(library, "nvrtcVersion")? };
@@ -47,7 +48,7 @@ pub(super) fn look() -> Cuda {
         ..Cuda::default()
     };
     let mut cards = Vec::new();
-    cuda.driver = part(&["libcuda.so.1", "libcuda.so"], "libcuda.so", |library| {
+    cuda.driver = part(Needed::Driver.names(), "libcuda.so", |library| {
         let driver = Driver::start(library)?;
         let version = driver.version()?;
         cards = driver.cards()?;
