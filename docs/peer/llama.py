@@ -87,4 +87,13 @@ class Llama(nn.Module):
                 x = torch.utils.checkpoint.checkpoint(block, x, cos, sin, use_reentrant=False)
             else:
                 x = block(x, cos, sin)
+        return self.loss(x, targets)
+
+    def loss(self, x, targets):
         return F.cross_entropy(self.head(self.norm(x)).float().flatten(0, 1), targets.flatten())
+
+    def compile_parts(self):
+        """A block at a time, as torchtitan does: all blocks share what is compiled. The head and the loss are another part."""
+        for block in self.blocks:
+            block.compile()
+        self.loss = torch.compile(self.loss)

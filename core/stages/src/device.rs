@@ -6,13 +6,16 @@ use fp8flow_host::machine::cuda::Card;
 use serde_json::json;
 
 use crate::Engine;
-use crate::support::UNPROVEN;
+use crate::support::CHECKED_ON;
 
 /// How an error begins that says why a workflow cannot have its card.
 pub(crate) const NO_CARD: &str = "the card cannot be used";
 
 /// The device that is chosen where nobody says.
 const AUTO: &str = "auto";
+/// Compute capabilities.
+const HOPPER: (u32, u32) = (9, 0);
+const ADA: (u32, u32) = (8, 9);
 /// What a backend's manifest calls NVIDIA's cards.
 pub(crate) const CUDA: &str = "cuda";
 
@@ -25,7 +28,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// What the value of the key says; none if it says nothing.
+    /// What the value of the key says; none if it says nothing. `auto` is the CPU until [`WorkflowDevice`] has looked.
     pub(crate) fn parse(device: &str) -> Option<Self> {
         match device {
             AUTO | "cpu" => Some(Self::Cpu),
@@ -34,10 +37,10 @@ impl Place {
         }
     }
 
-    /// Where `plan` runs.
+    /// Where `plan` runs: on the card that its section names, if it names one.
     pub(crate) fn of(plan: &Plan) -> Self {
-        let device: Option<&str> = plan.section("workflow").map(|section| section.params.get("device"));
-        device.and_then(Self::parse).unwrap_or(Self::Cpu)
+        let name = plan.section("workflow").and_then(|section| section.facts.get("device")?.as_str());
+        name.and_then(|name| Self::parse(name.split(' ').next()?)).unwrap_or(Self::Cpu)
     }
 }
 
@@ -54,13 +57,18 @@ impl Section for WorkflowDevice {
 
     fn fields(&self) -> Vec<Field> {
         vec![Field::text("device").default(AUTO).about(
-            "Where the model runs: auto, cpu, cuda or cuda:N; auto is the CPU until cards are proven.",
+            "Where the model runs: auto, cpu, cuda or cuda:N; auto is the first Hopper card that can be used, else the CPU.",
         )]
     }
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         let device: &str = cx.params().get("device");
-        let Some(place) = Place::parse(device) else {
+        let found = (device == AUTO).then(usable).flatten();
+        let place = match &found {
+            Some((number, card)) if card.capability == HOPPER => Some(Place::Card(*number)),
+            _ => Place::parse(device),
+        };
+        let Some(place) = place else {
             cx.error("device", format!("unknown device `{device}`"))
                 .help("Use auto, cpu, cuda or cuda:N with the number of a card.")
                 .did_you_mean(device, ["auto", "cpu", "cuda"]);
@@ -73,10 +81,7 @@ impl Section for WorkflowDevice {
             return Planned::default();
         }
         match place {
-            Place::Cpu if device == AUTO => {
-                usable().into_iter().fold(Planned::default(), |planned, card| planned.line(hint(&card)))
-            }
-            Place::Cpu => Planned::default(),
+            Place::Cpu => found.iter().fold(Planned::default(), |planned, (_, card)| planned.line(hint(card))),
             Place::Card(_) => {
                 let name = self.0.device().name();
                 // What the bits depend on: the kind of card, not which of them.
@@ -87,19 +92,18 @@ impl Section for WorkflowDevice {
     }
 }
 
-/// A card that `auto` passes over, where there are signs of one: it is looked for in a process of its own.
-fn usable() -> Option<Card> {
+/// The number of the first Hopper, or else of the first Ada, where there are signs of a card: it is looked for in a
+/// process of its own.
+fn usable() -> Option<(usize, Card)> {
     let signs = Cuda::kernel_module().is_some() || std::env::var_os("FP8FLOW_CUDA_DIR").is_some();
     let cuda = signs.then(Cuda::look)?.ok()?;
     let whole = cuda.driver.is_usable() && cuda.cublas_lt.is_usable() && cuda.nvrtc.is_usable();
-    cuda.cards.into_iter().find(|card| whole && [(8, 9), (9, 0)].contains(&card.capability))
+    let cards: Vec<_> = cuda.cards.into_iter().enumerate().filter(|_| whole).collect();
+    [HOPPER, ADA].into_iter().find_map(|kind| cards.iter().find(|(_, card)| card.capability == kind).cloned())
 }
 
 fn hint(card: &Card) -> String {
-    let name = &card.name;
-    format!(
-        "the CPU, although {name} is here: what fp8flow does on cards is {UNPROVEN}; `device = \"cuda\"` uses it"
-    )
+    format!("the CPU, although {} is here: fp8flow is {CHECKED_ON}; `device = \"cuda\"` uses it", card.name)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const CARDS: &str = "hopper,ada,hopper-old-cublaslt,hopper-adding-no-rows";
 pub fn card() -> Option<Card> {
     static CARD: OnceLock<Option<Card>> = OnceLock::new();
     let card = CARD.get_or_init(|| {
-        if std::env::var_os("FP8FLOW_TEST_CARD").is_some_and(|which| which == "real") {
+        if is_real() {
             return Some(Card::open(0).expect("a real card"));
         }
         match emulated() {
@@ -41,13 +41,18 @@ pub fn card() -> Option<Card> {
     card.clone()
 }
 
+/// Whether tests run on a real card.
+pub fn is_real() -> bool {
+    std::env::var_os("FP8FLOW_TEST_CARD").is_some_and(|which| which == "real")
+}
+
 /// An Ada: the second emulated card, or the real one if it is an Ada; else none, which is said.
 ///
 /// # Panics
 /// If the emulated card cannot be opened.
 pub fn ada() -> Option<Card> {
     let first = card()?;
-    if std::env::var_os("FP8FLOW_TEST_CARD").is_none_or(|which| which != "real") {
+    if !is_real() {
         return Some(Card::open(1).expect("an emulated Ada"));
     }
     let is_ada = first.properties().architecture == Architecture::Ada;
@@ -64,7 +69,7 @@ pub fn ada() -> Option<Card> {
 /// If they cannot be opened.
 pub fn hoppers_with_less() -> Option<[Card; 2]> {
     card()?;
-    if std::env::var_os("FP8FLOW_TEST_CARD").is_some_and(|which| which == "real") {
+    if is_real() {
         println!("skipped: what a real cuBLASLt takes is up to it");
         return None;
     }

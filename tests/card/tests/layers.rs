@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use fp8flow_card_tests::card;
+use fp8flow_card_tests::{card, is_real};
 use fp8flow_cuda::Card;
 use fp8flow_kernels::{Element as _, Isa, bf16};
 use fp8flow_sdk::{
@@ -177,7 +177,9 @@ fn holds<B: Backend>(card: &Card, recipe: &str, shape: [usize; 2]) {
     for (i, (dx, expected)) in found.dxs.iter().zip(&expected.dxs).enumerate() {
         close(&format!("{recipe}: dx {i}"), dx, expected, k, BF16_UNIT);
     }
-    close(&format!("{recipe}: dW"), &found.dw, &expected.dw, k, 1e-5);
+    // The gradient is f32; what tensor cores keep of a sum of FP8 products is less.
+    let unit = if is_real() { BF16_UNIT } else { 1e-5 };
+    close(&format!("{recipe}: dW"), &found.dw, &expected.dw, k, unit);
     assert_eq!(found.counters, expected.counters, "{recipe}");
     let again = run::<B>(Place(Some(card)), recipe, shape);
     assert_eq!((found.ys, found.dxs, found.dw), (again.ys, again.dxs, again.dw), "{recipe}: again");

@@ -220,6 +220,12 @@ fn the_doctor_and_the_plan_tell_of_the_card() {
     {
         assert!(flat(&plan).contains(words), "no `{words}` in {}", plan.all());
     }
+
+    // Where nobody names a device, a Hopper is taken, and an Ada is not.
     let plan = ended(&bench, Some(HOPPER), &["plan", "workflow.toml"]);
-    assert!(flat(&plan).contains("the CPU, although NVIDIA H100 80GB HBM3 is here"), "{}", plan.all());
+    assert!(flat(&plan).contains("cuda:0 (NVIDIA H100 80GB HBM3, sm_90a)"), "{}", plan.all());
+    let plan = ended(&bench, Some("ada,hopper"), &["plan", "workflow.toml"]);
+    assert!(flat(&plan).contains("cuda:1 (NVIDIA H100 80GB HBM3, sm_90a)"), "{}", plan.all());
+    let plan = ended(&bench, Some("ada"), &["plan", "workflow.toml"]);
+    assert!(flat(&plan).contains("the CPU, although NVIDIA GeForce RTX 4090 is here"), "{}", plan.all());
 }

@@ -220,7 +220,7 @@ fn cards_are_judged_by_the_table() {
     let cards = |cards: &str| machine.json(&[], &[("FP8FLOW_TEST_CARDS", cards)]);
     let (code, found) = cards("hopper,ada,small,ampere");
     assert_eq!(code, 0, "the CPU does the work: {:#}", found.0);
-    found.expect("cuda", "driver", "ok", &["CUDA 12.9", "not yet on a real one"]);
+    found.expect("cuda", "driver", "ok", &["CUDA 12.9", "checked on an NVIDIA H100"]);
     found.expect("cuda", "card 0", "ok", &["H100", "9.0", "85.0 GB", "rowwise", "blockwise"]);
     found.expect(
         "cuda",

@@ -6,7 +6,7 @@ use fp8flow_host::probe::ProbeFailure;
 use serde_json::json;
 
 use super::row::{Group, Row, Status, gb};
-use crate::support::{DeviceClass, MATRIX, OLDEST_CUDA, RECOMMENDED_CARD_MEMORY, UNPROVEN, Version};
+use crate::support::{CHECKED_ON, DeviceClass, MATRIX, OLDEST_CUDA, RECOMMENDED_CARD_MEMORY, Version};
 
 const NEEDED: &str = "Needed for a card: a driver for CUDA 12.0 or later; Hopper (compute capability 9.0) or Ada (8.9); \
                       24 GB recommended.";
@@ -45,7 +45,7 @@ fn driver(part: &Part, version: Option<Version>, missing: Status) -> Row {
     let module_words = module.as_ref().map_or(String::new(), |version| format!(", kernel module {version}"));
     let found = match (&part.problem, version) {
         (Some(problem), _) => problem.clone(),
-        (None, Some(version)) => format!("CUDA {version}{module_words}; fp8flow on cards is {UNPROVEN}"),
+        (None, Some(version)) => format!("CUDA {version}{module_words}; fp8flow is {CHECKED_ON}"),
         (None, None) => "it does not tell its version".into(),
     };
     let old = version.is_some_and(|version| version < OLDEST_CUDA);

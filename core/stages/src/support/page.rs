@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    DeviceClass, ELSEWHERE, Feature, GW_HP, MATRIX, OLDEST_CUDA, ONLY_SFT_AND_PT, QUANTIZED_BASE, Row,
-    UNPROVEN,
+    CHECKED_ON, DeviceClass, ELSEWHERE, Feature, GW_HP, MATRIX, OLDEST_CUDA, ONLY_SFT_AND_PT, QUANTIZED_BASE, Row,
 };
 
 /// The page `docs/src/reference/support.md`.
@@ -19,7 +18,7 @@ pub fn markdown() -> String {
         if device == DeviceClass::Cuda {
             let _ = write!(
                 out,
-                "What NVIDIA's libraries ask for. What fp8flow does on cards is {UNPROVEN}. A card of Hopper (compute capability 9.0) or Ada (8.9) with \
+                "What NVIDIA's libraries ask for. fp8flow is {CHECKED_ON}. A card of Hopper (compute capability 9.0) or Ada (8.9) with \
                  24 GB or more is recommended, CUDA {OLDEST_CUDA} or later is needed.\n\n"
             );
         }
