@@ -13,7 +13,7 @@ use blake3::{Hash, Hasher};
 use fp8flow_kernels::Parallel;
 use fp8flow_kernels::parallel::for_each;
 use fp8flow_model::{Parameters, SafeFile};
-use fp8flow_tensor::{Tensor, cuda};
+use fp8flow_tensor::cuda::Digester;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Line, Lines};
@@ -74,6 +74,8 @@ impl Extend<StepDigest> for Last {
 #[derive(Debug)]
 pub(crate) struct Digests {
     lines: Lines<StepDigest, Last>,
+    /// For tensors on a card.
+    digester: Digester,
 }
 
 impl Digests {
@@ -87,11 +89,12 @@ impl Digests {
         let path = folder.join(DIGESTS);
         let lines = Lines::<StepDigest, Last>::open(&path, step)?;
         let names: Vec<String> = parameters.specs().iter().map(|spec| spec.name.clone()).collect();
-        let tensors = of_parameters(parameters, pool)?;
+        let mut digester = Digester::default();
+        let tensors = of_parameters(parameters, pool, &mut digester)?;
         let here = StepDigest { step, chain: start(step, &tensors), tensors: short(&tensors), names };
         if let Some(last) = lines.all.0.as_ref().filter(|last| last.step == step) {
             match last.differing(&here).first() {
-                None => return Ok(Self { lines }),
+                None => return Ok(Self { lines, digester }),
                 Some(&first) if step > 0 => {
                     let name = here.names.get(first).map_or("?", String::as_str);
                     let what = format!(
@@ -105,7 +108,16 @@ impl Digests {
         // A run that was begun without digests has them from here on.
         let mut lines = Lines::<StepDigest, Last>::begin(&path)?;
         lines.append(here)?;
-        Ok(Self { lines })
+        Ok(Self { lines, digester })
+    }
+
+    /// The digest of every tensor, in their order.
+    pub(crate) fn of(
+        &mut self,
+        parameters: &Parameters,
+        pool: &dyn Parallel,
+    ) -> Result<Vec<Hash>, TrainError> {
+        of_parameters(parameters, pool, &mut self.digester)
     }
 
     /// Adds the digest of a step: `tensors` as they are after it.
@@ -121,12 +133,15 @@ impl Digests {
     }
 }
 
-/// The digest of every tensor, in their order.
-pub(crate) fn of_parameters(parameters: &Parameters, pool: &dyn Parallel) -> Result<Vec<Hash>, TrainError> {
+fn of_parameters(
+    parameters: &Parameters,
+    pool: &dyn Parallel,
+    digester: &mut Digester,
+) -> Result<Vec<Hash>, TrainError> {
     let tensors = parameters.tensors();
     if tensors.iter().any(|tensor| tensor.card().is_some()) {
-        let on_card = |tensor: &Tensor| Ok(blake3::hash(cuda::digests(tensor, PIECE)?.as_flattened()));
-        return tensors.iter().map(on_card).collect();
+        let digests = digester.digests(tensors, PIECE)?;
+        return Ok(whole(&digests, tensors.iter().map(|tensor| tensor.stretch().2)));
     }
     let bytes: Vec<&[u8]> = tensors.iter().map(|tensor| bytemuck::cast_slice(tensor.f32())).collect();
     Ok(of_tensors(&bytes, pool))
@@ -138,13 +153,17 @@ fn of_tensors(tensors: &[&[u8]], pool: &dyn Parallel) -> Vec<Hash> {
     for_each(pool, pieces.into_iter().zip(&mut digests), |(piece, digest)| {
         *digest = *blake3::hash(piece).as_bytes();
     });
-    let mut rest = &digests[..];
-    let whole = |tensor: &&[u8]| {
-        let (pieces, others) = rest.split_at(tensor.len().div_ceil(PIECE));
-        rest = others;
-        blake3::hash(pieces.as_flattened())
+    whole(&digests, tensors.iter().map(|tensor| tensor.len()))
+}
+
+/// The digests of tensors of so many bytes from those of their pieces.
+fn whole(mut pieces: &[[u8; blake3::OUT_LEN]], bytes: impl Iterator<Item = usize>) -> Vec<Hash> {
+    let whole = |bytes: usize| {
+        let (own, others) = pieces.split_at(bytes.div_ceil(PIECE));
+        pieces = others;
+        blake3::hash(own.as_flattened())
     };
-    tensors.iter().map(whole).collect()
+    bytes.map(whole).collect()
 }
 
 fn short(tensors: &[Hash]) -> String {

@@ -10,7 +10,7 @@ use fp8flow_sdk::{Counters, Decision};
 use fp8flow_tensor::Device;
 
 use crate::checkpoint::{Checkpoints, RecipeState, Snapshot, State};
-use crate::digests::{self, Digests};
+use crate::digests::Digests;
 use crate::error::few;
 use crate::evaluation::{Evaluated, batch, evaluate, samples};
 use crate::gradient_tree::{Accumulation, GradientTree};
@@ -392,7 +392,7 @@ impl<'a> Run<'a> {
         self.job.decoder.weights_changed(device, &self.parameters)?;
         self.done = step;
         device.settle()?;
-        let digests = digests::of_parameters(&self.parameters, device.cpu().pool)?;
+        let digests = self.digests.of(&self.parameters, device.cpu().pool)?;
 
         let tokens = micros.iter().map(MicroBatch::tokens).sum::<usize>();
         let tokens_per_s = tokens as f64 / began.elapsed().as_secs_f64().max(1e-9);

@@ -1,7 +1,9 @@
-//! Digests of what is on a card, without fetching it.
+//! Digests of what is on a card, without fetching it: one launch for all tensors, and 32 bytes a piece that come back.
 
 use fp8flow_cuda::{Arg, Result, Shape, Source, source};
 
+use super::launch::count;
+use super::room::Room;
 use crate::Tensor;
 
 pub(super) const SOURCE: Source = source!("digest");
@@ -12,26 +14,41 @@ const CHUNK: usize = 1 << 10;
 /// Bytes of a digest.
 const DIGEST: usize = 32;
 
-/// The BLAKE3 digest of every `piece` bytes of the elements in use, the last of which may be fewer.
-///
-/// # Panics
-/// If the tensor is not on a card, or `piece` is not a multiple of 1 KiB up to 1 MiB.
-pub fn digests(x: &Tensor, piece: usize) -> Result<Vec<[u8; DIGEST]>> {
-    assert!(piece.is_multiple_of(CHUNK) && (CHUNK..=1 << 20).contains(&piece), "pieces of {piece} bytes");
-    let (memory, _, bytes) = x.stretch();
-    let card = memory.card();
-    let pieces = bytes.div_ceil(piece);
-    let found = card.take(pieces * DIGEST)?;
-    let shared = (piece / CHUNK * DIGEST) as u32;
-    let shape = Shape { shared, ..Shape::new(pieces, 256) };
-    let arguments = [x.address(), bytes.into(), Arg::U32(piece as u32), found.at(0)];
-    let kernel = card.kernel(SOURCE, "digest_pieces")?;
-    // SAFETY: the pieces cover the bytes in use, which are whole floats; there is room for a digest of each.
-    #[allow(unsafe_code)]
-    unsafe {
-        kernel.launch(card, shape, &arguments)?;
+/// Makes digests, and keeps the memory that they are made in.
+#[derive(Debug, Default)]
+pub struct Digester(Room);
+
+impl Digester {
+    /// The BLAKE3 digest of every `piece` bytes of the elements in use of each of `tensors`, one tensor after the other;
+    /// the last piece of each may be shorter.
+    ///
+    /// # Panics
+    /// If the tensors are not on one card, or `piece` is not a multiple of 1 KiB up to 1 MiB.
+    pub fn digests(&mut self, tensors: &[Tensor], piece: usize) -> Result<Vec<[u8; DIGEST]>> {
+        assert!(piece.is_multiple_of(CHUNK) && (CHUNK..=1 << 20).contains(&piece), "pieces of {piece} bytes");
+        let Some(first) = tensors.first() else { return Ok(Vec::new()) };
+        let (mut table, mut pieces) = (Vec::with_capacity(tensors.len()), 0);
+        let card = first.stretch().0.card();
+        for tensor in tensors {
+            let (memory, _, bytes) = tensor.stretch();
+            assert_eq!(memory.card().ordinal(), card.ordinal(), "tensors on one card");
+            table.push([tensor.card_address(), bytes as u64, pieces as u64]);
+            pieces += bytes.div_ceil(piece);
+        }
+        let table: &[u8] = bytemuck::cast_slice(table.as_flattened());
+        let found = table.len();
+        let memory = self.0.bytes(card, found + pieces * DIGEST)?;
+        memory.write(0, table)?;
+        let shape = Shape { shared: (piece / CHUNK * DIGEST) as u32, ..Shape::new(pieces, 256) };
+        let arguments = [memory.at(0), count(tensors.len()), Arg::U32(piece as u32), memory.at(found)];
+        let kernel = card.kernel(SOURCE, "digest_pieces")?;
+        // SAFETY: the pieces of a stretch cover the bytes in use, which are whole floats; there is room for a digest of each.
+        #[allow(unsafe_code)]
+        unsafe {
+            kernel.launch(card, shape, &arguments)?;
+        }
+        let mut digests = vec![[0; DIGEST]; pieces];
+        memory.read(found, digests.as_flattened_mut())?;
+        Ok(digests)
     }
-    let mut digests = vec![[0; DIGEST]; pieces];
-    found.read(0, digests.as_flattened_mut())?;
-    Ok(digests)
 }

@@ -26,7 +26,7 @@ pub mod swiglu;
 use fp8flow_cuda::Source;
 
 pub use device::CudaDevice;
-pub use digest::digests;
+pub use digest::Digester;
 pub use indices::Indices;
 
 /// The kernels, by file.
