@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fp8flow_kernels::Parallel;
 use fp8flow_kernels::philox::Philox;
+use fp8flow_kernels::{Cpu, Isa, Parallel};
 use fp8flow_tensor::{CardError, Device};
 
 use crate::tasks::for_each;
 use crate::{ModelConfig, ModelError, ParameterKind, ParameterSpec, Parameters, parameter_specs};
 
 /// Elements that one task draws; even, since normal numbers come in pairs.
-const ELEMENTS_PER_TASK: usize = 1 << 16;
+const ELEMENTS_PER_TASK: usize = 1 << 15;
 
 /// Weights as transformers initialises a Llama: matrices, embedding and head normal with standard deviation
 /// `initializer_range`, norms one, biases zero.
@@ -32,15 +32,15 @@ pub fn initialise_until(
     if stop.load(Ordering::Relaxed) { Err(ModelError::Stopped) } else { Ok(parameters) }
 }
 
-/// The same in the memory of `device`, a tensor at a time: the CPU never holds more than the largest.
+/// The same in the memory of `device`. For a card, numbers are drawn where it copies them from, a few million at a time:
+/// no memory of the CPU is taken, and drawing goes on while the card copies.
 pub fn initialise_on(config: &ModelConfig, seed: u64, device: &dyn Device) -> Result<Parameters, CardError> {
     let specs = parameter_specs(config);
     let mut parameters = Parameters::zeros_on(device, &specs)?;
     for (spec, tensor) in specs.iter().zip(parameters.tensors_mut()) {
-        let mut elements = vec![0.0; spec.len()];
-        let parts = parts(spec, &mut elements);
-        draw(config, seed, device.cpu().pool, &AtomicBool::new(false), parts);
-        tensor.set_f32(&elements)?;
+        tensor.set_f32_with(|first, elements| {
+            draw(config, seed, device.cpu(), &AtomicBool::new(false), parts(spec, first, elements));
+        })?;
     }
     Ok(parameters)
 }
@@ -50,40 +50,39 @@ fn all(config: &ModelConfig, seed: u64, pool: &dyn Parallel, stop: &AtomicBool) 
     let mut parameters = Parameters::zeros(&parameter_specs(config));
     let specs = parameters.specs().to_vec();
     let tensors = specs.iter().zip(parameters.tensors_mut());
-    let parts = tensors.flat_map(|(spec, tensor)| parts(spec, tensor.f32_mut())).collect();
-    draw(config, seed, pool, stop, parts);
+    let parts = tensors.flat_map(|(spec, tensor)| parts(spec, 0, tensor.f32_mut())).collect();
+    draw(config, seed, Cpu::new(Isa::best(), pool), stop, parts);
     parameters
 }
 
-/// Elements that are drawn: the parameter's stream, where in it they start, and their places.
-type Part<'a> = (u64, usize, &'a mut [f32]);
+/// Elements that are drawn: the parameter's stream, the pair of numbers in it that they start with, and their places.
+type Part<'a> = (u64, u64, &'a mut [f32]);
 
-/// What is to be drawn of a parameter; elements that are not are set.
-fn parts<'a>(spec: &ParameterSpec, elements: &'a mut [f32]) -> Vec<Part<'a>> {
+/// What is to be drawn of the elements of a parameter from `first` on, an even number; those that are not are set.
+fn parts<'a>(spec: &ParameterSpec, first: usize, elements: &'a mut [f32]) -> Vec<Part<'a>> {
     match spec.kind {
         ParameterKind::Norm => elements.fill(1.0),
-        ParameterKind::Bias => {}
+        ParameterKind::Bias => elements.fill(0.0),
         ParameterKind::Embedding | ParameterKind::Head | ParameterKind::Matrix => {
             let stream = stream(&spec.name);
-            let slices = elements.chunks_mut(ELEMENTS_PER_TASK).enumerate();
-            return slices.map(|(part, slice)| (stream, part, slice)).collect();
+            let firsts = (first..).step_by(ELEMENTS_PER_TASK).map(|first| first as u64 / 2);
+            let slices = firsts.zip(elements.chunks_mut(ELEMENTS_PER_TASK));
+            return slices.map(|(pair, slice)| (stream, pair, slice)).collect();
         }
     }
     Vec::new()
 }
 
-fn draw(config: &ModelConfig, seed: u64, pool: &dyn Parallel, stop: &AtomicBool, parts: Vec<Part<'_>>) {
+fn draw(config: &ModelConfig, seed: u64, cpu: Cpu<'_>, stop: &AtomicBool, parts: Vec<Part<'_>>) {
     let philox = Philox::new(seed, "init");
     let deviation = config.initializer_range as f32;
-    for_each(pool, parts, |(stream, part, slice)| {
+    for_each(cpu.pool, parts, |(stream, pair, slice)| {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let first = (part * ELEMENTS_PER_TASK / 2) as u64;
-        for (index, pair) in (first..).zip(slice.chunks_mut(2)) {
-            for (element, normal) in pair.iter_mut().zip(philox.normal_pair(stream, index)) {
-                *element = normal * deviation;
-            }
+        philox.normals(cpu.isa, stream, pair, slice);
+        for element in slice {
+            *element *= deviation;
         }
     });
 }

@@ -125,6 +125,22 @@ impl Tensor {
         Ok(())
     }
 
+    /// Takes over the elements that `fill` writes, some at a time: it is given the number of the first one, a multiple of
+    /// 2¹⁸, and all that it has to write, whatever they hold.
+    ///
+    /// # Panics
+    /// If it is no f32 tensor.
+    pub fn set_f32_with(&mut self, mut fill: impl FnMut(usize, &mut [f32])) -> fp8flow_cuda::Result<()> {
+        if let Storage::Card(dtype, memory, offset) = &self.storage {
+            assert_eq!(*dtype, DType::F32, "f32 elements");
+            let (size, bytes) = (size_of::<f32>(), self.rows * self.cols * size_of::<f32>());
+            let fill = |at: usize, piece: &mut [u8]| fill(at / size, bytemuck::cast_slice_mut(piece));
+            return memory.write_with(*offset, bytes, fill);
+        }
+        fill(0, self.f32_mut());
+        Ok(())
+    }
+
     fn raw(&self) -> &[u8] {
         match self.elements() {
             Elements::F32(x) => bytemuck::cast_slice(x),

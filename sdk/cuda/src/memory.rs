@@ -74,12 +74,11 @@ impl Memory {
         if source.is_empty() {
             return Ok(());
         }
-        self.card.bind()?;
         if source.len() > PIECE {
-            let address = self.address + offset as u64;
-            // SAFETY: the bytes lie within.
-            return self.card.staged(|staging, stream| unsafe { staging.write(stream, address, source) });
+            let copy = |at: usize, piece: &mut [u8]| piece.copy_from_slice(&source[at..][..piece.len()]);
+            return self.write_with(offset, source.len(), copy);
         }
+        self.card.bind()?;
         // SAFETY: the bytes lie within; memory that is not pinned is read before the call comes back.
         check("cuMemcpyHtoDAsync", unsafe {
             sys::cuMemcpyHtoDAsync_v2(
@@ -89,6 +88,20 @@ impl Memory {
                 self.card.stream(),
             )
         })
+    }
+
+    /// Asks the stream to copy `bytes` bytes that `fill` writes to those from `offset` on, some at a time: while the card
+    /// copies, it writes the next. It is given the number of the first one, a multiple of 1 MiB, and all that it has
+    /// to write; other copies of the card wait for it meanwhile, so that it may not ask for one.
+    pub fn write_with(&self, offset: usize, bytes: usize, fill: impl FnMut(usize, &mut [u8])) -> Result<()> {
+        self.within(offset, bytes);
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.card.bind()?;
+        let address = self.address + offset as u64;
+        // SAFETY: the bytes lie within.
+        self.card.staged(|staging, stream| unsafe { staging.write(stream, address, bytes, fill) })
     }
 
     /// Copies the bytes from `offset` on to `target`, after all that was asked of the stream before.

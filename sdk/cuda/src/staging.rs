@@ -86,20 +86,27 @@ impl Staging {
         Ok(())
     }
 
-    /// Copies `source` to `address` on the card; the last pieces may be under way when this comes back.
+    /// Copies `bytes` bytes that `fill` writes to `address` on the card: it is given where each piece starts, and the
+    /// piece. The last ones may be under way when this comes back.
     ///
     /// # Safety
     /// There are as many bytes of memory of the card whose stream this is.
-    pub(crate) unsafe fn write(&self, stream: sys::CUstream, address: u64, source: &[u8]) -> Result<()> {
-        for (i, bytes) in source.chunks(PIECE).enumerate() {
+    pub(crate) unsafe fn write(
+        &self,
+        stream: sys::CUstream,
+        address: u64,
+        bytes: usize,
+        mut fill: impl FnMut(usize, &mut [u8]),
+    ) -> Result<()> {
+        for (i, at) in (0..bytes).step_by(PIECE).enumerate() {
             // Until the card has read what this copy, or one before it, has put there.
             self.wait(i % 2)?;
-            let place = self.piece(i % 2);
-            // SAFETY: as large as any chunk, and read by the card.
-            unsafe { std::slice::from_raw_parts_mut(place, bytes.len()) }.copy_from_slice(bytes);
+            let (place, len) = (self.piece(i % 2), PIECE.min(bytes - at));
+            // SAFETY: as large as any piece, and read by the card.
+            fill(at, unsafe { std::slice::from_raw_parts_mut(place, len) });
             // SAFETY: the caller's; the piece holds as many.
             check("cuMemcpyHtoDAsync", unsafe {
-                sys::cuMemcpyHtoDAsync_v2(address + (i * PIECE) as u64, place.cast(), bytes.len(), stream)
+                sys::cuMemcpyHtoDAsync_v2(address + at as u64, place.cast(), len, stream)
             })?;
             self.record(i % 2, stream)?;
         }

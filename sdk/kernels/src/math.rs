@@ -1,8 +1,8 @@
 //! Elementary functions with the same bits on every machine.
 //!
 //! The C library picks its variants by CPU, so its `exp` may differ between two machines; these are made of exactly
-//! rounded operations only (add, multiply, fused multiply-add, divide, square root), in a fixed order. The f32 ones
-//! are branch-free and inline into loops that the compiler vectorises; the f64 ones serve tables made once.
+//! rounded operations only (add, multiply, fused multiply-add, divide, square root), in a fixed order. The f32 ones,
+//! `ln_normal` and `sin_cos_f64` are branch-free and inline into loops that the compiler vectorises.
 
 /// `eˣ`, within 2 units in the last place; infinity above 88.73, 0 below −103.97, NaN for NaN.
 #[inline(always)]
@@ -41,8 +41,6 @@ pub fn sigmoid(x: f32) -> f32 {
 
 /// `ln x` in f64, within 1e-15 relative; −∞ for 0, NaN below 0.
 pub fn ln_f64(x: f64) -> f64 {
-    const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
-    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     if x.is_nan() || x < 0.0 {
         return f64::NAN;
     }
@@ -52,14 +50,21 @@ pub fn ln_f64(x: f64) -> f64 {
     if x == f64::INFINITY {
         return x;
     }
-    let (x, shift) = if x < f64::MIN_POSITIVE { (x * 18_014_398_509_481_984.0, -54.0) } else { (x, 0.0) };
+    if x < f64::MIN_POSITIVE { ln_normal(x * 18_014_398_509_481_984.0, -54.0) } else { ln_normal(x, 0.0) }
+}
+
+/// `ln x + shift·ln 2` for a finite `x` of at least [`f64::MIN_POSITIVE`].
+#[inline(always)]
+pub(crate) fn ln_normal(x: f64, shift: f64) -> f64 {
+    const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
+    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    // A whole number below 2⁵² in the low bits of 2⁵².
+    const WHOLE: f64 = 4_503_599_627_370_496.0;
     let bits = x.to_bits();
-    let mut exponent = ((bits >> 52) as i64 - 1023) as f64 + shift;
-    let mut m = f64::from_bits(bits & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000);
-    if m > std::f64::consts::SQRT_2 {
-        m *= 0.5;
-        exponent += 1.0;
-    }
+    let exponent = f64::from_bits(WHOLE.to_bits() | bits >> 52) - (WHOLE + 1023.0) + shift;
+    let m = f64::from_bits(bits & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000);
+    let above = m > std::f64::consts::SQRT_2;
+    let (m, exponent) = (if above { m * 0.5 } else { m }, if above { exponent + 1.0 } else { exponent });
     // ln m = 2·atanh(s) with s = (m − 1) / (m + 1), |s| < 0.172.
     let s = (m - 1.0) / (m + 1.0);
     let z = s * s;
@@ -76,6 +81,7 @@ pub fn ln(x: f32) -> f32 {
 }
 
 /// `(sin x, cos x)` in f64, within 1e-15 absolute for |x| up to 2³⁰.
+#[inline(always)]
 pub fn sin_cos_f64(x: f64) -> (f64, f64) {
     // x = n·π/2 + r, with π/2 in three parts and each product fused, so that only the last place of r suffers.
     const PARTS: [f64; 3] = [1.570_796_326_734_125_6, 6.077_100_506_303_966e-11, 2.022_266_248_795_950_6e-21];
@@ -109,12 +115,12 @@ pub fn sin_cos_f64(x: f64) -> (f64, f64) {
         c = c * z + coefficient;
     }
     let cos = 1.0 + z * c;
-    match (n as i64).rem_euclid(4) {
-        0 => (sin, cos),
-        1 => (cos, -sin),
-        2 => (-sin, -cos),
-        _ => (-cos, sin),
-    }
+    // Adding 1.5·2⁵² leaves n in the low bits: the quarter of a turn that x is in.
+    let quarter = (n + 6_755_399_441_055_744.0).to_bits();
+    let odd = quarter & 1 == 1;
+    let (sin, cos) = (if odd { cos } else { sin }, if odd { sin } else { cos });
+    let negative = |x: f64, quarter: u64| f64::from_bits(x.to_bits() ^ (quarter & 2) << 62);
+    (negative(sin, quarter), negative(cos, quarter.wrapping_add(1)))
 }
 
 #[cfg(test)]

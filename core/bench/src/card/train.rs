@@ -1,7 +1,7 @@
 //! Training steps on a card, by the very loop that a run uses, of Llama-3's shapes with random weights.
 //!
 //! What a step is, and how FP8 is proven, is as on the CPU: see [`crate::train()`]. The loop waits for the card before it
-//! takes the time of a step. Weights are drawn by the CPU, a tensor at a time. Masters, moments and gradients are f32, 16
+//! takes the time of a step. Weights are drawn by the CPU while the card copies them. Masters, moments and gradients are f32, 16
 //! bytes a parameter: where the whole model does not fit the card, blocks are computed again for backward, and where that
 //! is not enough there are fewer of them, which the line says.
 
