@@ -122,7 +122,7 @@ impl Device for CudaDevice {
         let Workload { dtype, tokens, hidden, vocabulary, attention, .. } = *work;
         let numbers = embedding::Groups::bytes(tokens) + size_of::<u32>() * tokens;
         let partial = size_of::<f32>() * reduce::partial_floats(tokens, hidden);
-        loss::bytes(tokens, vocabulary, hidden, dtype)
+        loss::bytes(&self.card, tokens, vocabulary, hidden, dtype)
             + numbers
             + partial
             + Table::bytes(tokens)

@@ -4,15 +4,21 @@
 //! order. Losses of tokens do not depend on the chunk.
 
 use fp8flow_cuda::gemm::Gemm;
-use fp8flow_cuda::{Card, Result};
+use fp8flow_cuda::{Architecture, Card, Result};
 
 use super::linear;
 use super::room::Room;
 use super::{Indices, cross_entropy, elementwise, gather};
 use crate::{CrossEntropy, DType, Tensor};
 
-/// Logits that may stand in memory at once; part of the numerics revision.
-const CHUNK_LOGITS: usize = 1 << 27;
+/// Logits that may stand in memory at once; part of the numerics revision. Each chunk reads and writes the gradient of the
+/// whole head, so that a card that has the memory takes few.
+const fn chunk_logits(architecture: Architecture) -> usize {
+    match architecture {
+        Architecture::Ada => 1 << 27,
+        Architecture::Hopper => 1 << 29,
+    }
+}
 
 /// Rows of logits start at multiples of this many, so that they are read 16 bytes at a time and cuBLASLt takes them.
 const ROW: usize = 8;
@@ -35,13 +41,14 @@ pub(super) struct Buffers {
 }
 
 /// Tokens of the largest chunk of `tokens`.
-fn chunk(tokens: usize, vocabulary: usize) -> usize {
-    tokens.min((CHUNK_LOGITS / vocabulary.max(1) / 128 * 128).clamp(128, 8192))
+fn chunk(card: &Card, tokens: usize, vocabulary: usize) -> usize {
+    let logits = chunk_logits(card.properties().architecture);
+    tokens.min((logits / vocabulary.max(1) / 128 * 128).clamp(128, 8192))
 }
 
 /// Bytes of the buffers for micro-batches of `tokens` tokens, each with a target.
-pub(super) fn bytes(tokens: usize, vocabulary: usize, width: usize, dtype: DType) -> usize {
-    let (chunk, ld) = (chunk(tokens, vocabulary), vocabulary.next_multiple_of(ROW));
+pub(super) fn bytes(card: &Card, tokens: usize, vocabulary: usize, width: usize, dtype: DType) -> usize {
+    let (chunk, ld) = (chunk(card, tokens, vocabulary), vocabulary.next_multiple_of(ROW));
     chunk * (ld * (DType::F32.size() + dtype.size()) + 2 * width * dtype.size() + 4 * size_of::<u32>())
         + tokens * 2 * size_of::<u32>()
 }
@@ -68,7 +75,7 @@ pub(super) fn run(
     let wanted: Vec<u32> = rows.iter().map(|&t| targets[t as usize] as u32).collect();
     let losses = buffers.losses.tensor(card, DType::F32, 1, rows.len())?;
     let best = buffers.best.bytes(card, Indices::bytes(rows.len()))?.clone();
-    for (first, rows) in rows.chunks(chunk(rows.len(), vocabulary)).scan(0, |next, rows| {
+    for (first, rows) in rows.chunks(chunk(card, rows.len(), vocabulary)).scan(0, |next, rows| {
         let first = *next;
         *next += rows.len();
         Some((first, rows))

@@ -39,6 +39,8 @@ inline float exp2_fast(float x) {
 
 inline u8* dynamic_shared() { return emu_self->shared; }
 
+inline float4 load_last(const float* at) { return *reinterpret_cast<const float4*>(at); }
+
 // A copy is done when this thread waits for its group, never earlier.
 inline void copy_async_16(void* shared, const void* global, bool valid) { emu_host->copy_async(shared, global, valid); }
 inline void copy_async_commit() { emu_host->copy_commit(); }

@@ -37,21 +37,34 @@ struct Exponentials {
     }
 };
 
-// Gives the logits first <= i < last of a row to `taker`, the share of one of `threads` threads; four at a time if the
-// row is aligned, and as many as ROUND fours under way.
-template <u32 ROUND, class T>
-__device__ void each(const float* row, u32 first, u32 last, bool wide, u32 thread, u32 threads, T& taker) {
-    u32 whole = wide ? last / 4 * 4 : first, step = 4 * threads, i = first + 4 * thread;
-    for (; i + (ROUND - 1) * step < whole; i += ROUND * step) {
-        Floats<4> fours[ROUND];
-        for (u32 k = 0; k < ROUND; k++) fours[k] = Floats<4>::load(row + i + k * step);
-        for (u32 k = 0; k < ROUND; k++) taker.take(i + k * step, fours[k]);
-    }
-    for (; i < whole; i += step) taker.take(i, Floats<4>::load(row + i));
-    for (i = whole + thread; i < last; i += threads) taker.take(i, Floats<1>::load(row + i));
+// The first time that a row is read, or the last.
+enum Time { FIRST, LAST };
+
+template <Time time> __device__ Floats<4> four(const float* at) {
+    if (time == FIRST) return Floats<4>::load(at);
+    float4 last = load_last(at);
+    return {last.x, last.y, last.z, last.w};
 }
 
-extern "C" __global__ void __launch_bounds__(512) statistics_f32(
+// Gives the logits first <= i < last of a row to `taker`, the share of one of `threads` threads; four at a time if the
+// row is aligned, and as many as ROUND fours under way. The first time goes from the end to the beginning, since the last
+// time finds in L2 what was read latest, and leaves nothing there in its place.
+template <u32 ROUND, Time time, class T>
+__device__ void each(const float* row, u32 first, u32 last, bool wide, u32 thread, u32 threads, T& taker) {
+    u32 whole = wide ? last / 4 * 4 : first, step = 4 * threads, rounds = (whole - first) / (ROUND * step);
+    for (u32 r = 0; r < rounds; r++) {
+        u32 i = first + (time == LAST ? r : rounds - 1 - r) * ROUND * step + 4 * thread;
+        Floats<4> fours[ROUND];
+        for (u32 k = 0; k < ROUND; k++) fours[k] = four<time>(row + i + k * step);
+        for (u32 k = 0; k < ROUND; k++) taker.take(i + k * step, fours[k]);
+    }
+    for (u32 i = first + rounds * ROUND * step + 4 * thread; i < whole; i += step) {
+        taker.take(i, four<time>(row + i));
+    }
+    for (u32 i = whole + thread; i < last; i += threads) taker.take(i, Floats<1>::load(row + i));
+}
+
+extern "C" __global__ void __launch_bounds__(512, 3) statistics_f32(
     const float* logits, u64 ld, u32 n, const u32* targets, float* lse, float* loss, u32* best) {
     __shared__ float4 fours[2][TILE / 4];
     __shared__ float tops[WARPS];
@@ -60,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(512) statistics_f32(
     bool wide = ld % 4 == 0;
 
     Top top = {__uint_as_float(0xff800000u), NOWHERE};
-    each<4>(row, 0, n, wide, threadIdx.x, THREADS, top);
+    each<4, FIRST>(row, 0, n, wide, threadIdx.x, THREADS, top);
     for (u32 width = 16; width > 0; width /= 2) {
         float x = __shfl_down_sync(0xffffffffu, top.x, width, 32);
         u32 at = __shfl_down_sync(0xffffffffu, top.at, width, 32);
@@ -79,7 +92,7 @@ extern "C" __global__ void __launch_bounds__(512) statistics_f32(
         if (threadIdx.x >= 32 && k < count) {
             u32 first = k * TILE, last = min(first + TILE, n);
             Exponentials exponentials = {top.x, reinterpret_cast<float*>(fours[k % 2]), first};
-            each<2>(row, first, last, wide, threadIdx.x - 32, THREADS - 32, exponentials);
+            each<2, LAST>(row, first, last, wide, threadIdx.x - 32, THREADS - 32, exponentials);
         }
         if (threadIdx.x < 32 && k > 0) {
             const float* tile = reinterpret_cast<const float*>(fours[(k - 1) % 2]);
