@@ -81,7 +81,9 @@ impl Section for WorkflowDevice {
             return Planned::default();
         }
         match place {
-            Place::Cpu => found.iter().fold(Planned::default(), |planned, (_, card)| planned.line(hint(card))),
+            Place::Cpu => {
+                found.iter().fold(Planned::default(), |planned, (_, card)| planned.line(hint(card)))
+            }
             Place::Card(_) => {
                 let name = self.0.device().name();
                 // What the bits depend on: the kind of card, not which of them.

@@ -7,6 +7,9 @@ use cudarc::driver::sys::{self, CUevent_flags_enum};
 use crate::error::check;
 use crate::{Card, Result, library};
 
+/// The bindings of CUDA 13 know the second version of this function alone, which drivers before 12.8 lack.
+type ElapsedTime = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+
 /// A moment: when the stream came past it.
 #[derive(Debug)]
 pub struct Event {
@@ -41,8 +44,6 @@ impl Event {
         self.card.bind()?;
         // SAFETY: a live event.
         check("cuEventSynchronize", unsafe { sys::cuEventSynchronize(self.raw()) })?;
-        // The bindings of CUDA 13 know the second version of this function alone, which drivers before 12.8 lack.
-        type ElapsedTime = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
         // SAFETY: the type is that of `cuda.h`, since CUDA 3.
         let elapsed_time = unsafe { library::function::<ElapsedTime>("cuEventElapsedTime")? };
         let mut ms = 0.0;

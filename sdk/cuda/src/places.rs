@@ -68,9 +68,12 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
 /// Files whose name starts with `stem`, in the folder of `file`, by its path or where links of it lead; none for a bare name.
 pub fn beside(file: &Path, stem: &str) -> Vec<PathBuf> {
     let target = file.canonicalize().ok();
-    let folders = [Some(file), target.as_deref()].map(|path| path.filter(|path| path.is_absolute())?.parent());
+    let folders =
+        [Some(file), target.as_deref()].map(|path| path.filter(|path| path.is_absolute())?.parent());
     let files = folders.into_iter().flatten().flat_map(folders_in);
-    files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(stem))).collect()
+    files
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(stem)))
+        .collect()
 }
 
 /// The mapped file whose name starts with `stem`, such as `libcuda.so`: where an open library came from.

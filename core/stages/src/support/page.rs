@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    CHECKED_ON, DeviceClass, ELSEWHERE, Feature, GW_HP, MATRIX, OLDEST_CUDA, ONLY_SFT_AND_PT, QUANTIZED_BASE, Row,
+    CHECKED_ON, DeviceClass, ELSEWHERE, Feature, GW_HP, MATRIX, OLDEST_CUDA, ONLY_SFT_AND_PT, QUANTIZED_BASE,
+    Row,
 };
 
 /// The page `docs/src/reference/support.md`.

@@ -22,18 +22,14 @@ const MOST_CARDS: c_int = 1024;
 /// Everything, for what is there.
 pub(super) fn look() -> Cuda {
     let mut cuda = Cuda {
-        cublas_lt: part(
-            Needed::CublasLt.names(),
-            "libcublasLt.so",
-            |library| {
-                // SAFETY: `size_t cublasLtGetVersion(void)`.
-                let version =
-                    unsafe { function::<unsafe extern "C" fn() -> usize>(library, "cublasLtGetVersion")? };
-                // SAFETY: it has no arguments.
-                let version = unsafe { version() };
-                Ok(((version / 10_000) as u32, (version / 100 % 100) as u32))
-            },
-        ),
+        cublas_lt: part(Needed::CublasLt.names(), "libcublasLt.so", |library| {
+            // SAFETY: `size_t cublasLtGetVersion(void)`.
+            let version =
+                unsafe { function::<unsafe extern "C" fn() -> usize>(library, "cublasLtGetVersion")? };
+            // SAFETY: it has no arguments.
+            let version = unsafe { version() };
+            Ok(((version / 10_000) as u32, (version / 100 % 100) as u32))
+        }),
         nvrtc: part(Needed::Nvrtc.names(), "libnvrtc.so", |library| {
             type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
             // SAFETY: `nvrtcResult nvrtcVersion(int *major, int *minor)`.
