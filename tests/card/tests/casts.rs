@@ -78,16 +78,24 @@ fn wide_rows_are_read_again() {
 
 #[test]
 fn two_casts_of_a_matrix_are_those_of_each() {
+    use Granularity::{Col, ColBlocks, Row, RowBlocks, Tensor};
     let Some(card) = card() else { return };
     let (linear, finite) = (Some(ScaleRule::Linear), Some(ScaleRule::FinitePowerOfTwo));
-    for values in [Values::Normal, Values::Special, Values::Wild] {
-        let checked = Checked::new(&card, values, Element::Bf16, 200, 272);
+    for (values, element) in [
+        (Values::Normal, Element::Bf16),
+        (Values::Special, Element::Bf16),
+        (Values::Special, Element::F32),
+        (Values::Wild, Element::F32),
+    ] {
+        let checked = Checked::new(&card, values, element, 200, 272);
         for ([first, second], rules) in [
-            ([Granularity::Row, Granularity::Col], [linear, linear]),
-            ([Granularity::RowBlocks, Granularity::ColBlocks], [finite, finite]),
-            ([Granularity::ColBlocks, Granularity::RowBlocks], [linear, linear]),
-            ([Granularity::RowBlocks, Granularity::ColBlocks], [finite, linear]),
-            ([Granularity::Tensor, Granularity::Row], [None, linear]),
+            ([Row, Col], [linear, linear]),
+            ([Col, Row], [finite, finite]),
+            ([Row, Col], [linear, finite]),
+            ([RowBlocks, ColBlocks], [finite, finite]),
+            ([ColBlocks, RowBlocks], [linear, linear]),
+            ([RowBlocks, ColBlocks], [finite, linear]),
+            ([Tensor, Row], [None, linear]),
         ] {
             for formats in [[Fp8::E4m3, Fp8::E4m3], [Fp8::E4m3, Fp8::E5m2]] {
                 let wanted =
@@ -95,6 +103,8 @@ fn two_casts_of_a_matrix_are_those_of_each() {
                 checked.cast(&wanted, Case::Counted);
             }
         }
+        let alike = [Row, Col].map(|granularity| Wanted::all(Fp8::E5m2, granularity, linear));
+        checked.cast(&alike, Case::Uncounted);
     }
 }
 

@@ -146,7 +146,7 @@ impl Set {
                 others.push(scale);
                 given
             } else {
-                let space = match granularity.space(cols) {
+                let space = match granularity.space(rows, cols) {
                     0 => 0,
                     bytes => take(bytes)?,
                 };

@@ -70,7 +70,7 @@ impl Side {
         let x = normal(card, rows * k, stream)?;
         let elements = card.take(cast::codes(rows, k))?;
         let factors = card.take(4 * granularity.factors(Layout::Rows, rows, k))?;
-        let working = card.take(Counters::BYTES + granularity.space(k))?;
+        let working = card.take(Counters::BYTES + granularity.space(rows, k))?;
         working.fill(0, working.bytes(), 0)?;
         let input = Input { address: x.address(), element: Element::Bf16, rows, cols: k };
         let space = working.address() + Counters::BYTES as u64;

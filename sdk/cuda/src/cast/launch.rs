@@ -18,23 +18,19 @@ macro_rules! kernels {
 
 const AMAX: Source = kernels!("amax");
 const CAST_BLOCKS: Source = kernels!("cast_blocks");
+const CAST_LINES: Source = kernels!("cast_lines");
 const CAST_ROWS: Source = kernels!("cast_rows");
 const CAST_TILE: Source = kernels!("cast_tile");
 const REPEAT: Source = kernels!("repeat");
 
 /// The kernels, by file.
-pub const SOURCES: [Source; 5] = [AMAX, CAST_BLOCKS, CAST_ROWS, CAST_TILE, REPEAT];
+pub const SOURCES: [Source; 6] = [AMAX, CAST_BLOCKS, CAST_LINES, CAST_ROWS, CAST_TILE, REPEAT];
 
-/// Rows and columns of `cast_tile`'s blocks, and columns of `amax_cols`'.
+/// Rows and columns of the blocks of `cast_tile` and `cast_lines`.
 const STRIPE: [usize; 2] = [128, 64];
 
-/// `cast_tile`'s origins of scales.
-const GIVEN: u32 = 0;
-const ALL: u32 = 1;
-const COLUMNS: u32 = 2;
-
-/// Casts `input` as each of `targets` asks; blocks along rows and along columns, alike else, in one read. Saturated and
-/// underflowed elements are counted only with `count`.
+/// Casts `input` as each of `targets` asks; scales a row and a column, or of blocks along rows
+/// and along columns, in one go if they are alike else. Saturated and underflowed elements are counted only with `count`.
 ///
 /// # Safety
 /// All addresses are of memory on `card` that lives until its stream has come past this: elements, codes, factors and
@@ -61,7 +57,7 @@ pub unsafe fn cast(
     // SAFETY: the caller's, and what is refused was checked.
     unsafe {
         if let [Some(first), Some(second)] = targets
-            && let Some(both) = in_one_read(first, second)
+            && let Some(both) = in_one_go(first, second)
         {
             return job.make(&both);
         }
@@ -88,11 +84,12 @@ pub unsafe fn repeat(card: &Card, x: u64, out: u64, n: usize) -> Result<()> {
     unsafe { kernel.launch(card, Shape::each(n, 256), &[address(x), address(out), n.into()]) }
 }
 
-/// Two casts in blocks that differ only in that these lie along rows, and along columns, as one target.
-fn in_one_read(first: &Target, second: &Target) -> Option<Target> {
+/// Two casts that differ only in that scales are of rows, and of columns, or of blocks of these, as one target.
+fn in_one_go(first: &Target, second: &Target) -> Option<Target> {
+    use Granularity::{Col, ColBlocks, Row, RowBlocks};
     let (by_row, by_col) = match (first.granularity, second.granularity) {
-        (Granularity::RowBlocks, Granularity::ColBlocks) => (first, second),
-        (Granularity::ColBlocks, Granularity::RowBlocks) => (second, first),
+        (Row, Col) | (RowBlocks, ColBlocks) => (first, second),
+        (Col, Row) | (ColBlocks, RowBlocks) => (second, first),
         _ => return None,
     };
     let rule = |target: &Target| match target.scale {
@@ -100,7 +97,8 @@ fn in_one_read(first: &Target, second: &Target) -> Option<Target> {
         Scale::Given { .. } => None,
     };
     let alike = by_row.format == by_col.format && rule(by_row) == rule(by_col);
-    alike.then_some(Target { turned: by_col.turned, ..*by_row })
+    let both = by_row.rows.is_some() && by_col.turned.is_some();
+    (alike && both).then_some(Target { rows: by_row.rows, ..*by_col })
 }
 
 fn address(of: u64) -> Arg {
@@ -131,16 +129,13 @@ impl Job<'_> {
             match (target.granularity, target.scale) {
                 (_, Scale::Given { scale, amax }) => {
                     fill(self.card, amax, size_of::<f32>(), 0)?;
-                    self.tile(target, (GIVEN, ScaleRule::Linear), scale, amax)
+                    self.tile(target, None, scale, amax)
                 }
                 (Granularity::Tensor, Scale::Current { rule, space }) => {
                     self.amax(space, nan_wins(rule))?;
-                    self.tile(target, (ALL, rule), space, 0)
+                    self.tile(target, Some(rule), space, 0)
                 }
-                (Granularity::Col, Scale::Current { rule, space }) => {
-                    self.amax_cols(space, nan_wins(rule))?;
-                    self.tile(target, (COLUMNS, rule), space, 0)
-                }
+                (Granularity::Col, Scale::Current { rule, space }) => self.lines(target, rule, space),
                 (Granularity::Row, Scale::Current { rule, .. }) => self.rows(target, rule),
                 (granularity, Scale::Current { rule, .. }) => {
                     self.blocks(target, granularity == Granularity::Squares, rule)
@@ -163,37 +158,42 @@ impl Job<'_> {
         }
     }
 
-    unsafe fn amax_cols(&self, maxima: u64, nan: bool) -> Result<()> {
+    /// A scale a column, and one a row for codes as the matrix lies if these are wanted; maxima go to `space`.
+    unsafe fn lines(&self, target: &Target, rule: ScaleRule, space: u64) -> Result<()> {
         let Input { rows, cols, .. } = *self.input;
-        let across = cols.div_ceil(STRIPE[1]);
-        // Tall enough that few maxima are raised in memory, low enough that no multiprocessor is without work.
-        let enough = self.card.properties().multiprocessors as usize * 4;
-        let height = if across * rows.div_ceil(512) >= enough { 512 } else { 128 };
-        let shape = Shape::new(across * rows.div_ceil(height), 256);
-        let arguments = [
+        let [codes, factors] = addresses(target.rows);
+        let [turned, factors_turned] = addresses(target.turned);
+        let of_rows = target.rows.map_or(0, |_| space + (cols * size_of::<f32>()) as u64);
+        let [of_rows, of_cols, counters] = [of_rows, space, self.counters].map(address);
+        let [m, n] = [rows, cols].map(Arg::from);
+        let nan = u32::from(nan_wins(rule)).into();
+        let maxima = [self.x(), of_rows, of_cols, counters, m, n, nan];
+        let casts = [
             self.x(),
-            address(maxima),
-            address(self.counters),
-            rows.into(),
-            cols.into(),
-            Arg::U32(height as u32),
-            u32::from(nan).into(),
+            codes,
+            turned,
+            factors,
+            factors_turned,
+            of_rows,
+            of_cols,
+            counters,
+            m,
+            n,
+            Arg::U32(rule as u32),
+            u32::from(self.count).into(),
         ];
-        // SAFETY: the caller's; seven arguments of the entry's types.
+        let blocks =
+            |[down, across]: [usize; 2]| Shape::new(rows.div_ceil(down) * cols.div_ceil(across), 256);
+        // SAFETY: the caller's; seven and twelve arguments of the entries' types.
         unsafe {
-            fill(self.card, maxima, cols * size_of::<f32>(), 0)?;
-            self.launch(AMAX, "amax_cols", None, shape, &arguments)
+            fill(self.card, space, Granularity::Col.space(rows, cols), 0)?;
+            self.launch(AMAX, "amax_lines", None, blocks([BLOCK; 2]), &maxima)?;
+            self.launch(CAST_LINES, "cast_lines", Some(target.format), blocks(STRIPE), &casts)
         }
     }
 
-    /// With `scales` from an origin; the maximum goes to `amax` unless that is 0.
-    unsafe fn tile(
-        &self,
-        target: &Target,
-        (origin, rule): (u32, ScaleRule),
-        scales: u64,
-        amax: u64,
-    ) -> Result<()> {
+    /// With the scale at `scale`, or by a rule from the maximum there; the maximum met goes to `amax` unless that is 0.
+    unsafe fn tile(&self, target: &Target, rule: Option<ScaleRule>, scale: u64, amax: u64) -> Result<()> {
         let Input { rows, cols, .. } = *self.input;
         let [codes, factors] = addresses(target.rows);
         let [turned, factors_turned] = addresses(target.turned);
@@ -204,13 +204,13 @@ impl Job<'_> {
             turned,
             factors,
             factors_turned,
-            address(scales),
+            address(scale),
             address(amax),
             address(self.counters),
             rows.into(),
             cols.into(),
-            Arg::U32(origin),
-            Arg::U32(rule as u32),
+            u32::from(rule.is_none()).into(),
+            Arg::U32(rule.map_or(0, |rule| rule as u32)),
             u32::from(self.count).into(),
         ];
         // SAFETY: the caller's; thirteen arguments of the entry's types.

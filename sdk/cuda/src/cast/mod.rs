@@ -14,7 +14,7 @@
 //! | tensor, given scale | 1 | `cast_tile`, which finds the maximum too |
 //! | tensor, current scale | 2 | `amax`, `cast_tile` |
 //! | row | 1 | `cast_rows` |
-//! | column | 2 | `amax_cols`, `cast_tile` |
+//! | column; row and column | 2 | `amax_lines`, `cast_lines` |
 //! | 1×128, 128×1, both, 128×128 | 1 | `cast_blocks` |
 
 mod launch;

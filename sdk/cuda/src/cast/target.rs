@@ -128,11 +128,12 @@ impl Granularity {
         }
     }
 
-    /// Bytes that a cast with current scales works in.
-    pub const fn space(self, cols: usize) -> usize {
+    /// Bytes that a cast of a `rows × cols` matrix with current scales works in. With a scale a column there is room for
+    /// the maxima of rows too, which are found beside those of columns if both are wanted.
+    pub const fn space(self, rows: usize, cols: usize) -> usize {
         match self {
             Self::Tensor => size_of::<f32>(),
-            Self::Col => cols * size_of::<f32>(),
+            Self::Col => (cols + rows) * size_of::<f32>(),
             Self::Row | Self::RowBlocks | Self::ColBlocks | Self::Squares => 0,
         }
     }

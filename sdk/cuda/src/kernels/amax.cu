@@ -1,7 +1,8 @@
-// Absolute maxima: of all elements, or of each column. Raises what is there, which starts as zeros.
+// Absolute maxima: of all elements, or of each column and of each row at once. Raises what is there: zeros at first.
 // Specification: fp8flow-kernels' `amax_for`. Each element is read once; at 16 bytes a load, four loads under way, this
 // runs at the card's memory. Maxima are combined as bits, whose order is that of the magnitudes, in any order.
-// budget: registers 40, spills 0
+// `amax_lines` takes two bf16 at a time, so that it stays at memory's speed with two maxima an element.
+// budget: registers 64, spills 0
 // expects sm_89: LDG.E.128
 // expects sm_90a: LDG.E.128
 #include "cast.cuh"
@@ -30,48 +31,77 @@ template <class A> __device__ void amax(const A* x, u32* maximum, Counters* coun
     if (threadIdx.x == 0) raise(maximum, top, counters);
 }
 
-// A block takes 64 columns and `height` rows.
-template <class A>
-__device__ void amax_cols(const A* x, u32* maxima, Counters* counters, u64 rows, u64 cols, u32 height, u32 nan) {
-    __shared__ u32 tops[8][STRIPE_COLS];
-    u32 across = u32((cols + STRIPE_COLS - 1) / STRIPE_COLS);
-    u32 group = threadIdx.x % 8;
-    u64 first = u64(blockIdx.x % across) * STRIPE_COLS, col = first + group * 8;
-    u64 row = u64(blockIdx.x / across) * height, end = row + height < rows ? row + height : rows;
-    u32 top[8] = {};
-    if (col < cols) {
-#pragma unroll 2
-        for (row += threadIdx.x / 8; row < end; row += 32) {
-            Eight<A> eight = Eight<A>::load(x + row * cols + col);
+// A block takes 128 x 128. A thread has columns of 16 bytes, and eight rows at a time of which all are on their way
+// together; so the rows of 16 bf16 threads, or of a warp, are 256 or 512 bytes. Returns the maxima of its columns.
+const u32 SIDE = 128;
+template <class A, bool NAN> __device__ uint4 amax_tile(const A* x, u32* row_maxima, Counters* counters, u64 first_row,
+                                                        u64 col, u64 rows, u64 cols) {
+    const u32 N = Vector<A>::N, ABREAST = SIDE / N, HELD = 8;
+    u32 lane = threadIdx.x % ABREAST, team = threadIdx.x / ABREAST;
+    uint4 own = {0, 0, 0, 0};
+    for (u32 begin = 0; begin < SIDE; begin += 256 / ABREAST * HELD) {
+        u64 row = first_row + begin + team * HELD;
+        uint4 held[HELD];
 #pragma unroll
-            for (u32 j = 0; j < 8; j++) {
-                float part[4];
-                eight.four(j / 4, part);
-                top[j] = greater(top[j], part[j % 4], nan);
+        for (u32 r = 0; r < HELD; r++) {
+            held[r] = uint4{0, 0, 0, 0};
+            if (col < cols && row + r < rows) held[r] = *reinterpret_cast<const uint4*>(x + (row + r) * cols + col);
+        }
+        u32 tops[HELD];
+#pragma unroll
+        for (u32 r = 0; r < HELD; r++) {
+            own.x = higher<A, NAN>(own.x, held[r].x), own.y = higher<A, NAN>(own.y, held[r].y);
+            own.z = higher<A, NAN>(own.z, held[r].z), own.w = higher<A, NAN>(own.w, held[r].w);
+            tops[r] = higher<A, NAN>(higher<A, NAN>(0, held[r].x), held[r].y);
+            tops[r] = higher<A, NAN>(higher<A, NAN>(tops[r], held[r].z), held[r].w);
+        }
+        if (!row_maxima) continue;
+        // Lanes share out the rows: each gives away half of what it has and keeps the rest, until it has one.
+#pragma unroll
+        for (u32 bit = 1; bit < HELD; bit *= 2) {
+            bool odd = lane & bit;
+#pragma unroll
+            for (u32 i = 0; i < HELD / 2 / bit; i++) {
+                u32 kept = odd ? tops[2 * i + 1] : tops[2 * i], given = odd ? tops[2 * i] : tops[2 * i + 1];
+                tops[i] = higher<A, NAN>(kept, __shfl_xor_sync(0xffffffffu, given, bit));
             }
         }
+        u32 top = top_of<A>(tops[0]);
+        top = largest_of(top, HELD, ABREAST / 2);
+        if (lane < HELD && row + lane < rows) raise(row_maxima + row + lane, top, counters);
     }
-    for (u32 j = 0; j < 8; j++) {
-        top[j] = largest_of(top[j], 8, 16);
-        if (threadIdx.x % 32 < 8) tops[threadIdx.x / 32][group * 8 + j] = top[j];
-    }
+    return own;
+}
+
+// `row_maxima` may be absent.
+template <class A> __device__ void amax_lines(const A* x, u32* row_maxima, u32* col_maxima, Counters* counters,
+                                              u64 rows, u64 cols, u32 nan) {
+    const u32 N = Vector<A>::N, ABREAST = SIDE / N, IN_WORD = N / 4;
+    __shared__ uint4 tops[256 / ABREAST][ABREAST];
+    u32 across = u32((cols + SIDE - 1) / SIDE), lane = threadIdx.x % ABREAST;
+    u64 first_row = u64(blockIdx.x / across) * SIDE, first_col = u64(blockIdx.x % across) * SIDE, col = first_col + lane * N;
+    tops[threadIdx.x / ABREAST][lane] = nan ? amax_tile<A, true>(x, row_maxima, counters, first_row, col, rows, cols)
+                                            : amax_tile<A, false>(x, row_maxima, counters, first_row, col, rows, cols);
     __syncthreads();
-    if (threadIdx.x < STRIPE_COLS && first + threadIdx.x < cols) {
-        u32 most = 0;
-        for (u32 warp = 0; warp < 8; warp++) most = larger(most, tops[warp][threadIdx.x]);
-        raise(maxima + first + threadIdx.x, most, counters);
+    u64 own = first_col + threadIdx.x;
+    if (threadIdx.x >= SIDE || own >= cols) return;
+    u32 most = 0;
+    for (u32 team = 0; team < 256 / ABREAST; team++) {
+        u32 word = reinterpret_cast<const u32*>(tops[team])[threadIdx.x / IN_WORD];
+        most = larger(most, top_of<A>(word, threadIdx.x % IN_WORD));
     }
+    raise(col_maxima + own, most, counters);
 }
 
 extern "C" __global__ void __launch_bounds__(256) amax_bf16(
     const bf16* x, u32* maximum, Counters* counters, u64 n, u32 nan) { amax(x, maximum, counters, n, nan); }
 extern "C" __global__ void __launch_bounds__(256) amax_f32(
     const float* x, u32* maximum, Counters* counters, u64 n, u32 nan) { amax(x, maximum, counters, n, nan); }
-extern "C" __global__ void __launch_bounds__(256) amax_cols_bf16(
-    const bf16* x, u32* maxima, Counters* counters, u64 rows, u64 cols, u32 height, u32 nan) {
-    amax_cols(x, maxima, counters, rows, cols, height, nan);
+extern "C" __global__ void __launch_bounds__(256, 4) amax_lines_bf16(
+    const bf16* x, u32* row_maxima, u32* col_maxima, Counters* counters, u64 rows, u64 cols, u32 nan) {
+    amax_lines(x, row_maxima, col_maxima, counters, rows, cols, nan);
 }
-extern "C" __global__ void __launch_bounds__(256) amax_cols_f32(
-    const float* x, u32* maxima, Counters* counters, u64 rows, u64 cols, u32 height, u32 nan) {
-    amax_cols(x, maxima, counters, rows, cols, height, nan);
+extern "C" __global__ void __launch_bounds__(256, 4) amax_lines_f32(
+    const float* x, u32* row_maxima, u32* col_maxima, Counters* counters, u64 rows, u64 cols, u32 nan) {
+    amax_lines(x, row_maxima, col_maxima, counters, rows, cols, nan);
 }

@@ -11,31 +11,49 @@ struct Counters {
     u64 saturated, underflowed, non_finite;
 };
 
-// Eight elements of a row as they lie; `four` widens a half of them. bf16 takes half the registers so.
-template <class A> struct Eight;
-template <> struct Eight<bf16> {
-    uint4 words;
-    __device__ static Eight zeros() { return {{0, 0, 0, 0}}; }
-    __device__ static Eight load(const bf16* at) { return {*reinterpret_cast<const uint4*>(at)}; }
-    __device__ void four(u32 half, float (&x)[4]) const {
-        u32 a = half ? words.z : words.x, b = half ? words.w : words.y;
-        x[0] = low(a), x[1] = high(a), x[2] = low(b), x[3] = high(b);
-    }
-};
-template <> struct Eight<float> {
-    float4 halves[2];
+// Eight elements of a row as they lie, in words; `four` widens a half of them. bf16 takes half the registers so.
+template <class A> struct Eight {
+    static const u32 WORDS = 2 * sizeof(A);
+    u32 words[WORDS];
     __device__ static Eight zeros() { return {}; }
-    __device__ static Eight load(const float* at) {
-        const float4* from = reinterpret_cast<const float4*>(at);
-        return {{from[0], from[1]}};
+    __device__ static Eight load(const A* at) {
+        Eight eight;
+        const uint4* from = reinterpret_cast<const uint4*>(at);
+#pragma unroll
+        for (u32 i = 0; i < WORDS; i += 4) {
+            uint4 four = from[i / 4];
+            eight.words[i] = four.x, eight.words[i + 1] = four.y, eight.words[i + 2] = four.z, eight.words[i + 3] = four.w;
+        }
+        return eight;
     }
     __device__ void four(u32 half, float (&x)[4]) const {
-        float4 part = half ? halves[1] : halves[0];
-        x[0] = part.x, x[1] = part.y, x[2] = part.z, x[3] = part.w;
+        if constexpr (WORDS == 4) {
+            u32 a = words[2 * half], b = words[2 * half + 1];
+            x[0] = low(a), x[1] = high(a), x[2] = low(b), x[3] = high(b);
+        } else {
+#pragma unroll
+            for (u32 j = 0; j < 4; j++) x[j] = __uint_as_float(words[4 * half + j]);
+        }
     }
 };
 
 __device__ inline u32 larger(u32 x, u32 y) { return x > y ? x : y; }
+
+// Maxima of magnitudes lie in words as elements do: one f32, or two bf16 side by side, of two columns. Raises those of
+// `tops` by the elements of `word`. A NaN is passed over, or is the maximum if NAN.
+template <class A, bool NAN> __device__ inline u32 higher(u32 tops, u32 word) {
+    if constexpr (sizeof(A) == 2) return bf16x2_max<NAN>(tops, word & 0x7fff7fffu);
+    if constexpr (NAN) return larger(tops, word & 0x7fffffffu);
+    return __float_as_uint(fmaxf(__uint_as_float(tops), fabsf(__uint_as_float(word))));
+}
+
+// The larger of a word's maxima, as the bits of a float; or the one of column `i` of the word.
+template <class A> __device__ inline u32 top_of(u32 tops) {
+    return sizeof(A) == 2 ? larger(tops << 16, tops & 0xffff0000u) : tops;
+}
+template <class A> __device__ inline u32 top_of(u32 tops, u32 i) {
+    return sizeof(A) == 4 ? tops : i == 0 ? tops << 16 : tops & 0xffff0000u;
+}
 
 // The largest of the lanes that differ in these bits of their number.
 __device__ inline u32 largest_of(u32 top, u32 first_bit, u32 last_bit) {
@@ -55,8 +73,12 @@ __device__ inline u32 largest_of_block(u32 top, u32 (&tops)[32]) {
 // Raises a maximum in memory; the one who makes it other than finite counts that.
 __device__ inline void raise(u32* maximum, u32 top, Counters* counters) {
     if (top == 0) return;
-    u32 before = atomicMax(maximum, top);
-    if (counters && top >= INFINITE && before < INFINITE) atomicAdd(&counters->non_finite, 1ull);
+    if (top < INFINITE) {
+        // Nobody waits for what was there.
+        atomicMax(maximum, top);
+    } else if (atomicMax(maximum, top) < INFINITE && counters) {
+        atomicAdd(&counters->non_finite, 1ull);
+    }
 }
 
 // Codes of four elements, the first in the lowest byte.
@@ -64,6 +86,17 @@ template <class F> __device__ inline u32 encode(const float (&x)[4], float4 scal
     u32 first = F::encode(x[0] * scales.x, x[1] * scales.y), second = F::encode(x[2] * scales.z, x[3] * scales.w);
     return first | second << 16;
 }
+
+// Codes of eight elements with one scale.
+template <class F, class A> __device__ inline uint2 encode(const Eight<A>& eight, float scale) {
+    float first[4], second[4];
+    eight.four(0, first), eight.four(1, second);
+    float4 scales = {scale, scale, scale, scale};
+    return {encode<F>(first, scales), encode<F>(second, scales)};
+}
+
+// Where `i` is known when this is compiled.
+__device__ inline float part_of(float4 x, u32 i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
 
 // What a thread's elements lose.
 struct Lost {

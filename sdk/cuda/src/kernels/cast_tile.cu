@@ -1,7 +1,8 @@
-// Casts with scales that are known before: one for all, given or from a maximum, or one a column, from maxima.
+// Casts with one scale for all that is known before, given or from a maximum.
 // codes[m,k] = encode(x[m,k] * s), as x lies, turned over, or both; factors are 1 / s.
-// Specification: fp8flow-kernels' `cast_tensor`, `cast_tensor_with_amax`, `cast_cols`. A block takes 128 rows of 64
-// columns. Reads 2 or 4 bytes an element, once; writes 1 for each layout: 64 bytes of a row, 128 of a column at a time.
+// Specification: fp8flow-kernels' `cast_tensor`, `cast_tensor_with_amax`. A block takes 128 rows of 64 columns, the last
+// ones first: they are what `amax` has left in L2. Reads 2 or 4 bytes an element, once; writes 1 for each layout: 64
+// bytes of a row, 128 of a column at a time.
 // Expected: 85 % of copy bandwidth with one layout, 80 % with both.
 // budget: registers 64, spills 0
 // expects sm_89: F2FP.SATFINITE.E4M3
@@ -12,37 +13,28 @@
 // expects sm_90a: STG.E.128
 #include "cast.cuh"
 
-// Where the scales come from.
-enum Origin { GIVEN = 0, ALL = 1, COLUMNS = 2 };
-
-// `scales` are scales if GIVEN, maxima otherwise. Either layout may be absent; so may `amax`, which takes the maximum
+// What is `given` is the scale, or else the maximum. Either layout may be absent; so may `amax`, which takes the maximum
 // of what is cast, NaN left out.
 template <class A, class F>
 __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, float* factors_turned,
-                          const float* scales, u32* amax, Counters* counters, u64 rows, u64 cols, u32 origin, u32 rule,
-                          u32 count) {
+                          const float* given_or_maximum, u32* amax, Counters* counters, u64 rows, u64 cols, u32 given,
+                          u32 rule, u32 count) {
     __shared__ Turned stripe;
-    __shared__ float4 of_columns[STRIPE_COLS / 4];
     __shared__ u32 tops[32];
-    u32 across = u32((cols + STRIPE_COLS - 1) / STRIPE_COLS);
-    u64 first_row = u64(blockIdx.x / across) * STRIPE_ROWS, first_col = u64(blockIdx.x % across) * STRIPE_COLS;
+    u32 across = u32((cols + STRIPE_COLS - 1) / STRIPE_COLS), block = gridDim.x - 1 - blockIdx.x;
+    u64 first_row = u64(block / across) * STRIPE_ROWS, first_col = u64(block % across) * STRIPE_COLS;
     Place at = place();
     u64 row = first_row + at.quad * 4, col = first_col + at.group * 8;
     Eight<A> x4[4];
     load_stripe(x4, x, row, col, rows, cols);
 
-    if (threadIdx.x < STRIPE_COLS) {
-        u64 own = first_col + threadIdx.x;
-        bool many = origin == COLUMNS;
-        float scale = many && own >= cols ? 0.0f : scales[many ? own : 0];
-        if (origin != GIVEN) scale = scale_of<F>(scale, rule);
-        reinterpret_cast<float*>(of_columns)[threadIdx.x] = scale;
-        if (first_row == 0 && own < (many ? cols : 1)) {
-            if (factors) factors[own] = 1.0f / scale;
-            if (factors_turned) factors_turned[own] = 1.0f / scale;
-        }
+    float scale = *given_or_maximum;
+    if (!given) scale = scale_of<F>(scale, rule);
+    if (block == 0 && threadIdx.x == 0) {
+        if (factors) *factors = 1.0f / scale;
+        if (factors_turned) *factors_turned = 1.0f / scale;
     }
-    __syncthreads();
+    float4 scales = {scale, scale, scale, scale};
     if (amax) {
         u32 top = 0;
 #pragma unroll
@@ -60,7 +52,7 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
         for (u32 i = 0; i < 8; i++) {
             float part[4];
             x4[i / 2].four(i % 2, part);
-            lost.see<F>(part, of_columns[at.group * 2 + i % 2]);
+            lost.see<F>(part, scales);
         }
         lost.report(counters);
     }
@@ -68,13 +60,12 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
     u32 words[2][4];
 #pragma unroll
     for (u32 h = 0; h < 2; h++) {
-        float4 scale = of_columns[at.group * 2 + h];
 #pragma unroll
         for (u32 r = 0; r < 4; r++) {
             float part[4];
             x4[r].four(h, part);
             // Zeros times a NaN would be a code of NaN.
-            words[h][r] = row + r < rows ? encode<F>(part, scale) : 0;
+            words[h][r] = row + r < rows ? encode<F>(part, scales) : 0;
         }
     }
     if (codes && col < cols) {
@@ -94,26 +85,26 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
 }
 
 extern "C" __global__ void __launch_bounds__(256) cast_tile_bf16_e4m3(
-    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scales, u32* amax,
-    Counters* counters, u64 rows, u64 cols, u32 origin, u32 rule, u32 count) {
-    cast_tile<bf16, E4m3>(x, codes, turned, factors, factors_turned, scales, amax, counters, rows, cols, origin, rule,
-                      count);
+    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* given_or_maximum, u32* amax,
+    Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
+    cast_tile<bf16, E4m3>(x, codes, turned, factors, factors_turned, given_or_maximum, amax, counters, rows, cols,
+                          given, rule, count);
 }
 extern "C" __global__ void __launch_bounds__(256) cast_tile_bf16_e5m2(
-    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scales, u32* amax,
-    Counters* counters, u64 rows, u64 cols, u32 origin, u32 rule, u32 count) {
-    cast_tile<bf16, E5m2>(x, codes, turned, factors, factors_turned, scales, amax, counters, rows, cols, origin, rule,
-                      count);
+    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* given_or_maximum, u32* amax,
+    Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
+    cast_tile<bf16, E5m2>(x, codes, turned, factors, factors_turned, given_or_maximum, amax, counters, rows, cols,
+                          given, rule, count);
 }
 extern "C" __global__ void __launch_bounds__(256) cast_tile_f32_e4m3(
-    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scales, u32* amax,
-    Counters* counters, u64 rows, u64 cols, u32 origin, u32 rule, u32 count) {
-    cast_tile<float, E4m3>(x, codes, turned, factors, factors_turned, scales, amax, counters, rows, cols, origin, rule,
-                      count);
+    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* given_or_maximum, u32* amax,
+    Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
+    cast_tile<float, E4m3>(x, codes, turned, factors, factors_turned, given_or_maximum, amax, counters, rows, cols,
+                          given, rule, count);
 }
 extern "C" __global__ void __launch_bounds__(256) cast_tile_f32_e5m2(
-    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scales, u32* amax,
-    Counters* counters, u64 rows, u64 cols, u32 origin, u32 rule, u32 count) {
-    cast_tile<float, E5m2>(x, codes, turned, factors, factors_turned, scales, amax, counters, rows, cols, origin, rule,
-                      count);
+    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* given_or_maximum, u32* amax,
+    Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
+    cast_tile<float, E5m2>(x, codes, turned, factors, factors_turned, given_or_maximum, amax, counters, rows, cols,
+                          given, rule, count);
 }

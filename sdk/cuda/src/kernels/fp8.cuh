@@ -39,7 +39,8 @@ template <class F> __device__ inline float scale_of(float amax, u32 rule) {
     float scale;
     if (rule <= POWER_OF_TWO) {
         // The CPU rounds a quotient of doubles, which is the quotient of floats: 53 bits are at least 2 * 24 + 2.
-        scale = double(amax) < 1e-12 ? float(double(F::max()) / 1e-12) : F::max() / amax;
+        // 1e-12f is the largest float below the double 1e-12.
+        scale = amax <= 1e-12f ? float(double(F::max()) / 1e-12) : F::max() / amax;
     } else if (amax == 0.0f || !(fabsf(amax) < __uint_as_float(0x7f800000u))) {
         scale = 1.0f;
     } else {

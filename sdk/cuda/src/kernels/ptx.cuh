@@ -29,6 +29,17 @@ __device__ inline u16 e5m2x2_bits(float low, float high) {
     return codes;
 }
 
+// The larger of two bf16, and again of those in the high halves. A NaN is passed over, or wins if NAN.
+template <bool NAN> __device__ inline u32 bf16x2_max(u32 x, u32 y) {
+    u32 most;
+    if constexpr (NAN) {
+        asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(most) : "r"(x), "r"(y));
+    } else {
+        asm("max.bf16x2 %0, %1, %2;" : "=r"(most) : "r"(x), "r"(y));
+    }
+    return most;
+}
+
 // 2^x, within 2 units in the last place; subnormal results are zero.
 __device__ inline float exp2_fast(float x) {
     float y;

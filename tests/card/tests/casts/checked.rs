@@ -142,7 +142,7 @@ impl<'a> Checked<'a> {
         let codes = [(); 2].map(|()| take(cast::codes(rows, cols).max(16)));
         let factors = [Layout::Rows, Layout::Turned]
             .map(|layout| take(4 * wanted.granularity.factors(layout, rows, cols).max(4)));
-        let space = take(wanted.granularity.space(cols));
+        let space = take(wanted.granularity.space(rows, cols));
         let given = take(8);
         given.write(0, &GIVEN.to_le_bytes()).unwrap();
         Made { codes, factors, space, given }

@@ -31,6 +31,17 @@ inline u8 emu_e5m2(float x) { return emu_fp8(x, 2, -14, 0x7b); }
 inline u16 e4m3x2_bits(float low, float high) { return u16(emu_e4m3(low) | emu_e4m3(high) << 8); }
 inline u16 e5m2x2_bits(float low, float high) { return u16(emu_e5m2(low) | emu_e5m2(high) << 8); }
 
+// The larger of two bf16, and again of those in the high halves. A NaN is passed over, or wins if NAN.
+template <bool NAN> u32 emu_bf16_max(u32 x, u32 y) {
+    float a = __uint_as_float(x << 16), b = __uint_as_float(y << 16);
+    if (a != a || b != b) return NAN || (a != a && b != b) ? 0x7fff : a != a ? y : x;
+    // Of two zeros the positive one is the larger.
+    return a > b ? x : a < b ? y : x & y;
+}
+template <bool NAN> u32 bf16x2_max(u32 x, u32 y) {
+    return emu_bf16_max<NAN>(x & 0xffff, y & 0xffff) | emu_bf16_max<NAN>(x >> 16, y >> 16) << 16;
+}
+
 // 2^x; subnormal results are zero.
 inline float exp2_fast(float x) {
     float y = exp2f(x);

@@ -37,7 +37,7 @@ impl Side {
         let granularity = on_card(cast).unwrap_or(OnCard::Tensor);
         let factors = granularity.factors(layout, rows, cols) * size_of::<f32>();
         let (space, scalars) = match cast.source {
-            Source::Current(_) => (granularity.space(cols), 0),
+            Source::Current(_) => (granularity.space(rows, cols), 0),
             Source::Delayed => (0, SCALARS),
         };
         [cast::codes(rows, cols), factors, space, scalars]
