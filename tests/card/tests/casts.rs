@@ -67,6 +67,7 @@ fn wide_rows_are_read_again() {
         (2, 4112, Element::Bf16),
         (1, 33_792, Element::Bf16),
         (2, 8208, Element::F32),
+        (1, 16_400, Element::F32),
     ] {
         let checked = Checked::new(&card, Values::Normal, element, rows, cols);
         for granularity in [Granularity::Row, Granularity::Col, Granularity::Tensor] {

@@ -220,6 +220,9 @@ impl Job<'_> {
     unsafe fn rows(&self, target: &Target, rule: ScaleRule) -> Result<()> {
         let Input { rows, cols, .. } = *self.input;
         let [codes, factors] = addresses(target.rows);
+        // As few threads a row as hold it, 32 elements each: a warp, which waits for no other, or a block.
+        let share = [32, 128, 256].into_iter().find(|share| share * 32 >= cols).unwrap_or(512);
+        let block = share.max(128);
         let arguments = [
             self.x(),
             codes,
@@ -227,11 +230,12 @@ impl Job<'_> {
             address(self.counters),
             rows.into(),
             cols.into(),
+            Arg::U32(share as u32),
             Arg::U32(rule as u32),
             u32::from(self.count).into(),
         ];
-        let shape = Shape::new(padded(rows), 128);
-        // SAFETY: the caller's; eight arguments of the entry's types.
+        let shape = Shape::new((padded(rows) * share).div_ceil(block), block as u32);
+        // SAFETY: the caller's; nine arguments of the entry's types.
         unsafe { self.launch(CAST_ROWS, "cast_rows", Some(target.format), shape, &arguments) }
     }
 

@@ -39,13 +39,16 @@ template <class A, bool NAN> __device__ uint4 amax_tile(const A* x, u32* row_max
     const u32 N = Vector<A>::N, ABREAST = SIDE / N, HELD = 8;
     u32 lane = threadIdx.x % ABREAST, team = threadIdx.x / ABREAST;
     uint4 own = {0, 0, 0, 0};
+#pragma unroll 1
     for (u32 begin = 0; begin < SIDE; begin += 256 / ABREAST * HELD) {
         u64 row = first_row + begin + team * HELD;
+        const A* from = x + row * cols + col;
         uint4 held[HELD];
 #pragma unroll
         for (u32 r = 0; r < HELD; r++) {
             held[r] = uint4{0, 0, 0, 0};
-            if (col < cols && row + r < rows) held[r] = *reinterpret_cast<const uint4*>(x + (row + r) * cols + col);
+            if (col < cols && row + r < rows) held[r] = *reinterpret_cast<const uint4*>(from);
+            from += cols;
         }
         u32 tops[HELD];
 #pragma unroll
@@ -79,7 +82,8 @@ template <class A> __device__ void amax_lines(const A* x, u32* row_maxima, u32* 
     const u32 N = Vector<A>::N, ABREAST = SIDE / N, IN_WORD = N / 4;
     __shared__ uint4 tops[256 / ABREAST][ABREAST];
     u32 across = u32((cols + SIDE - 1) / SIDE), lane = threadIdx.x % ABREAST;
-    u64 first_row = u64(blockIdx.x / across) * SIDE, first_col = u64(blockIdx.x % across) * SIDE, col = first_col + lane * N;
+    u64 first_row = u64(blockIdx.x / across) * SIDE, first_col = u64(blockIdx.x % across) * SIDE;
+    u64 col = first_col + lane * N;
     tops[threadIdx.x / ABREAST][lane] = nan ? amax_tile<A, true>(x, row_maxima, counters, first_row, col, rows, cols)
                                             : amax_tile<A, false>(x, row_maxima, counters, first_row, col, rows, cols);
     __syncthreads();

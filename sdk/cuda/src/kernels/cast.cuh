@@ -22,7 +22,8 @@ template <class A> struct Eight {
 #pragma unroll
         for (u32 i = 0; i < WORDS; i += 4) {
             uint4 four = from[i / 4];
-            eight.words[i] = four.x, eight.words[i + 1] = four.y, eight.words[i + 2] = four.z, eight.words[i + 3] = four.w;
+            eight.words[i] = four.x, eight.words[i + 1] = four.y;
+            eight.words[i + 2] = four.z, eight.words[i + 3] = four.w;
         }
         return eight;
     }
@@ -74,8 +75,7 @@ __device__ inline u32 largest_of_block(u32 top, u32 (&tops)[32]) {
 __device__ inline void raise(u32* maximum, u32 top, Counters* counters) {
     if (top == 0) return;
     if (top < INFINITE) {
-        // Nobody waits for what was there.
-        atomicMax(maximum, top);
+        raise_to(maximum, top);
     } else if (atomicMax(maximum, top) < INFINITE && counters) {
         atomicAdd(&counters->non_finite, 1ull);
     }

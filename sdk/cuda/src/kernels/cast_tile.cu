@@ -1,8 +1,8 @@
 // Casts with one scale for all that is known before, given or from a maximum.
 // codes[m,k] = encode(x[m,k] * s), as x lies, turned over, or both; factors are 1 / s.
-// Specification: fp8flow-kernels' `cast_tensor`, `cast_tensor_with_amax`. A block takes 128 rows of 64 columns, the last
-// ones first: they are what `amax` has left in L2. Reads 2 or 4 bytes an element, once; writes 1 for each layout: 64
-// bytes of a row, 128 of a column at a time.
+// Specification: fp8flow-kernels' `cast_tensor`, `cast_tensor_with_amax`. A block takes 128 rows of 64 columns, the
+// last ones first, since they are what `amax` has left in L2. Reads 2 or 4 bytes an element, once; writes 1 for each
+// layout: 64 bytes of a row, 128 of a column at a time.
 // Expected: 85 % of copy bandwidth with one layout, 80 % with both.
 // budget: registers 64, spills 0
 // expects sm_89: F2FP.SATFINITE.E4M3
@@ -13,11 +13,11 @@
 // expects sm_90a: STG.E.128
 #include "cast.cuh"
 
-// What is `given` is the scale, or else the maximum. Either layout may be absent; so may `amax`, which takes the maximum
-// of what is cast, NaN left out.
+// There is the scale if it is `given`, else the maximum. Either layout may be absent; so may `amax`, which takes the
+// maximum of what is cast, NaN left out.
 template <class A, class F>
 __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, float* factors_turned,
-                          const float* given_or_maximum, u32* amax, Counters* counters, u64 rows, u64 cols, u32 given,
+                          const float* scale_at, u32* amax, Counters* counters, u64 rows, u64 cols, u32 given,
                           u32 rule, u32 count) {
     __shared__ Turned stripe;
     __shared__ u32 tops[32];
@@ -28,7 +28,7 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
     Eight<A> x4[4];
     load_stripe(x4, x, row, col, rows, cols);
 
-    float scale = *given_or_maximum;
+    float scale = *scale_at;
     if (!given) scale = scale_of<F>(scale, rule);
     if (block == 0 && threadIdx.x == 0) {
         if (factors) *factors = 1.0f / scale;
@@ -38,12 +38,10 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
     if (amax) {
         u32 top = 0;
 #pragma unroll
-        for (u32 i = 0; i < 8; i++) {
-            float part[4];
-            x4[i / 2].four(i % 2, part);
-            for (u32 j = 0; j < 4; j++) top = greater(top, part[j], false);
+        for (u32 r = 0; r < 4; r++) {
+            for (u32 word : x4[r].words) top = higher<A, false>(top, word);
         }
-        top = largest_of_block(top, tops);
+        top = largest_of_block(top_of<A>(top), tops);
         if (threadIdx.x == 0) raise(amax, top, counters);
     }
     if (count) {
@@ -85,26 +83,26 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
 }
 
 extern "C" __global__ void __launch_bounds__(256) cast_tile_bf16_e4m3(
-    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* given_or_maximum, u32* amax,
+    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
     Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
-    cast_tile<bf16, E4m3>(x, codes, turned, factors, factors_turned, given_or_maximum, amax, counters, rows, cols,
-                          given, rule, count);
+    cast_tile<bf16, E4m3>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
+                      count);
 }
 extern "C" __global__ void __launch_bounds__(256) cast_tile_bf16_e5m2(
-    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* given_or_maximum, u32* amax,
+    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
     Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
-    cast_tile<bf16, E5m2>(x, codes, turned, factors, factors_turned, given_or_maximum, amax, counters, rows, cols,
-                          given, rule, count);
+    cast_tile<bf16, E5m2>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
+                      count);
 }
 extern "C" __global__ void __launch_bounds__(256) cast_tile_f32_e4m3(
-    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* given_or_maximum, u32* amax,
+    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
     Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
-    cast_tile<float, E4m3>(x, codes, turned, factors, factors_turned, given_or_maximum, amax, counters, rows, cols,
-                          given, rule, count);
+    cast_tile<float, E4m3>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
+                      count);
 }
 extern "C" __global__ void __launch_bounds__(256) cast_tile_f32_e5m2(
-    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* given_or_maximum, u32* amax,
+    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
     Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
-    cast_tile<float, E5m2>(x, codes, turned, factors, factors_turned, given_or_maximum, amax, counters, rows, cols,
-                          given, rule, count);
+    cast_tile<float, E5m2>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
+                      count);
 }

@@ -40,6 +40,11 @@ template <bool NAN> __device__ inline u32 bf16x2_max(u32 x, u32 y) {
     return most;
 }
 
+// Raises the number in memory; unlike with atomicMax, nobody waits for what was there.
+__device__ inline void raise_to(u32* at, u32 x) {
+    asm volatile("red.relaxed.gpu.global.max.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(at)), "r"(x) : "memory");
+}
+
 // 2^x, within 2 units in the last place; subnormal results are zero.
 __device__ inline float exp2_fast(float x) {
     float y;

@@ -42,6 +42,9 @@ template <bool NAN> u32 bf16x2_max(u32 x, u32 y) {
     return emu_bf16_max<NAN>(x & 0xffff, y & 0xffff) | emu_bf16_max<NAN>(x >> 16, y >> 16) << 16;
 }
 
+// Raises the number in memory.
+inline void raise_to(u32* at, u32 x) { atomicMax(at, x); }
+
 // 2^x; subnormal results are zero.
 inline float exp2_fast(float x) {
     float y = exp2f(x);
