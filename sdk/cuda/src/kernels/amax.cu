@@ -59,18 +59,8 @@ template <class A, bool NAN> __device__ uint4 amax_tile(const A* x, u32* row_max
             tops[r] = higher<A, NAN>(higher<A, NAN>(tops[r], held[r].z), held[r].w);
         }
         if (!row_maxima) continue;
-        // Lanes share out the rows: each gives away half of what it has and keeps the rest, until it has one.
-#pragma unroll
-        for (u32 bit = 1; bit < HELD; bit *= 2) {
-            bool odd = lane & bit;
-#pragma unroll
-            for (u32 i = 0; i < HELD / 2 / bit; i++) {
-                u32 kept = odd ? tops[2 * i + 1] : tops[2 * i], given = odd ? tops[2 * i] : tops[2 * i + 1];
-                tops[i] = higher<A, NAN>(kept, __shfl_xor_sync(0xffffffffu, given, bit));
-            }
-        }
-        u32 top = top_of<A>(tops[0]);
-        top = largest_of(top, HELD, ABREAST / 2);
+        share_out<A, NAN>(tops, 1, HELD);
+        u32 top = largest_of(top_of<A>(tops[0]), HELD, ABREAST / 2);
         if (lane < HELD && row + lane < rows) raise(row_maxima + row + lane, top, counters);
     }
     return own;

@@ -81,6 +81,20 @@ __device__ inline void raise(u32* maximum, u32 top, Counters* counters) {
     }
 }
 
+// Lanes whose numbers differ in bits from `bit` on share out the maxima of all of them, in words: at each bit a lane
+// gives away half of what it has. Lane l ends up with number i * lanes + l / bit % lanes in tops[i].
+template <class A, bool NAN, u32 N> __device__ inline void share_out(u32 (&tops)[N], u32 bit, u32 lanes) {
+#pragma unroll
+    for (u32 given = 1; given < lanes; given *= 2) {
+        bool odd = threadIdx.x & (bit * given);
+#pragma unroll
+        for (u32 i = 0; i < N / 2 / given; i++) {
+            u32 kept = odd ? tops[2 * i + 1] : tops[2 * i], gone = odd ? tops[2 * i] : tops[2 * i + 1];
+            tops[i] = higher<A, NAN>(kept, __shfl_xor_sync(0xffffffffu, gone, bit * given));
+        }
+    }
+}
+
 // Codes of four elements, the first in the lowest byte.
 template <class F> __device__ inline u32 encode(const float (&x)[4], float4 scales) {
     u32 first = F::encode(x[0] * scales.x, x[1] * scales.y), second = F::encode(x[2] * scales.z, x[3] * scales.w);
