@@ -1,33 +1,34 @@
 // Absolute maxima: of all elements, or of each column and of each row at once. Raises what is there: zeros at first.
 // Specification: fp8flow-kernels' `amax_for`. Each element is read once; at 16 bytes a load, four loads under way, this
 // runs at the card's memory. Maxima are combined as bits, whose order is that of the magnitudes, in any order.
-// `amax_lines` takes two bf16 at a time, so that it stays at memory's speed with two maxima an element.
+// Two bf16 are taken at a time, so that it is still memory that limits two maxima an element.
 // budget: registers 64, spills 0
 // expects sm_89: LDG.E.128
 // expects sm_90a: LDG.E.128
 #include "cast.cuh"
 
+// The maximum of this thread, whose 16 bytes at a time lie among those of all others.
+template <class A, bool NAN> __device__ u32 amax_part(const A* x, u64 n) {
+    const u32 N = Vector<A>::N;
+    u32 tops = 0;
+    u64 whole = n / N, step = thread_count(), i = thread_index();
+    const uint4* from = reinterpret_cast<const uint4*>(x);
+    for (; i + 3 * step < whole; i += 4 * step) {
+        uint4 parts[4];
+#pragma unroll
+        for (u32 p = 0; p < 4; p++) parts[p] = from[i + p * step];
+#pragma unroll
+        for (u32 p = 0; p < 4; p++) tops = higher<A, NAN>(tops, parts[p]);
+    }
+    for (; i < whole; i += step) tops = higher<A, NAN>(tops, from[i]);
+    u64 rest = whole * N + thread_index();
+    if (rest < n) tops = higher<A, NAN>(tops, __float_as_uint(widen(x[rest])));
+    return top_of<A>(tops);
+}
+
 template <class A> __device__ void amax(const A* x, u32* maximum, Counters* counters, u64 n, u32 nan) {
     __shared__ u32 tops[32];
-    const u32 N = Vector<A>::N;
-    u32 top = 0;
-    u64 whole = n / N, step = thread_count(), i = thread_index();
-    for (; i + 3 * step < whole; i += 4 * step) {
-        Vector<A> parts[4];
-#pragma unroll
-        for (u32 p = 0; p < 4; p++) parts[p] = Vector<A>::load(x + (i + p * step) * N);
-#pragma unroll
-        for (u32 p = 0; p < 4; p++) {
-            for (u32 j = 0; j < N; j++) top = greater(top, parts[p].x[j], nan);
-        }
-    }
-    for (; i < whole; i += step) {
-        Vector<A> part = Vector<A>::load(x + i * N);
-        for (u32 j = 0; j < N; j++) top = greater(top, part.x[j], nan);
-    }
-    u64 rest = whole * N + thread_index();
-    if (rest < n) top = greater(top, widen(x[rest]), nan);
-    top = largest_of_block(top, tops);
+    u32 top = largest_of_block(nan ? amax_part<A, true>(x, n) : amax_part<A, false>(x, n), tops);
     if (threadIdx.x == 0) raise(maximum, top, counters);
 }
 
@@ -55,8 +56,7 @@ template <class A, bool NAN> __device__ uint4 amax_tile(const A* x, u32* row_max
         for (u32 r = 0; r < HELD; r++) {
             own.x = higher<A, NAN>(own.x, held[r].x), own.y = higher<A, NAN>(own.y, held[r].y);
             own.z = higher<A, NAN>(own.z, held[r].z), own.w = higher<A, NAN>(own.w, held[r].w);
-            tops[r] = higher<A, NAN>(higher<A, NAN>(0, held[r].x), held[r].y);
-            tops[r] = higher<A, NAN>(higher<A, NAN>(tops[r], held[r].z), held[r].w);
+            tops[r] = higher<A, NAN>(0, held[r]);
         }
         if (!row_maxima) continue;
         share_out<A, NAN>(tops, 1, HELD);

@@ -48,6 +48,11 @@ template <class A, bool NAN> __device__ inline u32 higher(u32 tops, u32 word) {
     return __float_as_uint(fmaxf(__uint_as_float(tops), fabsf(__uint_as_float(word))));
 }
 
+template <class A, bool NAN> __device__ inline u32 higher(u32 tops, uint4 words) {
+    tops = higher<A, NAN>(higher<A, NAN>(tops, words.x), words.y);
+    return higher<A, NAN>(higher<A, NAN>(tops, words.z), words.w);
+}
+
 // The larger of a word's maxima, as the bits of a float; or the one of column `i` of the word.
 template <class A> __device__ inline u32 top_of(u32 tops) {
     return sizeof(A) == 2 ? larger(tops << 16, tops & 0xffff0000u) : tops;
@@ -101,6 +106,12 @@ template <class F> __device__ inline u32 encode(const float (&x)[4], float4 scal
     return first | second << 16;
 }
 
+// Codes where there are elements, zeros elsewhere: there a scale may be a NaN.
+__device__ inline u32 only_if(bool there, u32 codes) { return codes & (there ? 0xffffffffu : 0u); }
+__device__ inline uint2 only_if(bool there, uint2 codes) {
+    return {only_if(there, codes.x), only_if(there, codes.y)};
+}
+
 // Codes of eight elements with one scale.
 template <class F, class A> __device__ inline uint2 encode(const Eight<A>& eight, float scale) {
     float first[4], second[4];
@@ -149,14 +160,18 @@ struct Place {
 };
 __device__ inline Place place() { return {threadIdx.x % 8, threadIdx.x / 8}; }
 
+// How many of a thread's four rows from `row` on there are. Codes have all four or none.
+__device__ inline u32 rows_there(u64 row, u64 rows) { return row >= rows ? 0 : rows - row < 4 ? u32(rows - row) : 4; }
+
 // This thread's elements of the stripe, from (row, col) on; zeros outside of the matrix.
 template <class A>
 __device__ inline void load_stripe(Eight<A> (&x4)[4], const A* x, u64 row, u64 col, u64 rows, u64 cols) {
     const A* from = x + row * cols + col;
+    u32 there = col < cols ? rows_there(row, rows) : 0;
 #pragma unroll
     for (u32 r = 0; r < 4; r++) {
         x4[r] = Eight<A>::zeros();
-        if (col < cols && row + r < rows) x4[r] = Eight<A>::load(from);
+        if (r < there) x4[r] = Eight<A>::load(from);
         from += cols;
     }
 }

@@ -111,18 +111,15 @@ __device__ void cast_blocks(const A* x, u8* codes, u8* turned, float* factors, f
         }
         lost.report(counters);
     }
-    if (codes) {
+    u32 there = rows_there(row, rows);
+    if (codes && row < padded(rows)) {
         u8* to = codes + row * cols + col;
 #pragma unroll
         for (u32 r = 0; r < 4; r++) {
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
-                // Zeros times a NaN would be a code of NaN.
-                uint2 both = {0, 0};
-                if (row + r < rows) both = encode<F>(held[half][r], part_of(of_rows, r));
-                if (row + r < padded(rows) && col + half * STRIPE_COLS < cols) {
-                    *reinterpret_cast<uint2*>(to + half * STRIPE_COLS) = both;
-                }
+                uint2 both = only_if(r < there, encode<F>(held[half][r], part_of(of_rows, r)));
+                if (col + half * STRIPE_COLS < cols) *reinterpret_cast<uint2*>(to + half * STRIPE_COLS) = both;
             }
             to += cols;
         }
@@ -136,7 +133,7 @@ __device__ void cast_blocks(const A* x, u8* codes, u8* turned, float* factors, f
             for (u32 r = 0; r < 4; r++) {
                 float part[4];
                 held[half][r].four(h, part);
-                words[r] = row + r < rows ? encode<F>(part, scales) : 0;
+                words[r] = only_if(r < there, encode<F>(part, scales));
             }
             turn(stripes[half], at.group * 8 + h * 4, at.quad, words);
         }

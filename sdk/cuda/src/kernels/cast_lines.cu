@@ -53,15 +53,12 @@ __device__ void cast_lines(const A* x, u8* codes, u8* turned, float* factors, fl
         }
         lost.report(counters);
     }
-    // Beyond the last row codes are zeros, whatever is in the place of scales.
-    if (codes && col < cols) {
+    u32 there = rows_there(row, rows);
+    if (codes && col < cols && row < padded(rows)) {
         u8* to = codes + row * cols + col;
 #pragma unroll
         for (u32 r = 0; r < 4; r++) {
-            float scale = part_of(of_rows, r);
-            uint2 both = {0, 0};
-            if (row + r < rows) both = encode<F>(x4[r], scale);
-            if (row + r < padded(rows)) *reinterpret_cast<uint2*>(to) = both;
+            *reinterpret_cast<uint2*>(to) = only_if(r < there, encode<F>(x4[r], part_of(of_rows, r)));
             to += cols;
         }
     }
@@ -74,7 +71,7 @@ __device__ void cast_lines(const A* x, u8* codes, u8* turned, float* factors, fl
             for (u32 r = 0; r < 4; r++) {
                 float part[4];
                 x4[r].four(h, part);
-                words[r] = row + r < rows ? encode<F>(part, scales) : 0;
+                words[r] = only_if(r < there, encode<F>(part, scales));
             }
             turn(stripe, at.group * 8 + h * 4, at.quad, words);
         }
@@ -83,13 +80,13 @@ __device__ void cast_lines(const A* x, u8* codes, u8* turned, float* factors, fl
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4) cast_lines_bf16_e4m3(
+extern "C" __global__ void __launch_bounds__(256, 5) cast_lines_bf16_e4m3(
     const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* row_maxima,
     const float* col_maxima, Counters* counters, u64 rows, u64 cols, u32 rule, u32 count) {
     cast_lines<bf16, E4m3>(x, codes, turned, factors, factors_turned, row_maxima, col_maxima, counters, rows, cols,
                            rule, count);
 }
-extern "C" __global__ void __launch_bounds__(256, 4) cast_lines_bf16_e5m2(
+extern "C" __global__ void __launch_bounds__(256, 5) cast_lines_bf16_e5m2(
     const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* row_maxima,
     const float* col_maxima, Counters* counters, u64 rows, u64 cols, u32 rule, u32 count) {
     cast_lines<bf16, E5m2>(x, codes, turned, factors, factors_turned, row_maxima, col_maxima, counters, rows, cols,

@@ -66,11 +66,11 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
             words[h][r] = row + r < rows ? encode<F>(part, scales) : 0;
         }
     }
-    if (codes && col < cols) {
+    if (codes && col < cols && row < padded(rows)) {
         u8* to = codes + row * cols + col;
 #pragma unroll
         for (u32 r = 0; r < 4; r++) {
-            if (row + r < padded(rows)) *reinterpret_cast<uint2*>(to) = {words[0][r], words[1][r]};
+            *reinterpret_cast<uint2*>(to) = {words[0][r], words[1][r]};
             to += cols;
         }
     }
@@ -82,25 +82,25 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) cast_tile_bf16_e4m3(
+extern "C" __global__ void __launch_bounds__(256, 6) cast_tile_bf16_e4m3(
     const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
     Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
     cast_tile<bf16, E4m3>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
                       count);
 }
-extern "C" __global__ void __launch_bounds__(256) cast_tile_bf16_e5m2(
+extern "C" __global__ void __launch_bounds__(256, 6) cast_tile_bf16_e5m2(
     const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
     Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
     cast_tile<bf16, E5m2>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
                       count);
 }
-extern "C" __global__ void __launch_bounds__(256) cast_tile_f32_e4m3(
+extern "C" __global__ void __launch_bounds__(256, 4) cast_tile_f32_e4m3(
     const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
     Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
     cast_tile<float, E4m3>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
                       count);
 }
-extern "C" __global__ void __launch_bounds__(256) cast_tile_f32_e5m2(
+extern "C" __global__ void __launch_bounds__(256, 4) cast_tile_f32_e5m2(
     const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
     Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
     cast_tile<float, E5m2>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,

@@ -27,13 +27,6 @@ enum Rule { LINEAR = 0, POWER_OF_TWO = 1, FINITE_LINEAR = 2, FINITE_POWER_OF_TWO
 // Whether a NaN is the maximum, or is passed over.
 __device__ inline bool nan_wins(u32 rule) { return rule <= POWER_OF_TWO; }
 
-// The bits of max(top, |x|): among magnitudes the order of the bits is the order of the values, NaN on top.
-__device__ inline u32 greater(u32 top, float x, bool nan_wins) {
-    u32 magnitude = __float_as_uint(x) & 0x7fffffffu;
-    if (!nan_wins && magnitude > 0x7f800000u) return top;
-    return top > magnitude ? top : magnitude;
-}
-
 // The factor s with q = saturate(x * s).
 template <class F> __device__ inline float scale_of(float amax, u32 rule) {
     float scale;
