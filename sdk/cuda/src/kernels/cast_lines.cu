@@ -37,6 +37,7 @@ __device__ void cast_lines(const A* x, u8* codes, u8* turned, float* factors, fl
         if ((by_row ? first_col : first_row) == 0) (by_row ? factors : factors_turned)[own] = 1.0f / scale;
     }
     __syncthreads();
+    // Outside of the matrix there are no scales, but zeros, which lose nothing by whatever is there.
     float4 of_rows = row_scales[at.quad];
     if (count) {
         Lost lost = {};
