@@ -9,7 +9,7 @@ use fp8flow_cuda::{Card, Result, Shape, Source, source};
 
 use super::launch::{activations, column_blocks, count, elements, floats, launch, shape_of};
 use super::reduce::{self, token_blocks};
-use crate::{DType, Tensor};
+use crate::Tensor;
 
 pub(super) const SOURCE: Source = source!("rms_norm");
 
@@ -60,10 +60,8 @@ pub fn backward(
     // tokens.
     unsafe { launch(card, SOURCE, "rms_norm_dweight", dtype, shape, &arguments)? };
     reduce::add_rows(card, partial, token_blocks(tokens), dweight)?;
-    let shape =
-        Shape { shared: (h * (DType::F32.size() + dtype.size())) as u32, ..Shape::new(tokens, THREADS) };
+    let shape = Shape { shared: (2 * h * dtype.size()) as u32, ..Shape::new(tokens, THREADS) };
     let arguments = [dy.address(), x.address(), weight.address(), rstd.address(), dx.address(), count(h)];
-    // SAFETY: a block has a row of h elements of dy, x and dx, one of floats and one of elements in shared memory, and one float
-    // of rstd.
+    // SAFETY: a block has a row of h elements of dy, x and dx, two of shared memory, and one float of rstd.
     unsafe { launch(card, SOURCE, "rms_norm_dx", dtype, shape, &arguments) }
 }

@@ -4,8 +4,7 @@
 // dy and x.
 // A block of threads has a row, and keeps it in shared memory: rows come in and go out 16 bytes a thread, each is read
 // once, and one warp adds in the order of the lanes, h/16 steps in which the other blocks of the multiprocessor keep its
-// memory busy. Blocks that follow each other add on different quarters of it. Weights of a row are as many bytes
-// as its dy and x: for dx they are read once.
+// memory busy. Blocks that follow each other add on different quarters of it.
 // budget: registers 48, spills 0
 #include "lanes.cuh"
 
@@ -54,23 +53,11 @@ template <class A> __device__ void rms_norm(const A* x, const float* weight, flo
 }
 
 template <class V, class A>
-__device__ void weigh_row(const A* dy, const float* weight, float* weighted, u32 h) {
-#pragma unroll 4
+__device__ void dx_row(const A* dy, const A* x, float r, float c, const float* weight, A* dx, u32 h) {
     for (u32 i = threadIdx.x * V::N; i < h; i += THREADS * V::N) {
-        V g = V::load(dy + i);
+        V g = V::load(dy + i), v = V::load(x + i), d = V::load(dx + i);
         Floats<V::N> w = Floats<V::N>::load(weight + i);
-        for (int j = 0; j < V::N; j++) w.x[j] = g.x[j] * w.x[j];
-        w.store(weighted + i);
-    }
-}
-
-template <class V, class A>
-__device__ void dx_row(const float* weighted, const A* x, float r, float c, A* dx, u32 h) {
-#pragma unroll 2
-    for (u32 i = threadIdx.x * V::N; i < h; i += THREADS * V::N) {
-        V v = V::load(x + i), d = V::load(dx + i);
-        Floats<V::N> g = Floats<V::N>::load(weighted + i);
-        for (int j = 0; j < V::N; j++) d.x[j] = d.x[j] + fmaf(-c, v.x[j], g.x[j] * r);
+        for (int j = 0; j < V::N; j++) d.x[j] = d.x[j] + fmaf(-c, v.x[j], g.x[j] * w.x[j] * r);
         d.store(dx + i);
     }
 }
@@ -78,22 +65,21 @@ __device__ void dx_row(const float* weighted, const A* x, float r, float c, A* d
 template <class A>
 __device__ void rms_norm_dx(const A* dy, const A* x, const float* weight, const float* rstd, A* dx, u32 h) {
     __shared__ float factor;
-    float* weighted = reinterpret_cast<float*>(dynamic_shared());
-    A* row = reinterpret_cast<A*>(weighted + h);
+    A *dy_row = reinterpret_cast<A*>(dynamic_shared()), *x_row = dy_row + h;
     u64 at = u64(blockIdx.x) * h;
-    bool wide = h % Vector<A>::N == 0;
-    copy_row(row, x + at, h);
-    if (wide) weigh_row<Vector<A>>(dy + at, weight, weighted, h);
-    else weigh_row<Scalar<A>>(dy + at, weight, weighted, h);
+    copy_row(dy_row, dy + at, h);
+    copy_row(x_row, x + at, h);
     float r = rstd[blockIdx.x];
     __syncthreads();
     if (adds()) {
-        float dot = lane_sum(h, [&](u32 i, float sum) { return fmaf(weighted[i], widen(row[i]), sum); });
+        float dot = lane_sum(h, [&](u32 i, float sum) {
+            return fmaf(widen(dy_row[i]) * weight[i], widen(x_row[i]), sum);
+        });
         if (threadIdx.x % 32 == 0) factor = dot * r * r * r / float(h);
     }
     __syncthreads();
-    if (wide) dx_row<Vector<A>>(weighted, row, r, factor, dx + at, h);
-    else dx_row<Scalar<A>>(weighted, row, r, factor, dx + at, h);
+    if (h % Vector<A>::N == 0) dx_row<Vector<A>>(dy_row, x_row, r, factor, weight, dx + at, h);
+    else dx_row<Scalar<A>>(dy_row, x_row, r, factor, weight, dx + at, h);
 }
 
 // A block has 64 tokens and THREADS vectors of columns.
