@@ -6,6 +6,7 @@
 use std::fmt;
 
 use fp8flow_model::{ModelConfig, ParameterKind, ParameterSpec, Parameters, parameter_specs};
+use fp8flow_tensor::inspect::{count_bits, elements_at, largest_of_stretches};
 use fp8flow_tensor::{AdamW, CardError, DType, Device, Tensor};
 
 use crate::TrainError;
@@ -92,13 +93,11 @@ pub(crate) fn poison(device: &dyn Device, gradients: &mut Parameters) {
 pub(crate) fn all_received(step: u64, gradients: &Parameters) -> Result<(), TrainError> {
     let mut left_out = Vec::new();
     for (spec, gradient) in gradients.iter() {
-        let gradient = gradient.here()?;
-        let gradient = gradient.f32();
         let left = if spec.kind == ParameterKind::Matrix {
-            gradient.iter().any(|x| x.to_bits() == POISON)
+            count_bits(gradient, POISON)? > 0
         } else {
             // Rows of tokens that do not occur stay as they were; somewhere something was added.
-            !gradient.is_empty() && gradient.iter().all(|x| x.to_bits() == (-0.0_f32).to_bits())
+            !spec.is_empty() && count_bits(gradient, (-0.0_f32).to_bits())? == spec.len()
         };
         if left {
             left_out.push(spec.name.clone());
@@ -150,21 +149,17 @@ impl Movement {
         if self.waiting[i].moved {
             return Ok(Vec::new());
         }
-        let [weight, gradient, m, v] = tensors.map(Tensor::here);
+        let [weight, gradient, m, v] = tensors;
+        let stretch = (gradient.rows() * gradient.cols()).div_ceil(PROBES).max(1);
+        let places = largest_of_stretches(gradient, stretch)?;
+        let [weight, gradient, m, v] = [weight, gradient, m, v].map(|tensor| elements_at(tensor, &places));
         let (weight, gradient, m, v) = (weight?, gradient?, m?, v?);
-        let (weight, gradient, m, v) = (weight.f32(), gradient.f32(), m.f32(), v.f32());
-        let stretch = gradient.len().div_ceil(PROBES).max(1);
-        let probes = gradient.chunks(stretch).enumerate().map(|(chunk, gradient)| {
-            let largest = gradient
-                .iter()
-                .enumerate()
-                .fold(0, |most, (at, x)| if x.abs() > gradient[most].abs() { at } else { most });
-            self.waiting[i].pulled |= gradient[largest] != 0.0;
-            let index = chunk * stretch + largest;
-            let update = update(step, weight[index], gradient[largest], m[index], v[index]);
-            Probe { index, before: weight[index], update }
-        });
-        Ok(probes.collect())
+        self.waiting[i].pulled |= gradient.iter().any(|x| *x != 0.0);
+        let probe = |(at, &index): (usize, &usize)| {
+            let update = update(step, weight[at], gradient[at], m[at], v[at]);
+            Probe { index, before: weight[at], update }
+        };
+        Ok(places.iter().enumerate().map(probe).collect())
     }
 
     /// Looks at parameter `i` again.
@@ -172,12 +167,13 @@ impl Movement {
         if probes.is_empty() {
             return Ok(());
         }
-        let weight = weight.here()?;
-        let weight = weight.f32();
-        let could = || probes.iter().filter(|probe| probe.must_move());
-        if probes.iter().any(|probe| weight[probe.index].to_bits() != probe.before.to_bits()) {
+        let places: Vec<usize> = probes.iter().map(|probe| probe.index).collect();
+        let found = elements_at(weight, &places)?;
+        let seen = || probes.iter().zip(&found);
+        let could = || seen().filter(|(probe, _)| probe.must_move());
+        if seen().any(|(probe, now)| now.to_bits() != probe.before.to_bits()) {
             self.waiting[i].moved = true;
-            if could().any(|probe| !probe.arrived(weight[probe.index])) {
+            if could().any(|(probe, now)| !probe.arrived(*now)) {
                 self.elsewhere.push(i);
             }
         } else if could().next().is_some() {

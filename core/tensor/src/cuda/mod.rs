@@ -14,6 +14,7 @@ pub mod elementwise;
 pub mod embedding;
 pub mod gather;
 mod indices;
+pub(crate) mod inspect;
 mod launch;
 mod linear;
 mod loss;
@@ -30,7 +31,7 @@ pub use digest::Digester;
 pub use indices::Indices;
 
 /// The kernels, by file.
-pub const SOURCES: [Source; 14] = [
+pub const SOURCES: [Source; 15] = [
     adamw::SOURCE,
     attention::FORWARD,
     attention::BACKWARD,
@@ -41,6 +42,7 @@ pub const SOURCES: [Source; 14] = [
     elementwise::SOURCE,
     embedding::SOURCE,
     gather::SOURCE,
+    inspect::SOURCE,
     reduce::SOURCE,
     rms_norm::SOURCE,
     rope::SOURCE,

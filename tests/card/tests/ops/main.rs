@@ -4,6 +4,7 @@
 
 mod elementwise;
 mod embedding;
+mod inspect;
 mod loss;
 mod rms_norm;
 mod sums;
