@@ -7,6 +7,7 @@
 const u32 THREADS = 128;
 const u32 WARPS = THREADS / 32;
 const float LOG2_E = 1.44269504088896340736f;
+const float LN_2 = 0.69314718055994530942f;
 
 // Queries and keys that a block takes for its own. The host cuts sequences alike.
 const u32 QUERIES = 128;

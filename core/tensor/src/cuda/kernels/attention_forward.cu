@@ -16,8 +16,9 @@
 #include "attention.cuh"
 #include "math.cuh"
 
-// Turns scores into weights exp2(c * score - top), where c * top is the new maximum of a row; `sum` gains this thread's
-// share of them, and `fade` is what older weights are to be multiplied with. Returns whether some row's fade is not 1.
+// Turns scores into weights exp2(c * score - top), where `top` is the new maximum of a row, up to the next integer: what
+// rounds a weight does not depend on the tiles before, and nothing is lost where older weights fade. `sum` gains this
+// thread's share of them, and `fade` is what older weights are to be multiplied with. Returns whether some row's is not 1.
 template <int M, int N>
 __device__ inline bool weigh(float (&scores)[M][N][4], float c, float (&top)[M][2], float (&sum)[M][2],
                              float (&fade)[M][2]) {
@@ -27,15 +28,16 @@ __device__ inline bool weigh(float (&scores)[M][N][4], float c, float (&top)[M][
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             // A NaN passes by: its weight will be one, and spoil all that a query gets.
-            float most = top[m][half];
+            float most = -infinity();
 #pragma unroll
             for (int n = 0; n < N; n++) most = fmaxf(most, fmaxf(scores[m][n][half * 2], scores[m][n][half * 2 + 1]));
             most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
             most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-            fade[m][half] = exp2_fast((top[m][half] - most) * c);
+            most = fmaxf(top[m][half], ceilf(most * c));
+            fade[m][half] = exp2_fast(top[m][half] - most);
             fades |= fade[m][half] != 1.0f;
             top[m][half] = most;
-            float base = -most * c, total = 0.0f;
+            float base = -most, total = 0.0f;
 #pragma unroll
             for (int n = 0; n < N; n++)
 #pragma unroll
@@ -129,7 +131,7 @@ __device__ inline void forward(const bf16* q, const bf16* k, const bf16* v, bf16
     float denominator = pick & 1 ? (pick & 2 ? sum[1][1] : sum[0][1]) : (pick & 2 ? sum[1][0] : sum[0][0]);
     float most = pick & 1 ? (pick & 2 ? top[1][1] : top[0][1]) : (pick & 2 ? top[1][0] : top[0][0]);
     if (row < rows) {
-        lse[head * tokens + own.start + first + row] = most * scale + float(ln_exact(double(denominator)));
+        lse[head * tokens + own.start + first + row] = most * LN_2 + float(ln_exact(double(denominator)));
     }
 }
 

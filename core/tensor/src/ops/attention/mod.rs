@@ -3,7 +3,8 @@
 //!
 //! Forward: one task a (sequence, head, tile of queries). Backward: one task a (sequence, head, tile of queries) for
 //! `dq` and one a (sequence, key-value head, tile of keys) for `dk` and `dv`, so nothing is added by two tasks.
-//! Softmax statistics and all sums are f32; key tiles ascend, and so do the query heads of a group.
+//! Softmax statistics and all sums are f32; key tiles ascend, and so do the query heads of a group. What is multiplied
+//! with an activation is rounded to its type first, as tensor cores need it, so that a card's bits are near.
 //!
 //! A task keeps its own tile transposed and takes the others as they lie. Where it holds the queries, a score tile has
 //! a row for each key: the softmax runs down the rows, a vector of queries at a time.
@@ -15,7 +16,7 @@ use fp8flow_kernels::parallel::{for_each, for_each_of};
 use fp8flow_kernels::{Buffer, Cpu, Element, math};
 
 use self::layout::{Head, Rest, Span, TILE, cut, load_columns, load_rows, padded, places, store};
-use self::scores::{differentiate, differentiate_by_query, dot, mix, products, scale_rows, weigh};
+use self::scores::{differentiate, differentiate_by_query, dot, mix, products, round, scale_rows, weigh};
 use crate::AttentionShape;
 
 /// Floats that forward and backward work in beside those of their tasks: sums by head and tile, sums by head and token.
@@ -61,6 +62,9 @@ pub(crate) fn forward<A: Element>(
             products(isa, dim, keys.len, ks, qt, scores);
             weigh(isa, scores, queries, keys, scale, top, sum, fade);
             scale_rows(isa, mixed, wide, fade);
+            if size_of::<A>() < size_of::<f32>() {
+                round::<A>(isa, scores, keys, top);
+            }
             mix(isa, [queries.len, wide, keys.len], scores, vs, mixed);
         }
         for ((sum, top), inverse) in sum.iter_mut().zip(top).zip(&mut *fade) {
@@ -144,7 +148,7 @@ pub(crate) fn backward<A: Element>(
             load_rows(isa, Head::new(v, kv_heads, dim, h / group), keys, wide, vs);
             products(isa, dim, keys.len, ks, qt, scores);
             products(isa, dim, keys.len, vs, dot, dweights);
-            differentiate(isa, scores, dweights, queries, keys, scale, lse, delta);
+            differentiate::<A>(isa, scores, dweights, queries, keys, scale, lse, delta);
             mix(isa, [queries.len, wide, keys.len], scores, ks, dq);
         }
         store(isa, dq, wide, &mut out);
@@ -171,7 +175,7 @@ pub(crate) fn backward<A: Element>(
                 load_rows(isa, saved.dout, queries, wide, dos);
                 products(isa, dim, queries.len, qs, kt, scores);
                 products(isa, dim, queries.len, dos, vt, dweights);
-                differentiate_by_query(isa, scores, dweights, queries, keys, scale, lse, delta);
+                differentiate_by_query::<A>(isa, scores, dweights, queries, keys, scale, lse, delta);
                 mix(isa, [keys.len, wide, queries.len], scores, dos, dv);
                 mix(isa, [keys.len, wide, queries.len], dweights, qs, dk);
             }

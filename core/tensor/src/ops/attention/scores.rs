@@ -1,5 +1,7 @@
 //! What happens to the scores of a tile, `[TILE, TILE]`, between the two products they stand between.
 
+use std::f32::consts::{LN_2, LOG2_E};
+
 use fp8flow_kernels::{Element, Isa, math, multiversion};
 
 use super::super::tile::{HEIGHT, accumulate, accumulate_transposed};
@@ -52,6 +54,24 @@ multiversion! {
 }
 
 multiversion! {
+    /// Rounds weights to `A`, as tensor cores take them: relative to the next power of two above the maximum `top`, so that
+    /// a rounding is the same whichever tiles came before.
+    pub(super) fn round<A: Element>(scores: &mut [f32], keys: Span, top: &[f32]) {
+        let (mut factors, mut inverses) = ([1.0; TILE], [1.0; TILE]);
+        for ((factor, inverse), top) in factors.iter_mut().zip(&mut inverses).zip(top) {
+            let power = top * LOG2_E;
+            *factor = math::exp((power - power.ceil()) * LN_2);
+            *inverse = 1.0 / *factor;
+        }
+        for scores in scores.chunks_exact_mut(TILE).take(keys.len) {
+            for ((x, factor), inverse) in scores.iter_mut().zip(&factors).zip(&inverses) {
+                *x = A::narrow(*x * factor).widen() * inverse;
+            }
+        }
+    }
+}
+
+multiversion! {
     /// Multiplies row `i` of a tile with `factors[i]`.
     pub(super) fn scale_rows(tile: &mut [f32], padded: usize, factors: &[f32]) {
         for (row, factor) in tile.chunks_exact_mut(padded).zip(factors) {
@@ -63,14 +83,15 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns `keys.len` rows of scores, a column a query, into gradients of scores, given those of weights.
-    pub(super) fn differentiate(
+    /// Turns `keys.len` rows of scores, a column a query, into gradients of scores, given those of weights: rounded to `A`,
+    /// as tensor cores take them, before they are scaled.
+    pub(super) fn differentiate<A: Element>(
         scores: &mut [f32], dweights: &[f32], queries: Span, keys: Span, scale: f32, lse: &[f32], delta: &[f32],
     ) {
         let rows = scores.chunks_exact_mut(TILE).zip(dweights.chunks_exact(TILE));
         for (key, (scores, dweights)) in rows.take(keys.len).enumerate() {
             for (((x, dweight), lse), delta) in scores.iter_mut().zip(dweights).zip(lse).zip(delta) {
-                *x = math::exp(*x * scale - lse) * (dweight - delta) * scale;
+                *x = A::narrow(math::exp(*x * scale - lse) * (dweight - delta)).widen() * scale;
             }
             scores[..seen_from(queries, keys, key)].fill(0.0);
         }
@@ -78,15 +99,17 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns `queries.len` rows of scores, a column a key, into weights, and gradients of weights into those of scores.
-    pub(super) fn differentiate_by_query(
+    /// Turns `queries.len` rows of scores, a column a key, into weights, and gradients of weights into those of scores;
+    /// rounded to `A` alike.
+    pub(super) fn differentiate_by_query<A: Element>(
         scores: &mut [f32], dweights: &mut [f32], queries: Span, keys: Span, scale: f32, lse: &[f32], delta: &[f32],
     ) {
         let rows = scores.chunks_exact_mut(TILE).zip(dweights.chunks_exact_mut(TILE)).zip(lse.iter().zip(delta));
         for (query, ((scores, dweights), (&lse, &delta))) in rows.take(queries.len).enumerate() {
             for (x, dweight) in scores.iter_mut().zip(&mut *dweights) {
-                *x = math::exp(*x * scale - lse);
-                *dweight = *x * (*dweight - delta) * scale;
+                let weight = math::exp(*x * scale - lse);
+                *x = A::narrow(weight).widen();
+                *dweight = A::narrow(weight * (*dweight - delta)).widen() * scale;
             }
             let seen = if queries.first == keys.first { query + 1 } else { TILE };
             scores[seen..].fill(0.0);
