@@ -86,7 +86,7 @@ fn a_run_that_is_held_to_a_lock_has_its_bytes_or_says_what_differs() {
 
     bench.write("workflow.lock", text.replacen("format = 1", "format = 9", 1));
     said(&locked(&bench, &[]), 3, &["workflow.lock is no lock: it has format 9"]);
-    bench.write("workflow.lock", text.replacen("numerics = 2", "numerics 1", 1));
+    bench.write("workflow.lock", text.replacen("numerics = 2", "numerics 2", 1));
     said(&locked(&bench, &[]), 3, &["workflow.lock is no lock: ", "line "]);
 }
 
