@@ -8,10 +8,14 @@ use fp8flow_kernels::{bf16, philox::Philox};
 
 use crate::{AdamW, AttentionShape, DType, Device, RopeTable, Rotation, Tensor};
 
-/// Tokens of the micro-batch: more than one tile of attention.
+/// Tokens of the micro-batch.
 const TOKENS: usize = 70;
-/// Its sequences: a short one, and one that goes through tiles.
+/// Its sequences.
 const SEQUENCES: [u32; 3] = [0, 5, TOKENS as u32];
+/// Tokens of attention: three tiles of any kernel.
+const ATTENDED: usize = 270;
+/// Its sequences: a short one, and one that goes through tiles.
+const ATTENDED_SEQUENCES: [u32; 3] = [0, 5, ATTENDED as u32];
 /// Query heads, which share one head of keys and values.
 const HEADS: usize = 2;
 /// Rows of the embedding and the output head; no multiple of 16.
@@ -218,16 +222,17 @@ impl<'a> Bench<'a> {
     fn attention(&mut self) -> Result<()> {
         let (shape, near) = (self.shape, self.near());
         let [h, kv] = [shape.heads, shape.kv_heads].map(|heads| heads * shape.head_dim);
-        let [q, k, v] = [self.activations(h)?, self.activations(kv)?, self.activations(kv)?];
-        let mut out = self.zeros(self.dtype, TOKENS, h)?;
-        let mut lse = self.zeros(DType::F32, shape.heads, TOKENS)?;
-        self.device.attention(shape, &SEQUENCES, &q, &k, &v, &mut out, &mut lse);
+        let mut operand = |cols| self.operand(self.dtype, ATTENDED, cols);
+        let [q, k, v, dout] = [operand(h)?, operand(kv)?, operand(kv)?, operand(h)?];
+        let [mut dq, mut dk, mut dv] = [operand(h)?, operand(kv)?, operand(kv)?];
+        let mut out = self.zeros(self.dtype, ATTENDED, h)?;
+        let mut lse = self.zeros(DType::F32, shape.heads, ATTENDED)?;
+        let sequences = &ATTENDED_SEQUENCES;
+        self.device.attention(shape, sequences, &q, &k, &v, &mut out, &mut lse);
         self.keep("attention", &out, near)?;
         self.keep("attention lse", &lse, near)?;
-        let dout = self.activations(h)?;
-        let [mut dq, mut dk, mut dv] = [self.activations(h)?, self.activations(kv)?, self.activations(kv)?];
         self.device
-            .attention_backward(shape, &SEQUENCES, &dout, &q, &k, &v, &out, &lse, &mut dq, &mut dk, &mut dv);
+            .attention_backward(shape, sequences, &dout, &q, &k, &v, &out, &lse, &mut dq, &mut dk, &mut dv);
         self.keep("attention_backward dq", &dq, near)?;
         self.keep("attention_backward dk", &dk, near)?;
         self.keep("attention_backward dv", &dv, near)

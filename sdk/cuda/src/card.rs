@@ -43,6 +43,8 @@ pub struct Properties {
     pub name: String,
     /// What to compile for.
     pub architecture: Architecture,
+    /// Whether it has the products of Hopper's warp groups, and what goes with them.
+    pub warp_groups: bool,
     /// Multiprocessors.
     pub multiprocessors: u32,
     /// Bytes of shared memory that a block may ask for.
@@ -278,6 +280,9 @@ fn properties(device: c_int) -> Result<Properties> {
     Ok(Properties {
         name,
         architecture,
+        // Tensor maps came to cards together with those products, which no attribute tells of.
+        warp_groups: architecture == Architecture::Hopper
+            && attribute(Attribute::CU_DEVICE_ATTRIBUTE_TENSOR_MAP_ACCESS_SUPPORTED)? != 0,
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         shared_memory: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         memory,

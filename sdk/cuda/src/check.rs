@@ -47,15 +47,24 @@ pub fn check_all(sources: &[Source]) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Compiles `source` for every architecture and compares with what its head states.
+/// Compiles `source` for every architecture that it is for and compares with what its head states.
 pub fn check(source: Source) -> Checked {
     let mut checked = Checked::default();
     let Some(budget) = source.budget() else {
         checked.faults.push(format!("{}: its head states no budget", source.name));
         return checked;
     };
+    if let Some(only) =
+        budget.only.as_deref().filter(|only| Architecture::ALL.iter().all(|a| a.name() != *only))
+    {
+        checked.faults.push(format!("{}: there is no architecture {only}", source.name));
+    }
     for architecture in Architecture::ALL {
         let place = format!("{} for {}", source.name, architecture.name());
+        if let Some(only) = budget.only.as_deref().filter(|only| *only != architecture.name()) {
+            checked.seen.push(format!("{place}: not compiled, it is for {only} only"));
+            continue;
+        }
         let compiled = match compile::compile(source, architecture) {
             Ok(compiled) => compiled,
             Err(error) => {
@@ -63,6 +72,9 @@ pub fn check(source: Source) -> Checked {
                 continue;
             }
         };
+        // ptxas's words where it finds no registers to run products of warp groups on the side.
+        let slowed = compiled.log.lines().filter(|line| line.contains("serialized"));
+        checked.faults.extend(slowed.map(|line| format!("{place}: {}", line.trim())));
         let mut entries = source.entries();
         for used in compiled.resources() {
             checked.seen.push(format!("{place}: {} takes {} registers", used.entry, used.registers));

@@ -256,6 +256,25 @@ fn query_heads_share_keys() {
     case(DType::Bf16, [4, 4, 128], &[40]).check(&card);
 }
 
+/// Products by warp groups, where a card has them: forward goes through more tiles there than a card has
+/// multiprocessors, and the rings of all kernels go around more than once.
+#[test]
+fn blocks_take_one_tile_after_the_other() {
+    let Some(card) = card() else { return };
+    let properties = card.properties();
+    if !properties.warp_groups {
+        println!("skipped: {} has no products by warp groups", properties.name);
+        return;
+    }
+    let lengths = [&[700][..], &[129; 8]].concat();
+    let tiles: usize = lengths.iter().map(|&len: &u32| len.div_ceil(128) as usize).sum();
+    for dim in [64, 128] {
+        let case = case(DType::Bf16, [8, 2, dim], &lengths);
+        assert!(tiles * case.shape.heads > properties.multiprocessors as usize, "too few tiles");
+        case.check(&card);
+    }
+}
+
 #[test]
 fn heads_come_in_six_widths() {
     let Some(card) = card() else { return };

@@ -1,6 +1,8 @@
-//! Attention on a card. Under bf16 its products run on the tensor cores; under f32 it is plain, to compare with.
+//! Attention on a card. Under bf16 its products run on the tensor cores, by warp groups where a card has them and heads
+//! are of a size that they take; under f32 it is plain, to compare with.
 
 mod call;
+mod groups;
 mod table;
 
 use fp8flow_cuda::{Arg, Card, Result, Source, source};
@@ -14,8 +16,16 @@ use crate::{AttentionShape, Tensor};
 pub(super) const FORWARD: Source = source!("attention_forward");
 /// Backward, under bf16.
 pub(super) const BACKWARD: Source = source!("attention_backward");
-/// Both, under f32.
+/// What backward needs of the output, under bf16.
+pub(super) const DELTA: Source = source!("attention_delta");
+/// All, under f32.
 pub(super) const PLAIN: Source = source!("attention_f32");
+/// Forward, by warp groups.
+pub(super) const GROUPS_FORWARD: Source = source!("attention_forward_wgmma");
+/// Gradients of the queries, by warp groups.
+pub(super) const GROUPS_DQ: Source = source!("attention_dq_wgmma");
+/// Gradients of the keys and the values, by warp groups.
+pub(super) const GROUPS_DKV: Source = source!("attention_dkv_wgmma");
 
 /// Keys that a block of `dq` works on at a time.
 const SPAN: usize = 32;
@@ -37,8 +47,12 @@ pub fn forward(
 ) -> Result<()> {
     let call = Call::new(card, shape, sequences, q)?;
     call.expect([q, out], [k, v], [lse]);
-    table.set(sequences)?;
     let tensors = [q, k, v, out, lse].map(Tensor::address);
+    if let Some(passes) = groups::passes(&call) {
+        table.set(sequences, groups::KEYS)?;
+        return passes.forward.run(&call, table, &tensors);
+    }
+    table.set(sequences, KEYS)?;
     // The queries, and two tiles of keys and of values.
     let shared = call.rows(QUERIES + 4 * KEYS);
     call.tiles(Pass { source: FORWARD, name: "forward", part: Part::Queries, shared }, table, &tensors)
@@ -66,10 +80,15 @@ pub fn backward(
 ) -> Result<()> {
     let call = Call::new(card, shape, sequences, q)?;
     call.expect([q, dout, out, dq], [k, v, dk, dv], [lse, delta]);
-    table.set(sequences)?;
     call.delta([dout, out, delta].map(Tensor::address))?;
     let read = [q, k, v, dout, lse, delta].map(Tensor::address);
     let with = |outputs: &[Arg]| [&read[..], outputs].concat();
+    if let Some(passes) = groups::passes(&call) {
+        table.set(sequences, groups::KEYS)?;
+        passes.dq.run(&call, table, &with(&[dq.address()]))?;
+        return passes.dkv.run(&call, table, &with(&[dk.address(), dv.address()]));
+    }
+    table.set(sequences, KEYS)?;
     // The queries and their gradients, and two spans of keys and of values.
     let shared = call.rows(2 * QUERIES + 4 * SPAN);
     let pass = Pass { source: BACKWARD, name: "dq", part: Part::Queries, shared };

@@ -31,11 +31,15 @@ pub use digest::Digester;
 pub use indices::Indices;
 
 /// The kernels, by file.
-pub const SOURCES: [Source; 15] = [
+pub const SOURCES: [Source; 19] = [
     adamw::SOURCE,
     attention::FORWARD,
     attention::BACKWARD,
+    attention::DELTA,
     attention::PLAIN,
+    attention::GROUPS_FORWARD,
+    attention::GROUPS_DQ,
+    attention::GROUPS_DKV,
     bias::SOURCE,
     cross_entropy::SOURCE,
     digest::SOURCE,

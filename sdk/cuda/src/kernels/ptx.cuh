@@ -1,4 +1,4 @@
-// Instructions that CUDA C has no words for. All inline PTX is here.
+// Instructions that CUDA C has no words for. All inline PTX is here, but for what only Hopper has (wgmma.cuh).
 #pragma once
 
 __device__ inline u32 shared_address(const void* shared) { return u32(__cvta_generic_to_shared(shared)); }

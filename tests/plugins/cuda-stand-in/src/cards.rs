@@ -145,8 +145,9 @@ impl Card {
             81 => self.shared_opt_in + 1024,
             97 => self.shared_opt_in,
             106 => [32, 24][usize::from(self.minor == 9)],
-            // Bus numbers, and memory pools: asynchronous allocation is not emulated.
-            33 | 34 | 50 | 115 => 0,
+            // Bus numbers; memory pools and tensor maps: neither asynchronous allocation nor the products of Hopper's
+            // warp groups, which came with the maps, are emulated.
+            33 | 34 | 50 | 115 | 127 => 0,
             _ => return None,
         })
     }

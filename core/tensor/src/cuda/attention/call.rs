@@ -4,8 +4,8 @@
 
 use fp8flow_cuda::{Arg, Card, Error, Kernel, Result, Shape, Source};
 
-use super::PLAIN;
 use super::table::{Part, Table};
+use super::{DELTA, PLAIN};
 use crate::{AttentionShape, DType, Tensor};
 
 /// Elements of a head for which there are kernels under bf16.
@@ -26,10 +26,10 @@ pub(super) struct Pass {
 
 /// What all kernels of an attention take beside tensors.
 pub(super) struct Call<'a> {
-    card: &'a Card,
-    shape: AttentionShape,
-    dtype: DType,
-    tokens: usize,
+    pub(super) card: &'a Card,
+    pub(super) shape: AttentionShape,
+    pub(super) dtype: DType,
+    pub(super) tokens: usize,
 }
 
 impl<'a> Call<'a> {
@@ -94,14 +94,19 @@ impl<'a> Call<'a> {
     pub(super) fn delta(&self, tensors: [Arg; 3]) -> Result<()> {
         const THREADS: u32 = 256;
         let AttentionShape { heads, head_dim: dim, .. } = self.shape;
-        let (source, entry, threads) = match self.dtype {
-            DType::F32 => (PLAIN, "attention_delta_f32", 16),
-            DType::Bf16 => (super::BACKWARD, "attention_delta_bf16", 2),
+        let (kernel, threads, sizes) = match self.dtype {
+            DType::F32 => {
+                (self.card.kernel(PLAIN, "attention_delta_f32")?, 16, vec![heads, dim, self.tokens])
+            }
+            DType::Bf16 => {
+                let entry = format!("attention_delta_{dim}_bf16");
+                (self.card.kernel(DELTA, &entry)?, 2, vec![heads, self.tokens])
+            }
         };
-        let arguments = [&tensors[..], &[heads, dim, self.tokens].map(count)].concat();
+        let arguments = [&tensors[..], &sizes.into_iter().map(count).collect::<Vec<_>>()].concat();
         let shape = Shape::each(heads * self.tokens * threads, THREADS);
         // SAFETY: `expect` has held the tensors to their sizes; a row has as many threads as the kernel takes for it.
-        unsafe { self.card.kernel(source, entry)?.launch(self.card, shape, &arguments) }
+        unsafe { kernel.launch(self.card, shape, &arguments) }
     }
 
     /// Runs `pass` over all its tiles, given the addresses of its tensors.
@@ -140,6 +145,6 @@ impl<'a> Call<'a> {
 }
 
 /// A count below 2³², as the kernels take them.
-fn count(n: usize) -> Arg {
+pub(super) fn count(n: usize) -> Arg {
     Arg::U32(n as u32)
 }

@@ -4,7 +4,7 @@ use fp8flow_cuda::{Arg, Memory, Result};
 
 /// Queries that a block takes for its own, as `attention.cuh` has it.
 pub(super) const QUERIES: usize = 128;
-/// Keys that a block takes for its own.
+/// Keys that a block takes for its own, as `attention.cuh` has it.
 pub(super) const KEYS: usize = 64;
 /// Blocks along y that a card runs in one launch.
 const MOST: usize = 65_535;
@@ -20,6 +20,8 @@ type Work = [u32; 3];
 pub struct Table {
     memory: Memory,
     sequences: Vec<u32>,
+    /// Keys of a tile.
+    size: usize,
     queries: usize,
     keys: usize,
 }
@@ -39,17 +41,18 @@ impl Table {
 
     /// A table in `memory`, of [`Table::bytes`] bytes.
     pub const fn new(memory: Memory) -> Self {
-        Self { memory, sequences: Vec::new(), queries: 0, keys: 0 }
+        Self { memory, sequences: Vec::new(), size: 0, queries: 0, keys: 0 }
     }
 
-    /// Asks the stream to write the tiles of these sequences, unless they are there already: the layers of a model ask
-    /// for the same ones, one after the other.
-    pub(super) fn set(&mut self, sequences: &[u32]) -> Result<()> {
-        if self.sequences == sequences {
+    /// Asks the stream to write the tiles of these sequences, `size` keys each, unless they are there already: the
+    /// layers of a model ask for the same ones, one after the other.
+    pub(super) fn set(&mut self, sequences: &[u32], size: usize) -> Result<()> {
+        if self.sequences == sequences && self.size == size {
             return Ok(());
         }
         self.sequences.clear();
-        let (queries, keys) = (by_queries(sequences), by_keys(sequences));
+        let (queries, keys) = (by_queries(sequences), by_keys(sequences, size));
+        self.size = size;
         (self.queries, self.keys) = (queries.len(), keys.len());
         let all: Vec<Work> = queries.into_iter().chain(keys).collect();
         self.memory.write(0, bytemuck::cast_slice(&all))?;
@@ -57,13 +60,24 @@ impl Table {
         Ok(())
     }
 
-    /// The launches that it takes to go through a part: where the tiles of each lie, and how many they are.
+    /// Where the tiles of a part lie, and how many they are.
+    pub(super) fn tiles(&self, part: Part) -> (Arg, usize) {
+        let (from, count) = self.stretch(part);
+        (self.memory.at(from * size_of::<Work>()), count)
+    }
+
+    /// The launches that it takes to go through a part with tiles along y: where the tiles of each lie, and how many
+    /// they are.
     pub(super) fn launches(&self, part: Part) -> impl Iterator<Item = (Arg, usize)> {
-        let (from, count) = match part {
+        let (from, count) = self.stretch(part);
+        portions(count).map(move |(done, tiles)| (self.memory.at((from + done) * size_of::<Work>()), tiles))
+    }
+
+    fn stretch(&self, part: Part) -> (usize, usize) {
+        match part {
             Part::Queries => (0, self.queries),
             Part::Keys => (self.queries, self.keys),
-        };
-        portions(count).map(move |(done, tiles)| (self.memory.at((from + done) * size_of::<Work>()), tiles))
+        }
     }
 }
 
@@ -87,9 +101,9 @@ fn by_queries(sequences: &[u32]) -> Vec<Work> {
     tiles
 }
 
-/// Tiles of keys, those that most queries see first.
-fn by_keys(sequences: &[u32]) -> Vec<Work> {
-    let mut tiles: Vec<Work> = cut(sequences, KEYS).collect();
+/// Tiles of `size` keys, those that most queries see first.
+fn by_keys(sequences: &[u32], size: usize) -> Vec<Work> {
+    let mut tiles: Vec<Work> = cut(sequences, size).collect();
     tiles.sort_by_key(|&[_, len, first]| std::cmp::Reverse(len - first));
     tiles
 }
@@ -102,7 +116,11 @@ mod tests {
     fn every_token_is_in_one_tile_and_the_longest_start_first() {
         let sequences = [0, 1, 1, 130, 194];
         assert_eq!(by_queries(&sequences), [[1, 129, 128], [1, 129, 0], [130, 64, 0], [0, 1, 0]]);
-        assert_eq!(by_keys(&sequences), [[1, 129, 0], [1, 129, 64], [130, 64, 0], [0, 1, 0], [1, 129, 128]]);
+        assert_eq!(by_keys(&sequences, 128), [[1, 129, 0], [130, 64, 0], [0, 1, 0], [1, 129, 128]]);
+        assert_eq!(
+            by_keys(&sequences, KEYS),
+            [[1, 129, 0], [1, 129, 64], [130, 64, 0], [0, 1, 0], [1, 129, 128]]
+        );
     }
 
     #[test]
@@ -115,7 +133,7 @@ mod tests {
     #[test]
     fn the_shortest_sequences_fill_the_bytes() {
         let sequences: Vec<u32> = (0..=40).collect();
-        let tiles = by_queries(&sequences).len() + by_keys(&sequences).len();
+        let tiles = by_queries(&sequences).len() + by_keys(&sequences, KEYS).len();
         assert_eq!(tiles * size_of::<Work>(), Table::bytes(40));
     }
 }

@@ -2,9 +2,9 @@
 // dq = ds k, dk = ds^T q, dv = p^T dout, where delta = <dout, out>. Nothing is added by two blocks: scores are computed
 // twice, once by tiles of queries and once by tiles of keys.
 // Specification: ops/attention, `backward`; p and ds are rounded to bf16 before they are a factor, so that gradients
-// are within one unit of bf16 of their row's largest element, but for about one in a million; delta has its bits.
-// delta reads dout and out once; dq reads k, v once for every 128 queries of a head; dk and dv read q, dout once for
-// every 64 keys (all from L2, mostly).
+// are within one unit of bf16 of their row's largest element, but for about one in a million.
+// dq reads k, v once for every 128 queries of a head; dk and dv read q, dout once for every 64 keys (all from L2,
+// mostly). attention_delta.cu has delta.
 // Estimates for D = 128, as in the forward file: dq does 768 mma for 32 keys and reads 160 KB of shared memory, 1.7
 // clocks each; dk and dv do 1024 for 64 queries and read 288 KB, 2.25 clocks each, which is their limit on Hopper. 255
 // registers and 96 KB each, as in forward. Against the least, scores are multiplied out once more: 7 products for 5.
@@ -16,29 +16,6 @@
 // expects sm_90a: LDSM
 // expects sm_90a: LDGSTS
 #include "attention.cuh"
-
-// delta[head][token] = <dout, out>, a pair of threads a row: the even one has the partial sums 0 to 7, the odd one the
-// others, as `lanes` orders them.
-extern "C" __global__ void __launch_bounds__(256) attention_delta_bf16(
-    const bf16* dout, const bf16* out, float* delta, u32 heads, u32 dim, u32 tokens) {
-    const int N = Vector<bf16>::N;
-    u64 row = thread_index() / 2;
-    u32 odd = threadIdx.x % 2;
-    float sums[N] = {};
-    if (row < u64(tokens) * heads) {
-        dout += row * dim;
-        out += row * dim;
-#pragma unroll 4
-        for (u32 i = odd * N; i < dim; i += 2 * N) {
-            Vector<bf16> x = Vector<bf16>::load(dout + i), y = Vector<bf16>::load(out + i);
-            for (int j = 0; j < N; j++) sums[j] = fmaf(x.x[j], y.x[j], sums[j]);
-        }
-    }
-    for (int j = 0; j < N; j++) sums[j] += __shfl_xor_sync(0xffffffffu, sums[j], 1);
-    for (int width = N / 2; width > 0; width /= 2)
-        for (int j = 0; j < width; j++) sums[j] += sums[j + width];
-    if (odd == 0 && row < u64(tokens) * heads) delta[row % heads * tokens + row / heads] = sums[0];
-}
 
 // A block takes 128 queries of a head, a warp 32 of them, and walks the keys they see, 32 at a time.
 template <int D>
