@@ -209,7 +209,8 @@ impl Row {
 }
 
 /// Which cards fp8flow has run on, after "fp8flow is".
-pub(crate) const CHECKED_ON: &str = "checked on an NVIDIA H100 and an H200, on an Ada only as an emulated card";
+pub(crate) const CHECKED_ON: &str =
+    "checked on an NVIDIA H100 and an H200, on an Ada only as an emulated card";
 const ONLY_TENSORWISE: &str = "FP8 all-gather needs one scale a tensor: rows and blocks are scaled along one way, and backward needs the other";
 const ONE_PROCESS: &str = "this version of fp8flow trains in one process: there is nothing to gather";
 const NO_E5M2_FORWARD: &str =
