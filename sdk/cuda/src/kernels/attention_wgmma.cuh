@@ -60,7 +60,8 @@ __device__ inline void fetched(u64* full) {
     products_see();
     barrier_arrive(full);
 }
-// This warp has read what it waited for.
+// This warp has read what it waited for: by instructions of the whole warp, or what all of it has used in one since. One
+// thread speaks for it, which a checker of races that goes thread by thread cannot follow.
 __device__ inline void done_with(u64* empty) {
     if (threadIdx.x % 32 == 0) barrier_arrive(empty);
 }
