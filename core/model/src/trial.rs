@@ -17,7 +17,7 @@ const GRADIENTS: f32 = 1e-3;
 /// What a layer has made of some micro-batches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tried {
-    /// Outputs of all micro-batches.
+    /// Outputs of all micro-batches, and of an evaluation.
     pub y: Vec<f32>,
     /// Gradients of their inputs.
     pub dx: Vec<f32>,
@@ -27,8 +27,8 @@ pub struct Tried {
     pub counters: Counters,
 }
 
-/// Runs a layer of `in_features` and `out_features` under `recipe`, which must be fresh, on `device`: three steps, always
-/// of the same numbers. An error if the device or the recipe fails.
+/// Runs a layer of `in_features` and `out_features` under `recipe`, which must be fresh, on `device`: three steps and an
+/// evaluation, always of the same numbers. An error if the device or the recipe fails.
 pub fn try_layer(
     device: &dyn Device,
     mut recipe: Box<dyn Recipe>,
@@ -85,6 +85,12 @@ pub fn try_layer(
         fetch(&y, &mut tried.y)?;
         fetch(&dx, &mut tried.dx)?;
     }
+    // An evaluation is cast in another way: nothing of it is kept.
+    let stream = 3 * TOKENS.len() as u64;
+    let x = activations(device, stream, MOST, in_features, 1.0)?;
+    let mut y = activations(device, stream, MOST, out_features, f32::NAN)?;
+    group.forward(device, &weights, Pass::Eval, false, &x, &mut [&mut y], &mut kept, &mut loan)?;
+    fetch(&y, &mut tried.y)?;
     fetch(&gradients.tensors()[0], &mut tried.dw)?;
     device.settle()?;
     let counters = group.counters().map(|(_, counters)| counters).next();
