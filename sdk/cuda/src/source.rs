@@ -18,7 +18,7 @@ macro_rules! source {
 }
 
 /// The headers that a source may include, by name.
-pub const HEADERS: [(&str, &str); 9] = [
+pub const HEADERS: [(&str, &str); 10] = [
     ("attention.cuh", include_str!("kernels/attention.cuh")),
     ("attention_wgmma.cuh", include_str!("kernels/attention_wgmma.cuh")),
     ("cast.cuh", include_str!("kernels/cast.cuh")),
@@ -28,6 +28,7 @@ pub const HEADERS: [(&str, &str); 9] = [
     ("ptx.cuh", include_str!("kernels/ptx.cuh")),
     ("types.cuh", include_str!("kernels/types.cuh")),
     ("wgmma.cuh", include_str!("kernels/wgmma.cuh")),
+    ("work.cuh", include_str!("kernels/work.cuh")),
 ];
 
 /// What the head of a source says that its machine code may cost.

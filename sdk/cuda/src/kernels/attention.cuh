@@ -2,24 +2,14 @@
 // Specification: fp8flow-tensor's `ops/attention`, whose words these are.
 #pragma once
 
-#include "types.cuh"
+#include "work.cuh"
 
 const u32 THREADS = 128;
 const u32 WARPS = THREADS / 32;
-const float LOG2_E = 1.44269504088896340736f;
-const float LN_2 = 0.69314718055994530942f;
 
 // Queries and keys that a block takes for its own. The host cuts sequences alike.
 const u32 QUERIES = 128;
 const u32 KEYS = 64;
-
-// A tile of a sequence: the micro-batch's index of the sequence's first token, its tokens, and the first of the tile.
-struct Work {
-    u32 start, len, first;
-};
-
-__device__ inline u32 least(u32 a, u32 b) { return a < b ? a : b; }
-__device__ inline float infinity() { return __uint_as_float(0x7f800000u); }
 
 // A tile has rows of D bf16 in chunks of 16 bytes. Chunks of a row change places with their neighbours, row by row, so
 // that one chunk of eight rows on end, which is what ldmatrix reads, lies in all 32 banks.

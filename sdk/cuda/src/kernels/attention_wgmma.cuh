@@ -4,6 +4,7 @@
 #pragma once
 
 #include "wgmma.cuh"
+#include "work.cuh"
 
 // Two groups of four warps multiply, each for 64 rows; a third one fetches.
 const u32 GROUP = 128;
@@ -14,19 +15,10 @@ const u32 FETCHERS = 64;
 const u32 READERS = GROUPS * GROUP / 32;
 // Registers of a thread that multiplies, and of one that fetches.
 const int FEW = 40, MANY = 232;
-const float LOG2_E = 1.44269504088896340736f;
-const float LN_2 = 0.69314718055994530942f;
 
 // Rows that a block takes for its own: queries or keys. The host cuts sequences alike.
 const u32 OWN = GROUPS * ROWS;
 
-// A tile of a sequence: the micro-batch's index of the sequence's first token, its tokens, and the first of the tile.
-struct Work {
-    u32 start, len, first;
-};
-
-__device__ inline u32 least(u32 a, u32 b) { return a < b ? a : b; }
-__device__ inline float infinity() { return __uint_as_float(0x7f800000u); }
 __device__ inline u32 group_of_warps() { return __shfl_sync(0xffffffffu, threadIdx.x / GROUP, 0); }
 
 // A tile of COUNT rows of D bf16: 64 columns lie beside the next 64, in rows of 128 bytes whose chunks of 16 bytes
