@@ -6,16 +6,13 @@ use fp8flow_host::machine::cuda::Card;
 use serde_json::json;
 
 use crate::Engine;
-use crate::support::CHECKED_ON;
+use crate::support::{ADA, CHECKED_ON, HOPPER, Version};
 
 /// How an error begins that says why a workflow cannot have its card.
 pub(crate) const NO_CARD: &str = "the card cannot be used";
 
 /// The device that is chosen where nobody says.
 const AUTO: &str = "auto";
-/// Compute capabilities.
-const HOPPER: (u32, u32) = (9, 0);
-const ADA: (u32, u32) = (8, 9);
 /// What a backend's manifest calls NVIDIA's cards.
 pub(crate) const CUDA: &str = "cuda";
 
@@ -65,7 +62,7 @@ impl Section for WorkflowDevice {
         let device: &str = cx.params().get("device");
         let found = (device == AUTO).then(usable).flatten();
         let place = match &found {
-            Some((number, card)) if card.capability == HOPPER => Some(Place::Card(*number)),
+            Some((number, card)) if capability(card) == HOPPER => Some(Place::Card(*number)),
             _ => Place::parse(device),
         };
         let Some(place) = place else {
@@ -101,7 +98,13 @@ fn usable() -> Option<(usize, Card)> {
     let cuda = signs.then(Cuda::look)?.ok()?;
     let whole = cuda.driver.is_usable() && cuda.cublas_lt.is_usable() && cuda.nvrtc.is_usable();
     let cards: Vec<_> = cuda.cards.into_iter().enumerate().filter(|_| whole).collect();
-    [HOPPER, ADA].into_iter().find_map(|kind| cards.iter().find(|(_, card)| card.capability == kind).cloned())
+    [HOPPER, ADA]
+        .into_iter()
+        .find_map(|kind| cards.iter().find(|(_, card)| capability(card) == kind).cloned())
+}
+
+fn capability(card: &Card) -> Version {
+    Version(card.capability.0, card.capability.1)
 }
 
 fn hint(card: &Card) -> String {

@@ -118,8 +118,8 @@ pub enum Feature {
 /// Whether it goes, and if not, why.
 pub type Verdict = Result<(), &'static str>;
 
-const ADA: Version = Version(8, 9);
-const HOPPER: Version = Version(9, 0);
+pub(crate) const ADA: Version = Version(8, 9);
+pub(crate) const HOPPER: Version = Version(9, 0);
 /// On Ada the libraries have FP8 from this CUDA on.
 const FP8_ON_ADA: Version = Version(12, 1);
 
