@@ -7,10 +7,13 @@ mod casts {
     pub(crate) mod values;
 }
 
+use std::collections::HashSet;
+
 use casts::checked::{Case, Checked, FORMATS, Wanted};
 use casts::values::{Values, specials};
 use fp8flow_card_tests::card;
-use fp8flow_cuda::cast::{self, Counters, Element, Face, Granularity, Input, Scale, Target};
+use fp8flow_cuda::Memory;
+use fp8flow_cuda::cast::{self, Counters, Element, Face, Granularity, Input, Scale, Target, Zeros};
 use fp8flow_kernels::Fp8;
 use fp8flow_kernels::scale::ScaleRule;
 
@@ -211,11 +214,32 @@ fn what_no_product_could_read_is_refused_with_the_reason() {
     assert!(says(&Input { address: 258, ..input }, &rows).contains("elements lie at 0x102"));
     let turned = Target { turned: face, ..target(Granularity::Row) };
     assert!(says(&input, &turned).contains("a scale a row cannot be undone after a sum over rows"));
-    let given = Target { scale: Scale::Given { scale: 4, amax: 8 }, ..rows };
+    let given = Target { scale: Scale::Given { scale: 4.0, amax: 8 }, ..rows };
     assert!(says(&input, &given).contains("is never given"));
     let crooked = Face { codes: 512, factors: 1028 };
     let blocks = Target { rows: Some(crooked), ..target(Granularity::RowBlocks) };
     assert!(says(&input, &blocks).contains("factors lie at 0x404, no multiple of 16"));
     assert_eq!(Granularity::blocks(1, 128), Some(Granularity::RowBlocks));
     assert_eq!(Granularity::blocks(32, 32), None);
+}
+
+#[test]
+fn zeros_are_zeros_however_often_they_were_used() {
+    let Some(card) = card() else { return };
+    let zeros = Zeros::default();
+    assert_eq!(zeros.take(&card, 0).unwrap(), 0);
+    let (mut places, mut again) = (HashSet::new(), 0);
+    for bytes in [4, 300_000, 90_112].into_iter().cycle().take(60).chain([5_000_000, 4_000_000, 4]) {
+        let address = zeros.take(&card, bytes).unwrap();
+        assert!(address.is_multiple_of(256));
+        again += usize::from(!places.insert(address));
+        // SAFETY: they are used before the next are taken.
+        #[allow(unsafe_code)]
+        let taken = unsafe { Memory::lent(&card, address, bytes) };
+        let mut found = vec![0xAA; bytes];
+        taken.read(0, &mut found).unwrap();
+        assert!(found.iter().all(|byte| *byte == 0), "{bytes} bytes");
+        taken.fill(0, bytes, 0xFF).unwrap();
+    }
+    assert!(again > 0, "none lay where others had lain");
 }

@@ -14,7 +14,7 @@
 
 #![allow(unsafe_code)]
 
-use fp8flow_cuda::cast::{self, Counters, Element, Face, Granularity, Input, Layout, Scale, Target};
+use fp8flow_cuda::cast::{self, Counters, Element, Face, Granularity, Input, Layout, Scale, Target, Zeros};
 use fp8flow_cuda::{Card, Memory};
 use fp8flow_kernels::Fp8;
 
@@ -109,6 +109,7 @@ struct Set {
     input: Input,
     targets: Vec<Target>,
     counters: u64,
+    zeros: Zeros,
     /// What the addresses above are of.
     _memory: Vec<Memory>,
 }
@@ -125,9 +126,7 @@ impl Set {
         };
         let copy = card.take(x.bytes())?;
         copy.copy(0, x, 0, x.bytes())?;
-        let mut others = Vec::new();
         let input = Input { address: copy.address(), element: Element::Bf16, rows, cols };
-        others.push(copy);
         let counters = take(Counters::BYTES)?;
         let mut targets = Vec::new();
         for &granularity in kind.by {
@@ -139,27 +138,27 @@ impl Set {
             };
             let (by_rows, turned) = (face(Layout::Rows)?, face(Layout::Turned)?);
             let scale = if kind.given {
-                let scale = card.take(4)?;
                 // Normal numbers reach to about 5, and E4M3 to 448.
-                scale.write(0, &64.0_f32.to_le_bytes())?;
-                let given = Scale::Given { scale: scale.address(), amax: take(4)? };
-                others.push(scale);
-                given
+                Scale::Given { scale: 64.0, amax: take(4)? }
             } else {
-                let space = match granularity.space(rows, cols) {
-                    0 => 0,
-                    bytes => take(bytes)?,
-                };
-                Scale::Current { rule: rule(granularity), space }
+                // Zeros for the maxima are taken for each cast.
+                Scale::Current { rule: rule(granularity), space: 0 }
             };
             targets.push(Target { format: Fp8::E4m3, granularity, scale, rows: by_rows, turned });
         }
-        memory.append(&mut others);
-        Ok(Self { input, targets, counters, _memory: memory })
+        memory.push(copy);
+        Ok(Self { input, targets, counters, zeros: Zeros::default(), _memory: memory })
     }
 
     fn cast(&self, card: &Card) -> fp8flow_cuda::Result<()> {
-        let targets = [self.targets.first(), self.targets.get(1)];
+        let Input { rows, cols, .. } = self.input;
+        let mut targets = self.targets.clone();
+        for target in &mut targets {
+            if let Scale::Current { space, .. } = &mut target.scale {
+                *space = self.zeros.take(card, target.granularity.space(rows, cols))?;
+            }
+        }
+        let targets = [targets.first(), targets.get(1)];
         // SAFETY: all addresses are of this set's memory, as large as the cast's documentation says.
         unsafe { cast::cast(card, &self.input, targets, self.counters, false) }
     }

@@ -71,7 +71,10 @@ pub unsafe fn cast(
 /// Both addresses are of memory on `card` that lives until its stream has come past this.
 pub unsafe fn amax(card: &Card, input: &Input, maximum: u64) -> Result<()> {
     // SAFETY: the caller's.
-    unsafe { Job { card, input, counters: 0, count: false }.amax(maximum, false) }
+    unsafe {
+        fill(card, maximum, size_of::<f32>(), 0)?;
+        Job { card, input, counters: 0, count: false }.amax(maximum, false)
+    }
 }
 
 /// The float at `x` for each of `n` at `out`: one factor as one for each row.
@@ -110,6 +113,14 @@ fn addresses(face: Option<Face>) -> [Arg; 2] {
     face.map_or([0, 0], |face| [face.codes, face.factors]).map(Arg::Address)
 }
 
+/// What a cast with one scale for all has it from.
+#[derive(Clone, Copy)]
+enum By {
+    Scale(f32),
+    /// Where the maximum lies, and how a scale is made of it.
+    Maximum(u64, ScaleRule),
+}
+
 /// What all casts of a matrix have in common.
 struct Job<'a> {
     card: &'a Card,
@@ -129,11 +140,11 @@ impl Job<'_> {
             match (target.granularity, target.scale) {
                 (_, Scale::Given { scale, amax }) => {
                     fill(self.card, amax, size_of::<f32>(), 0)?;
-                    self.tile(target, None, scale, amax)
+                    self.tile(target, By::Scale(scale), amax)
                 }
                 (Granularity::Tensor, Scale::Current { rule, space }) => {
                     self.amax(space, nan_wins(rule))?;
-                    self.tile(target, Some(rule), space, 0)
+                    self.tile(target, By::Maximum(space, rule), 0)
                 }
                 (Granularity::Col, Scale::Current { rule, space }) => self.lines(target, rule, space),
                 (Granularity::Row, Scale::Current { rule, .. }) => self.rows(target, rule),
@@ -144,6 +155,7 @@ impl Job<'_> {
         }
     }
 
+    /// Raises the float at `maximum`.
     unsafe fn amax(&self, maximum: u64, nan: bool) -> Result<()> {
         let n = self.input.rows * self.input.cols;
         // Loads of 16 bytes, four a thread; more blocks than the card holds at once would only add to the end.
@@ -152,10 +164,7 @@ impl Job<'_> {
         let shape = Shape::new(loads.div_ceil(4 * 256).clamp(1, most), 256);
         let arguments = [self.x(), address(maximum), address(self.counters), n.into(), u32::from(nan).into()];
         // SAFETY: the caller's; five arguments of the entry's types.
-        unsafe {
-            fill(self.card, maximum, size_of::<f32>(), 0)?;
-            self.launch(AMAX, "amax", None, shape, &arguments)
-        }
+        unsafe { self.launch(AMAX, "amax", None, shape, &arguments) }
     }
 
     /// A scale a column, and one a row for codes as the matrix lies if these are wanted; maxima go to `space`.
@@ -186,31 +195,34 @@ impl Job<'_> {
             |[down, across]: [usize; 2]| Shape::new(rows.div_ceil(down) * cols.div_ceil(across), 256);
         // SAFETY: the caller's; seven and twelve arguments of the entries' types.
         unsafe {
-            fill(self.card, space, Granularity::Col.space(rows, cols), 0)?;
             self.launch(AMAX, "amax_lines", None, blocks([BLOCK; 2]), &maxima)?;
             self.launch(CAST_LINES, "cast_lines", Some(target.format), blocks(STRIPE), &casts)
         }
     }
 
-    /// With the scale at `scale`, or by a rule from the maximum there; the maximum met goes to `amax` unless that is 0.
-    unsafe fn tile(&self, target: &Target, rule: Option<ScaleRule>, scale: u64, amax: u64) -> Result<()> {
+    /// With one scale for all; the float at `amax` is raised to the maximum met unless that is 0.
+    unsafe fn tile(&self, target: &Target, by: By, amax: u64) -> Result<()> {
         let Input { rows, cols, .. } = *self.input;
         let [codes, factors] = addresses(target.rows);
         let [turned, factors_turned] = addresses(target.turned);
         let shape = Shape::new(rows.div_ceil(STRIPE[0]) * cols.div_ceil(STRIPE[1]), 256);
+        let (maximum, scale, rule) = match by {
+            By::Scale(scale) => (0, scale, 0),
+            By::Maximum(maximum, rule) => (maximum, 0.0, rule as u32),
+        };
         let arguments = [
             self.x(),
             codes,
             turned,
             factors,
             factors_turned,
-            address(scale),
+            address(maximum),
+            Arg::F32(scale),
             address(amax),
             address(self.counters),
             rows.into(),
             cols.into(),
-            u32::from(rule.is_none()).into(),
-            Arg::U32(rule.map_or(0, |rule| rule as u32)),
+            Arg::U32(rule),
             u32::from(self.count).into(),
         ];
         // SAFETY: the caller's; thirteen arguments of the entry's types.

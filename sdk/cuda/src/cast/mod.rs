@@ -7,7 +7,8 @@
 //!
 //! Scales never leave the card: they are made by the kernels that use them, from maxima of the matrix
 //! ([`Scale::Current`]) or by somebody else before ([`Scale::Given`]). What is kept are their reciprocals, in the order
-//! in which cuBLASLt reads them ([`Granularity::factor`]).
+//! in which cuBLASLt reads them ([`Granularity::factor`]). Maxima are raised from zeros, which are made for many casts at
+//! once ([`Zeros`]).
 //!
 //! | granularity | reads of the matrix in memory | kernels |
 //! | --- | --- | --- |
@@ -19,6 +20,8 @@
 
 mod launch;
 mod target;
+mod zeros;
 
 pub use launch::{SOURCES, amax, cast, repeat};
 pub use target::{Counters, Element, Face, Granularity, Input, Layout, Scale, Target, codes, padded};
+pub use zeros::Zeros;

@@ -128,7 +128,7 @@ impl Granularity {
         }
     }
 
-    /// Bytes that a cast of a `rows × cols` matrix with current scales works in. With a scale a column there is room for
+    /// Bytes of the maxima that a cast of a `rows × cols` matrix with current scales is made from. With a scale a column there is room for
     /// the maxima of rows too, which are found beside those of columns if both are wanted.
     pub const fn space(self, rows: usize, cols: usize) -> usize {
         match self {
@@ -153,20 +153,20 @@ impl fmt::Display for Granularity {
 }
 
 /// Where scales come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
     /// From maxima of the matrix itself.
     Current {
         /// How.
         rule: ScaleRule,
-        /// Where there are [`Granularity::space`] bytes to work in; of a cast with one scale they hold the maximum
-        /// afterwards, a float.
+        /// Where there are [`Granularity::space`] bytes, zeros, for the maxima: [`Zeros`](super::Zeros) are. Of a cast with
+        /// one scale they hold the maximum afterwards, a float.
         space: u64,
     },
     /// There is one for all, made before: a delayed scale.
     Given {
-        /// Where it lies, a float.
-        scale: u64,
+        /// It.
+        scale: f32,
         /// Where the absolute maximum of the matrix goes, a float; NaN is left out.
         amax: u64,
     },
@@ -182,7 +182,7 @@ pub struct Face {
 }
 
 /// A cast to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target {
     /// The format of the codes.
     pub format: Fp8,

@@ -13,11 +13,11 @@
 // expects sm_90a: STG.E.128
 #include "cast.cuh"
 
-// There is the scale if it is `given`, else the maximum. Either layout may be absent; so may `amax`, which takes the
-// maximum of what is cast, NaN left out.
+// Without a `maximum` that `rule` makes a scale of, it is `scale`. Either layout may be absent; so may `amax`, which is
+// raised to the maximum of what is cast, NaN left out.
 template <class A, class F>
 __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, float* factors_turned,
-                          const float* scale_at, u32* amax, Counters* counters, u64 rows, u64 cols, u32 given,
+                          const float* maximum, float scale, u32* amax, Counters* counters, u64 rows, u64 cols,
                           u32 rule, u32 count) {
     __shared__ Turned stripe;
     __shared__ u32 tops[32];
@@ -28,8 +28,7 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
     Eight<A> x4[4];
     load_stripe(x4, x, row, col, rows, cols);
 
-    float scale = *scale_at;
-    if (!given) scale = scale_of<F>(scale, rule);
+    if (maximum) scale = scale_of<F>(*maximum, rule);
     if (block == 0 && threadIdx.x == 0) {
         if (factors) *factors = 1.0f / scale;
         if (factors_turned) *factors_turned = 1.0f / scale;
@@ -83,26 +82,26 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
 }
 
 extern "C" __global__ void __launch_bounds__(256, 6) cast_tile_bf16_e4m3(
-    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
-    Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
-    cast_tile<bf16, E4m3>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
-                      count);
+    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* maximum, float scale,
+    u32* amax, Counters* counters, u64 rows, u64 cols, u32 rule, u32 count) {
+    cast_tile<bf16, E4m3>(x, codes, turned, factors, factors_turned, maximum, scale, amax, counters, rows, cols, rule,
+                          count);
 }
 extern "C" __global__ void __launch_bounds__(256, 6) cast_tile_bf16_e5m2(
-    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
-    Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
-    cast_tile<bf16, E5m2>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
-                      count);
+    const bf16* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* maximum, float scale,
+    u32* amax, Counters* counters, u64 rows, u64 cols, u32 rule, u32 count) {
+    cast_tile<bf16, E5m2>(x, codes, turned, factors, factors_turned, maximum, scale, amax, counters, rows, cols, rule,
+                          count);
 }
 extern "C" __global__ void __launch_bounds__(256, 4) cast_tile_f32_e4m3(
-    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
-    Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
-    cast_tile<float, E4m3>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
-                      count);
+    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* maximum, float scale,
+    u32* amax, Counters* counters, u64 rows, u64 cols, u32 rule, u32 count) {
+    cast_tile<float, E4m3>(x, codes, turned, factors, factors_turned, maximum, scale, amax, counters, rows, cols, rule,
+                          count);
 }
 extern "C" __global__ void __launch_bounds__(256, 4) cast_tile_f32_e5m2(
-    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* scale_at, u32* amax,
-    Counters* counters, u64 rows, u64 cols, u32 given, u32 rule, u32 count) {
-    cast_tile<float, E5m2>(x, codes, turned, factors, factors_turned, scale_at, amax, counters, rows, cols, given, rule,
-                      count);
+    const float* x, u8* codes, u8* turned, float* factors, float* factors_turned, const float* maximum, float scale,
+    u32* amax, Counters* counters, u64 rows, u64 cols, u32 rule, u32 count) {
+    cast_tile<float, E5m2>(x, codes, turned, factors, factors_turned, maximum, scale, amax, counters, rows, cols, rule,
+                          count);
 }

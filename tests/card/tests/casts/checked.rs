@@ -59,7 +59,7 @@ struct Made {
     codes: [Memory; 2],
     factors: [Memory; 2],
     space: Memory,
-    given: Memory,
+    amax: Memory,
 }
 
 /// What the CPU makes.
@@ -143,9 +143,8 @@ impl<'a> Checked<'a> {
         let factors = [Layout::Rows, Layout::Turned]
             .map(|layout| take(4 * wanted.granularity.factors(layout, rows, cols).max(4)));
         let space = take(wanted.granularity.space(rows, cols));
-        let given = take(8);
-        given.write(0, &GIVEN.to_le_bytes()).unwrap();
-        Made { codes, factors, space, given }
+        space.fill(0, space.bytes(), 0).unwrap();
+        Made { codes, factors, space, amax: take(4) }
     }
 }
 
@@ -155,7 +154,7 @@ impl Made {
             let face = Face { codes: self.codes[i].address(), factors: self.factors[i].address() };
             there.then_some(face)
         };
-        let given = Scale::Given { scale: self.given.address(), amax: self.given.address() + 4 };
+        let given = Scale::Given { scale: GIVEN, amax: self.amax.address() };
         let current = |rule| Scale::Current { rule, space: self.space.address() };
         Target {
             format: wanted.format,
@@ -209,7 +208,7 @@ impl Made {
             && rows > 0
         {
             let found = match wanted.rule {
-                None => floats(&self.given, 4, 1)[0],
+                None => floats(&self.amax, 0, 1)[0],
                 Some(_) => floats(&self.space, 0, 1)[0],
             };
             assert!(found.to_bits() == amax.to_bits() || found.is_nan() && amax.is_nan(), "{what}: {found}");

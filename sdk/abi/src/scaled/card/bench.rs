@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use fp8flow_cuda::cast::Zeros;
 use fp8flow_cuda::gemm::Gemm;
 use fp8flow_cuda::{Card, Memory};
 
@@ -16,6 +17,7 @@ pub(super) struct Bench {
     pub(super) card: Card,
     pub(super) gemm: Gemm,
     pub(super) maxima: Maxima,
+    pub(super) zeros: Zeros,
 }
 
 impl Bench {
@@ -29,7 +31,12 @@ impl Bench {
             return Ok(bench);
         }
         let card = Card::on_stream(device.ordinal as usize, device.stream)?;
-        let bench = Arc::new(Self { gemm: Gemm::new(&card)?, card, maxima: Maxima::default() });
+        let bench = Arc::new(Self {
+            gemm: Gemm::new(&card)?,
+            card,
+            maxima: Maxima::default(),
+            zeros: Zeros::default(),
+        });
         open.push((device, Arc::downgrade(&bench)));
         Ok(bench)
     }

@@ -17,8 +17,8 @@ use crate::{Counters, DType, Error, Pass, Result};
 /// Every piece of a region starts at a multiple of this.
 pub(super) const ALIGN: usize = 256;
 
-/// Bytes of a delayed scale and of the maximum that its cast meets.
-const SCALARS: usize = 2 * size_of::<f32>();
+/// Bytes of the maximum that a cast with a delayed scale meets.
+const AMAX: usize = size_of::<f32>();
 
 /// The cast of a `rows × cols` matrix in one layout.
 #[derive(Clone, Copy, Debug)]
@@ -30,22 +30,32 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// Bytes of codes, of factors, of what the cast works in, and of scalars.
-    fn pieces(self) -> [usize; 4] {
+    /// Bytes of codes, of factors, and of the maximum that is met.
+    fn pieces(self) -> [usize; 3] {
         let Self { cast, layout, rows, cols } = self;
         // A granularity that a card has not is refused when the cast is made.
         let granularity = on_card(cast).unwrap_or(OnCard::Tensor);
         let factors = granularity.factors(layout, rows, cols) * size_of::<f32>();
-        let (space, scalars) = match cast.source {
-            Source::Current(_) => (granularity.space(rows, cols), 0),
-            Source::Delayed => (0, SCALARS),
+        let amax = match cast.source {
+            Source::Current(_) => 0,
+            Source::Delayed => AMAX,
         };
-        [cast::codes(rows, cols), factors, space, scalars]
+        [cast::codes(rows, cols), factors, amax]
     }
 
     /// Bytes of a region that it takes.
     pub(super) fn bytes(self) -> usize {
         self.pieces().map(|bytes| bytes.next_multiple_of(ALIGN)).iter().sum()
+    }
+
+    /// Bytes of zeros that the cast raises maxima from.
+    fn zeros(self) -> usize {
+        // A granularity that a card has not is refused when the cast is made.
+        let granularity = on_card(self.cast).unwrap_or(OnCard::Tensor);
+        match self.cast.source {
+            Source::Current(_) => granularity.space(self.rows, self.cols).next_multiple_of(ALIGN),
+            Source::Delayed => 0,
+        }
     }
 
     /// Lines of codes that a product reads.
@@ -81,8 +91,7 @@ impl Side {
 pub(super) struct Spot {
     pub(super) codes: u64,
     pub(super) factors: Option<u64>,
-    space: u64,
-    scalars: u64,
+    amax: u64,
 }
 
 impl Spot {
@@ -94,10 +103,6 @@ impl Spot {
     /// The same codes with other factors.
     pub(super) fn with_factors(self, factors: u64) -> Self {
         Self { factors: Some(factors), ..self }
-    }
-
-    fn amax(self) -> u64 {
-        self.scalars + size_of::<f32>() as u64
     }
 }
 
@@ -117,19 +122,22 @@ impl Cursor {
 
     /// The same of a region that was written before.
     pub(super) fn to_read(name: &'static str, region: &[u8]) -> Self {
-        let next = region.as_ptr().addr() as u64;
-        Self { name, next, end: next + region.len() as u64 }
+        Self::from(name, region.as_ptr().addr() as u64, region.len())
     }
 
     /// All of `memory`.
     pub(super) fn of(memory: &Memory) -> Self {
-        let next = memory.address();
-        Self { name: "the layer's own memory", next, end: next + memory.bytes() as u64 }
+        Self::from("the layer's own memory", memory.address(), memory.bytes())
     }
 
     /// No region.
     pub(super) fn nothing() -> Self {
-        Self { name: "no region", next: 0, end: 0 }
+        Self::from("no region", 0, 0)
+    }
+
+    /// `bytes` bytes from `start` on.
+    fn from(name: &'static str, start: u64, bytes: usize) -> Self {
+        Self { name, next: start, end: start + bytes as u64 }
     }
 
     /// The address of the next `bytes` bytes.
@@ -152,9 +160,9 @@ impl Cursor {
 
     /// The place of a cast.
     pub(super) fn spot(&mut self, side: Side) -> Result<Spot> {
-        let [codes, factors, space, scalars] = side.pieces();
+        let [codes, factors, amax] = side.pieces();
         let (codes, factors) = (self.take(codes)?, self.take(factors)?);
-        Ok(Spot { codes, factors: Some(factors), space: self.take(space)?, scalars: self.take(scalars)? })
+        Ok(Spot { codes, factors: Some(factors), amax: self.take(amax)? })
     }
 }
 
@@ -186,16 +194,18 @@ impl Encoder<'_> {
 
     /// Casts `x` for each of `wanted`; where one cast serves both layouts, in one go.
     pub(super) fn encode(&mut self, x: &Input, wanted: [Option<(Side, Spot)>; 2]) -> Result<()> {
+        let bytes = wanted.iter().flatten().map(|(side, _)| side.zeros()).sum();
+        let zeros = &mut Cursor::from("zeros", self.bench.zeros.take(&self.bench.card, bytes)?, bytes);
         let targets = match wanted {
             [Some((first, a)), Some((second, b))] if first.cast == second.cast => {
-                let mut both = self.target(x, first, a)?;
+                let mut both = self.target(x, first, a, zeros)?;
                 both.turned = Some(face(second, b)?);
                 [Some(both), None]
             }
             wanted => {
                 let [first, second] = wanted;
                 let mut target = |side: Option<(Side, Spot)>| {
-                    side.map(|(side, spot)| self.target(x, side, spot)).transpose()
+                    side.map(|(side, spot)| self.target(x, side, spot, zeros)).transpose()
                 };
                 [target(first)?, target(second)?]
             }
@@ -217,14 +227,10 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    fn target(&mut self, x: &Input, side: Side, spot: Spot) -> Result<Target> {
+    fn target(&mut self, x: &Input, side: Side, spot: Spot, zeros: &mut Cursor) -> Result<Target> {
         let scale = match side.cast.source {
-            Source::Current(rule) => Scale::Current { rule, space: spot.space },
-            Source::Delayed => {
-                let scale = self.delayed(x, spot)?;
-                self.bench.lent(spot.scalars, SCALARS).write(0, &scale.to_le_bytes())?;
-                Scale::Given { scale: spot.scalars, amax: spot.amax() }
-            }
+            Source::Current(rule) => Scale::Current { rule, space: zeros.take(side.zeros())? },
+            Source::Delayed => Scale::Given { scale: self.delayed(x, spot)?, amax: spot.amax },
         };
         let face = Some(face(side, spot)?);
         let (rows, turned) = match side.layout {
@@ -241,8 +247,8 @@ impl Encoder<'_> {
         let mut failure = None;
         let scale = scales.scale(role, pass, &mut || {
             // SAFETY: the matrix is the engine's, for this call; the scalar was dealt out for this cast.
-            let asked = unsafe { cast::amax(&bench.card, x, spot.amax()) };
-            let found = asked.map_err(Error::from).and_then(|()| float(&bench.lent(spot.amax(), 4), 0));
+            let asked = unsafe { cast::amax(&bench.card, x, spot.amax) };
+            let found = asked.map_err(Error::from).and_then(|()| float(&bench.lent(spot.amax, 4), 0));
             found.unwrap_or_else(|error| {
                 failure = Some(error);
                 0.0
@@ -257,7 +263,7 @@ impl Encoder<'_> {
             return Ok(());
         }
         // SAFETY: a scalar of the cast's place, which the engine keeps as long as the stream needs it.
-        let later = unsafe { self.notes()?.keep(self.role, spot.amax())? };
+        let later = unsafe { self.notes()?.keep(self.role, spot.amax)? };
         match &mut self.scales {
             Some(scales) => scales.record_later(self.role, later),
             None => Err(Error::protocol("a delayed cast without scales")),
