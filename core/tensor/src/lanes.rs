@@ -15,20 +15,30 @@ fn tree(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// `Σ_i f(i)` for `i < n` with [`LANES`] partial sums: lane `i mod LANES`, ascending, then a tree.
+/// `Σ_i f(a_i, b_i)` over slices of one length, where `f` adds its terms to the sum it is given: [`LANES`] partial sums,
+/// lane `i mod LANES`, ascending, then a tree.
+///
+/// # Panics
+/// If a slice is longer or shorter than the first.
 #[inline(always)]
-pub(crate) fn lane_sum(n: usize, mut f: impl FnMut(usize, f32) -> f32) -> f32 {
+pub(crate) fn lane_sum<A: Copy, const M: usize, const N: usize>(
+    a: [&[A]; M],
+    b: [&[f32]; N],
+    f: impl Fn([A; M], [f32; N], f32) -> f32,
+) -> f32 {
+    let n = a[0].len();
+    assert!(a.iter().all(|a| a.len() == n) && b.iter().all(|b| b.len() == n), "slices of one length");
     let mut lanes = [0.0; LANES];
-    let whole = n - n % LANES;
-    let mut i = 0;
-    while i < whole {
+    // Whole arrays, so that no index is checked in the inner loop: such a loop would not be made of vectors.
+    let (a, b) = (a.map(<[A]>::as_chunks::<LANES>), b.map(<[f32]>::as_chunks::<LANES>));
+    for i in 0..n / LANES {
+        let (a, b) = (a.map(|(whole, _)| &whole[i]), b.map(|(whole, _)| &whole[i]));
         for (j, lane) in lanes.iter_mut().enumerate() {
-            *lane = f(i + j, *lane);
+            *lane = f(a.map(|a| a[j]), b.map(|b| b[j]), *lane);
         }
-        i += LANES;
     }
-    for j in whole..n {
-        lanes[j - whole] = f(j, lanes[j - whole]);
+    for (j, lane) in lanes.iter_mut().enumerate().take(n % LANES) {
+        *lane = f(a.map(|(_, rest)| rest[j]), b.map(|(_, rest)| rest[j]), *lane);
     }
     tree(lanes)
 }
@@ -40,7 +50,9 @@ mod tests {
     #[test]
     fn a_lane_sum_adds_every_element_once() {
         for n in [0, 1, 15, 16, 17, 100] {
-            assert_eq!(lane_sum(n, |i, acc| acc + i as f32), (n * n.saturating_sub(1) / 2) as f32);
+            let numbers: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            let found = lane_sum([&numbers], [&numbers], |[x], [y], acc| x.mul_add(y, acc));
+            assert_eq!(found, (0..n).map(|i| (i * i) as f32).sum());
         }
     }
 }

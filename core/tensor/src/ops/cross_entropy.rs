@@ -31,7 +31,7 @@ multiversion! {
             }
         }
         let top = tops.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        (top, lane_sum(logits.len(), |i, acc| acc + math::exp(logits[i] - top)))
+        (top, lane_sum([logits], [], |[x], [], acc| acc + math::exp(x - top)))
     }
 }
 

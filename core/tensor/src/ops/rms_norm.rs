@@ -12,7 +12,7 @@ multiversion! {
     fn forward_rows<A: Element>(x: &[A], weight: &[f32], eps: f32, y: &mut [A], rstd: &mut [f32]) {
         let h = weight.len();
         for ((x, y), rstd) in x.chunks_exact(h).zip(y.chunks_exact_mut(h)).zip(rstd) {
-            let squares = lane_sum(h, |i, acc| x[i].widen().mul_add(x[i].widen(), acc));
+            let squares = lane_sum([x], [], |[x], [], acc| x.widen().mul_add(x.widen(), acc));
             let r = 1.0 / (squares / h as f32 + eps).sqrt();
             *rstd = r;
             for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
@@ -29,7 +29,7 @@ multiversion! {
         dweight.fill(0.0);
         let rows = dy.chunks_exact(h).zip(x.chunks_exact(h)).zip(dx.chunks_exact_mut(h)).zip(rstd);
         for (((dy, x), dx), &r) in rows {
-            let dot = lane_sum(h, |i, acc| (dy[i].widen() * weight[i]).mul_add(x[i].widen(), acc));
+            let dot = lane_sum([dy, x], [weight], |[dy, x], [w], acc| (dy.widen() * w).mul_add(x.widen(), acc));
             let c = dot * r * r * r / h as f32;
             for i in 0..h {
                 let (g, x) = (dy[i].widen(), x[i].widen());

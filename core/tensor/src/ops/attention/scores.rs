@@ -120,6 +120,6 @@ multiversion! {
 
 multiversion! {
     pub(super) fn dot<A: Element>(x: &[A], y: &[A]) -> f32 {
-        lane_sum(x.len(), |i, acc| x[i].widen().mul_add(y[i].widen(), acc))
+        lane_sum([x, y], [], |[x, y], [], acc| x.widen().mul_add(y.widen(), acc))
     }
 }
