@@ -16,7 +16,7 @@ pub(crate) fn bytes(cpu: Cpu<'_>, work: &Workload) -> usize {
     let products = linears.flat_map(|(m, [n, k])| [[m, n, k], [m, k, n], [n, k, m]]);
     let gemm = products.map(|product| gemm_space(cpu.isa, product)).max().unwrap_or(0);
     let operation = gemm.max(attention::floats(attention, tokens)).max(rms_norm::floats(tokens, hidden));
-    let tasks = cpu.pool.threads() * attention::task_floats(attention);
+    let tasks = attention::task_floats(attention, tokens, cpu.pool.threads());
     size_of::<f32>() * (operation + tasks) + cross_entropy::bytes(tokens, vocabulary, hidden, dtype)
 }
 
@@ -37,13 +37,16 @@ mod tests {
         let loss = 1024 * (4 * 4096 + 2 * 2 * 512);
         // dlogitsᵀ·x: 2048 rows of the head and 512 columns in strips of 192, all 1024 steps at a time.
         let product = 4 * (2112 + 576) * 1024;
-        let tiles = 4 * 64 * (6 * 64 + 2 * 64);
+        let tiles = 4 * 64 * (7 * 64 + 2 * 64);
+        // Sums over a sequence, which may be all tokens and fills its last tile, of keys and of values.
+        let sums = |tokens: usize| 4 * 2 * 64 * (tokens + 64);
         if Isa::Avx512.is_available() {
             let found = bytes(Cpu::new(Isa::Avx512, &Serial), &work(DType::Bf16, 1024));
-            assert_eq!(found, loss + product + tiles);
+            assert_eq!(found, loss + product + tiles + sums(1024));
         }
         let cpu = Cpu::new(Isa::Scalar, &Serial);
-        assert_eq!(bytes(cpu, &work(DType::Bf16, 1024)), bytes(cpu, &work(DType::Bf16, 9999)), "chunks");
+        let [one, many] = [1024, 9999].map(|tokens| bytes(cpu, &work(DType::Bf16, tokens)));
+        assert_eq!(many - one, sums(9999) - sums(1024), "chunks");
         assert_eq!(
             bytes(cpu, &work(DType::F32, 1024)) - bytes(cpu, &work(DType::Bf16, 1024)),
             1024 * 2 * 2 * 512

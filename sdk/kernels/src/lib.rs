@@ -40,7 +40,7 @@ pub use rectangle::{Rectangle, Rectangles};
 pub const LANES: usize = 16;
 
 /// Named in every cache key and lock: changes whenever any kernel may return other bits than before.
-pub const NUMERICS_REVISION: u32 = 2;
+pub const NUMERICS_REVISION: u32 = 3;
 
 /// Where a kernel runs: the instruction set to use and the threads to share.
 #[derive(Clone, Copy)]

@@ -2,6 +2,8 @@
 //!
 //! All matrices are row-major, rows of `a` are `stride` apart. Sums run over `k`, ascending, with fused multiply-add, from what `c` holds.
 
+use std::ops::Range;
+
 use fp8flow_kernels::{Isa, multiversion};
 
 /// Columns of the widest register block; every tile's width is a multiple of it.
@@ -10,26 +12,43 @@ pub(crate) const WIDTH: usize = 32;
 /// Rows of a register block; every tile's height is a multiple of it.
 pub(crate) const HEIGHT: usize = 4;
 
-/// `c[m,n] += a[m,k] · b[k,n]`.
-pub(crate) fn accumulate(
-    isa: Isa,
-    [m, n, k]: [usize; 3],
-    a: &[f32],
-    stride: usize,
-    b: &[f32],
-    c: &mut [f32],
-) {
-    debug_assert!(m.is_multiple_of(HEIGHT) && n.is_multiple_of(WIDTH));
-    match isa {
-        Isa::Avx512 => by_rows::<4, 32>(isa, m, n, k, a, stride, b, c),
-        _ => by_rows::<4, 16>(isa, m, n, k, a, stride, b, c),
+/// Which elements of a tile there are, by row and column: all, or those of a triangle with its diagonal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    All,
+    /// Columns not before the row.
+    Upper,
+    /// Columns not after the row.
+    Lower,
+}
+
+impl Part {
+    /// The columns, of `n`, in which the rows from `first` to `first + HEIGHT` have elements.
+    #[inline(always)]
+    fn columns(self, first: usize, n: usize) -> Range<usize> {
+        match self {
+            Self::All => 0..n,
+            Self::Upper => first.min(n)..n,
+            Self::Lower => 0..n.min(first + HEIGHT),
+        }
+    }
+
+    /// The same of the other triangle's tile, rows and columns exchanged.
+    pub(crate) fn transposed(self) -> Self {
+        match self {
+            Self::All => Self::All,
+            Self::Upper => Self::Lower,
+            Self::Lower => Self::Upper,
+        }
     }
 }
 
-/// `c[m,n] += aᵀ · b[k,n]` for `a[k,m]`.
-pub(crate) fn accumulate_transposed(
+/// `c[m,n] += a[m,k] · b[k,n]`, for blocks of `c` that have an element of `wanted`. What `a` has outside of `given` is
+/// zero, and blocks of [`HEIGHT`] rows leave it out of their sums.
+pub(crate) fn accumulate(
     isa: Isa,
     [m, n, k]: [usize; 3],
+    [wanted, given]: [Part; 2],
     a: &[f32],
     stride: usize,
     b: &[f32],
@@ -37,21 +56,41 @@ pub(crate) fn accumulate_transposed(
 ) {
     debug_assert!(m.is_multiple_of(HEIGHT) && n.is_multiple_of(WIDTH));
     match isa {
-        Isa::Avx512 => by_cols::<4, 32>(isa, m, n, k, a, stride, b, c),
-        _ => by_cols::<4, 16>(isa, m, n, k, a, stride, b, c),
+        Isa::Avx512 => by_rows::<HEIGHT, 32>(isa, m, n, k, wanted, given, a, stride, b, c),
+        _ => by_rows::<HEIGHT, 16>(isa, m, n, k, wanted, given, a, stride, b, c),
+    }
+}
+
+/// `c[m,n] += aᵀ · b[k,n]` for `a[k,m]`, of which what lies outside of `given` is zero, as above.
+pub(crate) fn accumulate_transposed(
+    isa: Isa,
+    [m, n, k]: [usize; 3],
+    given: Part,
+    a: &[f32],
+    stride: usize,
+    b: &[f32],
+    c: &mut [f32],
+) {
+    debug_assert!(m.is_multiple_of(HEIGHT) && n.is_multiple_of(WIDTH));
+    match isa {
+        Isa::Avx512 => by_cols::<HEIGHT, 32>(isa, m, n, k, given, a, stride, b, c),
+        _ => by_cols::<HEIGHT, 16>(isa, m, n, k, given, a, stride, b, c),
     }
 }
 
 multiversion! {
-    fn by_rows[const MR, const NR](m: usize, n: usize, k: usize, a: &[f32], stride: usize, b: &[f32], c: &mut [f32]) {
+    fn by_rows[const MR, const NR](
+        m: usize, n: usize, k: usize, wanted: Part, given: Part, a: &[f32], stride: usize, b: &[f32], c: &mut [f32],
+    ) {
         for i in (0..m).step_by(MR) {
             let mut rows = [&a[..0]; MR];
             for (r, row) in rows.iter_mut().enumerate() {
                 *row = &a[(i + r) * stride..][..k];
             }
-            for j in (0..n).step_by(NR) {
+            let (columns, steps) = (wanted.columns(i, n), given.columns(i, k));
+            for j in (columns.start / NR * NR..columns.end).step_by(NR) {
                 let mut sums = load::<MR, NR>(c, n, i, j);
-                for l in 0..k {
+                for l in steps.clone() {
                     let b: &[f32; NR] = b[l * n + j..].first_chunk().expect("a row of b");
                     for r in 0..MR {
                         let x = rows[r][l];
@@ -67,11 +106,15 @@ multiversion! {
 }
 
 multiversion! {
-    fn by_cols[const MR, const NR](m: usize, n: usize, k: usize, a: &[f32], stride: usize, b: &[f32], c: &mut [f32]) {
+    fn by_cols[const MR, const NR](
+        m: usize, n: usize, k: usize, given: Part, a: &[f32], stride: usize, b: &[f32], c: &mut [f32],
+    ) {
         for i in (0..m).step_by(MR) {
+            let steps = given.transposed().columns(i, k);
+            let (a, b) = (&a[steps.start * stride..], &b[steps.start * n..]);
             for j in (0..n).step_by(NR) {
                 let mut sums = load::<MR, NR>(c, n, i, j);
-                for (a, b) in a.chunks_exact(stride).zip(b.chunks_exact(n)).take(k) {
+                for (a, b) in a.chunks_exact(stride).zip(b.chunks_exact(n)).take(steps.len()) {
                     let a: &[f32; MR] = a[i..].first_chunk().expect("a row of a");
                     let b: &[f32; NR] = b[j..].first_chunk().expect("a row of b");
                     for r in 0..MR {
@@ -114,19 +157,48 @@ mod tests {
 
     #[test]
     fn a_tile_product_adds_in_ascending_order() {
-        let (m, n, k, stride) = (16, 64, 5, 7);
-        let a: Vec<f32> = (0..m * stride).map(|i| (i as f32 * 0.37).sin()).collect();
+        let (m, n, k, stride) = (16, 64, 13, 16);
+        let some = |i: usize| (i as f32 * 0.37).sin();
         let b: Vec<f32> = (0..k * n).map(|i| (i as f32 * 0.11).cos()).collect();
-        let transposed: Vec<f32> = (0..k * m).map(|i| a[i % m * stride + i / m]).collect();
+        let there = |part: Part, row: usize, col: usize| match part {
+            Part::All => true,
+            Part::Upper => col >= row,
+            Part::Lower => col <= row,
+        };
         for isa in Isa::available() {
-            let (mut c, mut ct) = (vec![0.5; m * n], vec![0.5; m * n]);
-            accumulate(isa, [m, n, k], &a, stride, &b, &mut c);
-            accumulate_transposed(isa, [m, n, k], &transposed, m, &b, &mut ct);
-            for i in 0..m {
-                for j in 0..n {
-                    let sum = (0..k).fold(0.5_f32, |s, l| a[i * stride + l].mul_add(b[l * n + j], s));
-                    assert_eq!((c[i * n + j], ct[i * n + j]), (sum, sum), "{isa:?} {i} {j}");
+            for given in [Part::All, Part::Upper, Part::Lower] {
+                let element =
+                    |i: usize, l: usize| if there(given, i, l) { some(i * stride + l) } else { 0.0 };
+                let a: Vec<f32> = (0..m * stride).map(|at| element(at / stride, at % stride)).collect();
+                let turned: Vec<f32> = (0..k * m).map(|at| element(at % m, at / m)).collect();
+                for wanted in [Part::All, Part::Upper, Part::Lower] {
+                    let (mut c, mut ct) = (vec![0.5; m * n], vec![0.5; m * n]);
+                    accumulate(isa, [m, n, k], [wanted, given], &a, stride, &b, &mut c);
+                    accumulate_transposed(isa, [m, n, k], given.transposed(), &turned, m, &b, &mut ct);
+                    for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                        let sum = (0..k).fold(0.5_f32, |s, l| element(i, l).mul_add(b[l * n + j], s));
+                        assert_eq!(ct[i * n + j], sum, "{isa:?} {given:?} {i} {j}");
+                        if there(wanted, i, j) {
+                            assert_eq!(c[i * n + j], sum, "{isa:?} {wanted:?} {given:?} {i} {j}");
+                        }
+                    }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_multiplied() {
+        let (m, n, k) = (8, 32, 8);
+        let (a, mut b) = (vec![1.0; m * k], vec![1.0; k * n]);
+        b[(k - 1) * n..].fill(f32::NAN);
+        for isa in Isa::available() {
+            let (mut c, mut ct) = (vec![0.0; m * n], vec![0.0; m * n]);
+            accumulate(isa, [m, n, k], [Part::All, Part::Lower], &a, k, &b, &mut c);
+            accumulate_transposed(isa, [m, n, k], Part::Upper, &a, m, &b, &mut ct);
+            for c in [c, ct] {
+                assert!(c[..4 * n].iter().all(|sum| *sum == 4.0), "{isa:?}");
+                assert!(c[4 * n..].iter().all(|sum| sum.is_nan()), "{isa:?}");
             }
         }
     }

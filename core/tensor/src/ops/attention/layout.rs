@@ -1,10 +1,12 @@
 //! Where the tiles of an attention lie: in the sequences of a micro-batch, in the heads of an activation, in a task's
 //! buffer.
 
+use std::ops::Range;
+
 use fp8flow_kernels::transpose::transpose;
 use fp8flow_kernels::{Element, Isa, Rectangle, Rectangles, multiversion};
 
-use super::super::tile::WIDTH;
+use super::super::tile::{Part, WIDTH};
 
 /// Queries and keys of a tile; part of the numerics revision.
 pub(super) const TILE: usize = 64;
@@ -22,6 +24,11 @@ impl Span {
     /// The micro-batch's index of the span's first token.
     pub(super) fn token(self) -> usize {
         self.sequence_start + self.first
+    }
+
+    /// Which of a tile's `keys`, its rows, these queries see, its columns.
+    pub(super) fn seen(self, keys: Self) -> Part {
+        if self.first == keys.first { Part::Upper } else { Part::All }
     }
 
     fn at(self, first: usize) -> Self {
@@ -48,17 +55,26 @@ pub(super) fn places(heads: usize, sequences: &[u32]) -> impl Iterator<Item = (S
     })
 }
 
-/// The tiles of an activation of heads, each to be written by one task.
+/// The first tile of every sequence that is not empty, for each head.
+pub(super) fn sequence_places(
+    heads: usize,
+    sequences: &[u32],
+) -> impl Iterator<Item = (Span, usize)> + Clone + Send {
+    places(heads, sequences).filter(|(span, _)| span.first == 0)
+}
+
+/// The parts of an activation of heads, of at most so many rows of a sequence and so many columns, each to be written by
+/// one task.
 pub(super) fn cut<'a, A: Element>(
     mut rest: &'a mut [A],
     width: usize,
-    dim: usize,
+    part: [usize; 2],
     sequences: &'a [u32],
 ) -> impl Iterator<Item = Rectangle<'a, A>> + Send {
     sequences.windows(2).flat_map(move |ends| {
         let len = (ends[1] - ends[0]) as usize;
         let own = rest.split_off_mut(..len * width).expect("a row for each token");
-        Rectangles::new(own, width, 0..len, 0..width, [TILE, dim])
+        Rectangles::new(own, width, 0..len, 0..width, part)
     })
 }
 
@@ -128,10 +144,12 @@ impl<'a> Rest<'a> {
 }
 
 multiversion! {
-    /// Copies a tile's rows to where they belong.
-    pub(super) fn store<A: Element>(tile: &[f32], padded: usize, out: &mut Rectangle<'_, A>) {
-        for (i, tile) in out.rows().zip(tile.chunks_exact(padded)) {
-            for (out, x) in out.row_mut(i).iter_mut().zip(tile) {
+    /// Copies a tile's rows to where they belong: to some rows of the matrix, and some columns of a part of it.
+    pub(super) fn store<A: Element>(
+        tile: &[f32], padded: usize, rows: Range<usize>, cols: Range<usize>, out: &mut Rectangle<'_, A>,
+    ) {
+        for (i, tile) in rows.zip(tile.chunks_exact(padded)) {
+            for (out, x) in out.row_mut(i)[cols.clone()].iter_mut().zip(tile) {
                 *out = A::narrow(*x);
             }
         }
@@ -146,7 +164,7 @@ mod tests {
     fn places_and_rectangles_come_in_the_same_order() {
         let (heads, dim, sequences) = (3, 4, [0, 1, 1, 70, 200]);
         let mut data = vec![0.0_f32; 200 * heads * dim];
-        let rectangles: Vec<_> = cut(&mut data, heads * dim, dim, &sequences).collect();
+        let rectangles: Vec<_> = cut(&mut data, heads * dim, [TILE, dim], &sequences).collect();
         let places: Vec<_> = places(heads, &sequences).collect();
         assert_eq!((places.len(), rectangles.len()), (heads * (1 + 2 + 3), heads * (1 + 2 + 3)));
         for ((span, head), rectangle) in places.into_iter().zip(rectangles) {

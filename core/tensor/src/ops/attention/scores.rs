@@ -4,19 +4,48 @@ use std::f32::consts::{LN_2, LOG2_E};
 
 use fp8flow_kernels::{Element, Isa, math, multiversion};
 
-use super::super::tile::{HEIGHT, accumulate, accumulate_transposed};
+use super::super::tile::{HEIGHT, Part, accumulate, accumulate_transposed};
 use super::layout::{Span, TILE, padded};
 use crate::lanes::lane_sum;
 
-/// The products `a · bᵀ` of the `len` first rows of a tile, `b` given as columns: `[TILE, TILE]`.
-pub(super) fn products(isa: Isa, dim: usize, len: usize, rows: &[f32], columns: &[f32], out: &mut [f32]) {
+/// The products `a · bᵀ` of the `len` first rows of a tile, `b` given as columns: `[TILE, TILE]`, with zeros for some of
+/// those that are not `wanted`.
+pub(super) fn products(
+    isa: Isa,
+    dim: usize,
+    len: usize,
+    wanted: Part,
+    rows: &[f32],
+    columns: &[f32],
+    out: &mut [f32],
+) {
     out.fill(0.0);
-    accumulate(isa, [len.next_multiple_of(HEIGHT), TILE, dim], rows, padded(dim), columns, out);
+    let size = [len.next_multiple_of(HEIGHT), TILE, dim];
+    accumulate(isa, size, [wanted, Part::All], rows, padded(dim), columns, out);
 }
 
-/// `out[i] += Σ_j weights[j][i] · rows[j]` for `i < m`, `j < k`, rows of `n`.
-pub(super) fn mix(isa: Isa, [m, n, k]: [usize; 3], weights: &[f32], rows: &[f32], out: &mut [f32]) {
-    accumulate_transposed(isa, [m.next_multiple_of(HEIGHT), n, k], weights, TILE, rows, out);
+/// `out[i] += Σ_j weights[i][j] · rows[j]` for `i < m`, `j < k`, rows of `n`; other weights than those `given` are zero.
+pub(super) fn add_products(
+    isa: Isa,
+    [m, n, k]: [usize; 3],
+    given: Part,
+    weights: &[f32],
+    rows: &[f32],
+    out: &mut [f32],
+) {
+    accumulate(isa, [m.next_multiple_of(HEIGHT), n, k], [Part::All, given], weights, TILE, rows, out);
+}
+
+/// `out[i] += Σ_j weights[j][i] · rows[j]`, else the same.
+pub(super) fn mix(
+    isa: Isa,
+    [m, n, k]: [usize; 3],
+    given: Part,
+    weights: &[f32],
+    rows: &[f32],
+    out: &mut [f32],
+) {
+    accumulate_transposed(isa, [m.next_multiple_of(HEIGHT), n, k], given, weights, TILE, rows, out);
 }
 
 /// From which query on a key is seen, if `key` counts the rows of a tile of keys and queries the columns.
@@ -83,37 +112,21 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns `keys.len` rows of scores, a column a query, into gradients of scores, given those of weights: rounded to `A`,
-    /// as tensor cores take them, before they are scaled.
+    /// Turns `keys.len` rows of scores, a column a query, into weights, and gradients of weights into those of scores:
+    /// rounded to `A`, as tensor cores take them, before they are scaled.
     pub(super) fn differentiate<A: Element>(
-        scores: &mut [f32], dweights: &[f32], queries: Span, keys: Span, scale: f32, lse: &[f32], delta: &[f32],
-    ) {
-        let rows = scores.chunks_exact_mut(TILE).zip(dweights.chunks_exact(TILE));
-        for (key, (scores, dweights)) in rows.take(keys.len).enumerate() {
-            for (((x, dweight), lse), delta) in scores.iter_mut().zip(dweights).zip(lse).zip(delta) {
-                *x = A::narrow(math::exp(*x * scale - lse) * (dweight - delta)).widen() * scale;
-            }
-            scores[..seen_from(queries, keys, key)].fill(0.0);
-        }
-    }
-}
-
-multiversion! {
-    /// Turns `queries.len` rows of scores, a column a key, into weights, and gradients of weights into those of scores;
-    /// rounded to `A` alike.
-    pub(super) fn differentiate_by_query<A: Element>(
         scores: &mut [f32], dweights: &mut [f32], queries: Span, keys: Span, scale: f32, lse: &[f32], delta: &[f32],
     ) {
-        let rows = scores.chunks_exact_mut(TILE).zip(dweights.chunks_exact_mut(TILE)).zip(lse.iter().zip(delta));
-        for (query, ((scores, dweights), (&lse, &delta))) in rows.take(queries.len).enumerate() {
-            for (x, dweight) in scores.iter_mut().zip(&mut *dweights) {
+        let rows = scores.chunks_exact_mut(TILE).zip(dweights.chunks_exact_mut(TILE));
+        for (key, (scores, dweights)) in rows.take(keys.len).enumerate() {
+            for (((x, dweight), lse), delta) in scores.iter_mut().zip(&mut *dweights).zip(lse).zip(delta) {
                 let weight = math::exp(*x * scale - lse);
                 *x = A::narrow(weight).widen();
                 *dweight = A::narrow(weight * (*dweight - delta)).widen() * scale;
             }
-            let seen = if queries.first == keys.first { query + 1 } else { TILE };
-            scores[seen..].fill(0.0);
-            dweights[seen..].fill(0.0);
+            let seen = seen_from(queries, keys, key);
+            scores[..seen].fill(0.0);
+            dweights[..seen].fill(0.0);
         }
     }
 }
