@@ -24,8 +24,10 @@ fn tested_with(bench: &Bench, library: &Path, fault: &str) -> (Ended, Vec<Value>
     let limit = if fault == "blocks" { "10" } else { "300" };
     let arguments = ["plugin", "test", library.to_str().unwrap(), "--json", "--limit", limit];
     let ended: Ended = bench.command(&arguments).env("FP8FLOW_TEST_FAULT", fault).output().unwrap().into();
-    let checks = ended.out.lines().map(|line| serde_json::from_str(line).unwrap());
-    let checks = checks.filter(|line: &Value| line["event"] == "check").collect();
+    let told = ended.out.lines().map(|line| serde_json::from_str(line).unwrap());
+    let (checks, rest): (Vec<Value>, Vec<Value>) =
+        told.partition(|line: &Value| line["event"] == "check_finished");
+    assert!(matches!(&rest[..], [last] if last["event"] == "plugin_tested"), "{rest:#?}");
     (ended, checks)
 }
 

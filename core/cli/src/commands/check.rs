@@ -13,7 +13,9 @@ pub(super) fn check(common: &Common, args: &WorkflowArgs, screen: &Screen) -> Re
     for plan in planned(args, None, &fp8flow_stages::registry(&machine.engine))? {
         if screen.json() {
             let warnings = plan.warnings.json();
-            screen.print(json!({ "event": "checked", "name": plan.name, "warnings": warnings }).to_string());
+            screen.print(
+                json!({ "event": "workflow_checked", "name": plan.name, "warnings": warnings }).to_string(),
+            );
             continue;
         }
         show_warnings(&plan.warnings, screen);

@@ -38,7 +38,7 @@ pub(super) fn doctor(common: &Common, args: DoctorArgs, screen: &Screen) -> Resu
 /// The diagnosis for programs.
 fn object(diagnosis: &Diagnosis, workflow: Option<&str>) -> Value {
     json!({
-        "event": "doctor",
+        "event": "doctor_finished",
         "fp8flow": env!("CARGO_PKG_VERSION"),
         "workflow": workflow,
         "can_run": diagnosis.class.is_none(),

@@ -64,7 +64,7 @@ pub(super) fn init(common: &Common, args: &InitArgs, screen: &Screen) -> Result<
 
     let workflow = args.folder.join(WORKFLOW);
     if screen.json() {
-        screen.print(json!({ "event": "initialised", "workflow": workflow }).to_string());
+        screen.print(json!({ "event": "workflow_created", "workflow": workflow }).to_string());
     } else {
         let next = match args.template {
             Template::Sft => "check",

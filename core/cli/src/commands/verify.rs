@@ -31,7 +31,7 @@ pub(super) fn verify(common: &Common, args: VerifyArgs, screen: &Screen) -> Resu
     let verified = again(&machine.engine, &registry, &recorded, &what, observer, &machine.cancel)?;
     if screen.json() {
         let mut object = json!(verified);
-        object["event"] = "verified".into();
+        object["event"] = "run_verified".into();
         screen.print(object.to_string());
     } else {
         screen.print(text(&verified));

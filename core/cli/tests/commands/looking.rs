@@ -207,7 +207,10 @@ fn the_doctor_answers_in_one_object_and_by_its_exit_code() {
     let said = bench.fp8flow("doctor --workflow workflow.toml --json");
     assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
     let object = &said.lines()[0];
-    assert_eq!((object["event"].as_str(), object["can_run"].as_bool()), (Some("doctor"), Some(true)));
+    assert_eq!(
+        (object["event"].as_str(), object["can_run"].as_bool()),
+        (Some("doctor_finished"), Some(true))
+    );
     let rows = object["rows"].as_array().expect("rows");
     let backend = rows.iter().find(|row| row["name"] == "backend").expect("a row");
     assert_eq!((backend["group"].as_str(), backend["status"].as_str()), (Some("workflow"), Some("ok")));

@@ -5,6 +5,7 @@
 
 mod authoring;
 mod bench;
+mod events;
 mod looking;
 mod measuring;
 mod packages;

@@ -9,7 +9,7 @@ use crate::bench::Bench;
 const INSTALLED: &str = "home/fp8flow/plugins/torchao-rowwise";
 
 /// A plugin's library, as Cargo has built it.
-fn library() -> PathBuf {
+pub(crate) fn library() -> PathBuf {
     let executable = std::env::current_exe().expect("this one");
     executable.parent().expect("a folder").join("libtorchao_rowwise.so")
 }
@@ -59,7 +59,7 @@ bytes = [..]
     assert!(said.err.contains("is not the address of a page"), "{}", said.err);
     let said = bench.fp8flow("plugin pack other/libother.so --out other --json");
     let object = &said.lines()[0];
-    assert_eq!((said.code, object["event"].as_str()), (0, Some("plugin.pack")), "{}", said.err);
+    assert_eq!((said.code, object["event"].as_str()), (0, Some("plugin_packed")), "{}", said.err);
     assert_eq!(object["sidecar"], "other/torchao-rowwise-0.1.0/fp8flow-plugin.toml");
     assert_eq!(bench.fp8flow("plugin pack other/libother.so --out other").code, 74, "it is there already");
     assert_eq!(bench.fp8flow("plugin pack torchao-rowwise-0.1.0/fp8flow-plugin.toml").code, 69);

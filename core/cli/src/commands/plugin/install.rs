@@ -13,7 +13,7 @@ pub(super) fn install(search: &Search, args: &InstallArgs, screen: &Screen) -> R
     let installed = package::install(&found, search, &folder()?, args.replace)?;
     if screen.json() {
         let mut object = facts(&installed.found);
-        object["event"] = "plugin.install".into();
+        object["event"] = "plugin_installed".into();
         object["was_there"] = installed.was_there.into();
         object["replaced"] = installed.replaced.into();
         screen.print(object.to_string());

@@ -14,7 +14,7 @@ pub(super) fn pack(search: &Search, args: &PackArgs, screen: &Screen) -> Result<
     let packed = search.at(&folder)?;
     if screen.json() {
         let mut object = facts(&packed);
-        object["event"] = "plugin.pack".into();
+        object["event"] = "plugin_packed".into();
         screen.print(object.to_string());
     } else {
         let (name, version) = (packed.name(), &packed.manifest.version);

@@ -11,7 +11,7 @@ use crate::screen::Screen;
 pub(super) fn remove(search: &Search, name: &str, screen: &Screen) -> Result<(), Failure> {
     let Removed { name, version, path } = package::remove(name, search, &folder()?)?;
     if screen.json() {
-        let object = json!({ "event": "plugin.remove", "name": name, "version": version, "path": path });
+        let object = json!({ "event": "plugin_removed", "name": name, "version": version, "path": path });
         screen.print(object.to_string());
     } else {
         let version = version.map_or(String::new(), |version| format!(" {version}"));

@@ -21,7 +21,7 @@ pub(super) fn test(found: &Found, limit: Duration, screen: &Screen) -> Result<()
     let examination = examine(found, limit, &mut |examined| {
         if screen.json() {
             let mut object = json!(examined);
-            object["event"] = "check".into();
+            object["event"] = "check_finished".into();
             return screen.print(object.to_string());
         }
         if subject != examined.subject {
@@ -34,7 +34,7 @@ pub(super) fn test(found: &Found, limit: Duration, screen: &Screen) -> Result<()
     if screen.json() {
         let passed = examination.passed();
         let mut object = facts(found);
-        object["event"] = "tested".into();
+        object["event"] = "plugin_tested".into();
         object["passed"] = passed.into();
         object["checks"] = checks.into();
         object["failed"] = failed.into();

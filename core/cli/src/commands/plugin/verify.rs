@@ -22,7 +22,7 @@ pub(super) fn verify(search: &Search, names: &[String], screen: &Screen) -> Resu
     if screen.json() {
         let plugins: Vec<Value> = verdicts.iter().map(object).collect();
         let object = json!({
-            "event": "plugin.verify",
+            "event": "plugin_verified",
             "folder": folder,
             "ok": wrong == 0,
             "exit_code": class.map_or(0, Class::exit_code),
