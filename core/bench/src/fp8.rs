@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use fp8flow_host::{Plugin, Search, check_options};
+use fp8flow_host::{Found, Plugin, Search, check_options};
 use fp8flow_kernels::Fp8 as Format;
 use fp8flow_kernels::scale::ScaleRule;
 use fp8flow_sdk::{Error, Kernels, Recipe, ScaleAxis};
@@ -43,15 +43,20 @@ impl Fp8 {
         if backend == NONE {
             return Ok(None);
         }
-        let plugin = Search::new(&engine.plugin_paths, &[]).find(backend)?.open(&engine.host)?;
-        let first = plugin.recipes().first().map(|recipe| recipe.name.as_str()).unwrap_or_default();
-        let name = recipe.unwrap_or(first).to_owned();
-        Ok(Some(Self::with(Arc::new(plugin), &name)?))
+        let found = Search::new(&engine.plugin_paths, &[]).find(backend)?;
+        Self::of(engine, &found, recipe).map(Some)
     }
 
-    /// Every recipe of the plugin called `backend`, or at that path, each with its own options.
-    pub fn open_all(engine: &Engine, backend: &str) -> Result<Vec<Self>, BenchError> {
-        let found = Search::new(&engine.plugin_paths, &[]).find(backend)?;
+    /// A plugin with its recipe `recipe`, or its first, with the recipe's own options.
+    pub fn of(engine: &Engine, found: &Found, recipe: Option<&str>) -> Result<Self, BenchError> {
+        let plugin = found.open(&engine.host)?;
+        let first = plugin.recipes().first().map(|recipe| recipe.name.as_str()).unwrap_or_default();
+        let name = recipe.unwrap_or(first).to_owned();
+        Self::with(Arc::new(plugin), &name)
+    }
+
+    /// Every recipe of a plugin, each with its own options.
+    pub fn all_of(engine: &Engine, found: &Found) -> Result<Vec<Self>, BenchError> {
         let plugin = Arc::new(found.open(&engine.host)?);
         plugin.recipes().iter().map(|recipe| Self::with(plugin.clone(), &recipe.name)).collect()
     }

@@ -226,9 +226,13 @@ impl Search {
 
     /// The plugins called `name` in `folder`, whole ones only, each with its entry there.
     pub(crate) fn named_in(&self, folder: &Path, name: &str) -> Vec<(PathBuf, Found)> {
-        let plugins =
-            self.in_folder(folder).into_iter().filter_map(|(entry, found)| Some((entry, found.ok()?)));
-        plugins.filter(|(_, found)| found.name() == name).collect()
+        let place = Place { origin: Origin::User, path: folder.to_owned() };
+        let whole = |(entry, file): Entry| {
+            // A digest takes the whole file: only of what is called so.
+            let named = Candidate::look(&file.ok()?).ok().filter(|plugin| plugin.manifest.name == name)?;
+            Some((entry, named.digest(&place, &self.settings).ok()?))
+        };
+        entries(folder).into_iter().flatten().filter_map(whole).collect()
     }
 }
 

@@ -327,3 +327,27 @@ fn a_look_at_what_is_installed_tells_each_apart() {
     assert!(named[0].problem.is_none());
     assert!(matches!(named[1].problem, Some(HostError::NotFound { .. })), "{named:?}");
 }
+
+/// Bytes that this thread has read so far, where the system counts them.
+fn bytes_read() -> Option<u64> {
+    let counts = fs::read_to_string("/proc/thread-self/io").ok()?;
+    counts.lines().find_map(|line| line.strip_prefix("rchar: "))?.parse().ok()
+}
+
+#[test]
+fn what_is_called_otherwise_is_not_read_through() {
+    let setting = Setting::new();
+    let other = setting.user.copy("torchao-rowwise", "libother.so");
+    let library = setting.user.copy("faulty", "liba.so");
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    let (own, others) = (size(&library), size(&other));
+    let Some(before) = bytes_read() else {
+        return println!("skipped: this system does not count what is read");
+    };
+    remove("faulty", &setting.search(), setting.user.path()).unwrap();
+    let read = bytes_read().unwrap() - before;
+    assert!(
+        (own..own + others).contains(&read),
+        "{read} bytes, of a library with {own} and one with {others}"
+    );
+}

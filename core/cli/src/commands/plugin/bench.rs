@@ -38,10 +38,9 @@ fn contenders(
     screen: &Screen,
 ) -> Result<Vec<Fp8>, Failure> {
     let found = super::find(common, &args.plugin)?;
-    let path = found.path.to_string_lossy();
     let own = match &args.recipe {
-        Some(recipe) => Fp8::open(engine, &path, Some(recipe))?.into_iter().collect(),
-        None => Fp8::open_all(engine, &path)?,
+        Some(recipe) => vec![Fp8::of(engine, &found, Some(recipe))?],
+        None => Fp8::all_of(engine, &found)?,
     };
     let mut all = Vec::new();
     if args.beside.is_empty() {
