@@ -127,6 +127,16 @@ pub enum ProbeFailure {
     },
 }
 
+impl ProbeFailure {
+    /// The same with other words for what the process wrote.
+    pub(crate) fn said(mut self, words: impl FnOnce(&str) -> String) -> Self {
+        if let Self::Crashed { output, .. } | Self::Exited { output, .. } = &mut self {
+            *output = words(output);
+        }
+        self
+    }
+}
+
 impl Probe {
     /// Runs `program` with `arguments`; it must call [`run_if_child`].
     pub fn new(program: impl Into<PathBuf>, arguments: &[&str]) -> Self {

@@ -35,7 +35,7 @@ pub fn install(found: &Found, search: &Search, into: &Path, replace: bool) -> Re
     }
     let replaced = in_the_way(name, &target, &there, replace)?;
     let aside = folder.aside()?;
-    let named = |error| at_home(error, aside.path(), &target, &found.path);
+    let named = |error| at_home(error, aside.path(), &target, &sidecar.library.file, &found.path);
     fill(aside.path(), found, &sidecar).map_err(named)?;
     search.at(aside.path()).and_then(|copy| copy.examine()).map_err(named)?;
     if replaced.is_some() {
@@ -51,12 +51,16 @@ pub fn install(found: &Found, search: &Search, into: &Path, replace: bool) -> Re
 
 /// `error` without the folder `aside`, of which nobody has heard and which is gone when it is read: what was to be done
 /// there was to be done to `target`, and what was found out about the copy is true of the library `from`.
-fn at_home(error: HostError, aside: &Path, target: &Path, from: &Path) -> HostError {
+fn at_home(error: HostError, aside: &Path, target: &Path, file: &str, from: &Path) -> HostError {
+    // A child process names the copy without links.
+    let copy = fs::canonicalize(aside).unwrap_or_else(|_| aside.to_owned()).join(file);
+    let named = |text: &str| text.replace(&*copy.to_string_lossy(), &from.to_string_lossy());
     match error {
         HostError::Package(error) => error.moved(aside, target).into(),
         HostError::Probe { plugin, failure, .. } => {
-            HostError::Probe { plugin, path: from.to_owned(), failure }
+            HostError::Probe { plugin, path: from.to_owned(), failure: Box::new(failure.said(named)) }
         }
+        HostError::Objection(text) => HostError::Objection(named(&text)),
         other => other,
     }
 }

@@ -158,6 +158,11 @@ fn what_does_not_survive_a_child_or_does_not_fit_is_not_installed() {
         assert!(!error.contains(".aside-"), "{crash}: {error}");
         assert!(setting.left().is_empty(), "{crash}: {:?}", setting.left());
     }
+    // What the child says of the copy is said of the library.
+    let lying = setting.elsewhere.patched("faulty", "\"recipes\":[\"faulty\"", "\"recipes\":[\"fualty\"");
+    let error = setting.install(&lying, false).unwrap_err().to_string();
+    let of_the_library = error.starts_with(&format!("plugin `faulty` ({}) contradicts", lying.display()));
+    assert!(of_the_library && setting.left().is_empty(), "{error}");
     let old = setting.elsewhere.patched("faulty", "\"sdk\":\"0.1.", "\"sdk\":\"0.9.");
     let error = setting.install(&old, false).unwrap_err();
     assert!(matches!(error, HostError::Mismatch { .. }), "{error}");
