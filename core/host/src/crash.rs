@@ -8,15 +8,32 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use std::sync::{Once, OnceLock};
 
 use libc::{c_int, c_void, siginfo_t};
 
+use crate::shell::quoted;
+
+/// A plugin, as a crash tells of it.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    name: Box<str>,
+    /// Its file, as a shell reads it.
+    library: Box<str>,
+}
+
+impl Subject {
+    pub(crate) fn new(name: &str, library: &Path) -> Self {
+        Self { name: name.into(), library: quoted(&library.to_string_lossy()).into() }
+    }
+}
+
 /// A call, on the stack of the thread that makes it.
 pub(crate) struct Call {
-    plugin: *const str,
+    plugin: *const Subject,
     /// Empty where it is about no layer.
     layer: *const str,
     name: &'static str,
@@ -29,7 +46,7 @@ thread_local! {
 
 /// Does `body`, which is the call `name` of a plugin about a layer, if `layer` is not empty.
 #[inline]
-pub(crate) fn during<R>(plugin: &str, layer: &str, name: &'static str, body: impl FnOnce() -> R) -> R {
+pub(crate) fn during<R>(plugin: &Subject, layer: &str, name: &'static str, body: impl FnOnce() -> R) -> R {
     let call = Call::new(plugin, layer, name);
     let _entered = call.enter();
     body()
@@ -38,7 +55,7 @@ pub(crate) fn during<R>(plugin: &str, layer: &str, name: &'static str, body: imp
 impl Call {
     /// For [`Call::enter`]; plugin and layer must live as long.
     #[inline]
-    pub(crate) fn new(plugin: &str, layer: &str, name: &'static str) -> Self {
+    pub(crate) fn new(plugin: &Subject, layer: &str, name: &'static str) -> Self {
         Self { plugin, layer, name }
     }
 
@@ -170,13 +187,13 @@ struct Message {
 }
 
 impl Message {
-    fn of(plugin: &str, layer: &str, name: &str, signal: c_int) -> Self {
+    fn of(plugin: &Subject, layer: &str, name: &str, signal: c_int) -> Self {
         let mut message = Self { bytes: [0; 2048], length: 0 };
         let signal = SIGNALS.iter().find(|(known, _)| *known == signal).map_or("a signal", |(_, name)| name);
         // The cursor may be in the middle of a line.
         message.push(&[
             "\nerror: plugin `",
-            plugin,
+            &plugin.name,
             "` has crashed the process with ",
             signal,
             " in `",
@@ -192,7 +209,7 @@ impl Message {
         }
         message.push(&[
             "help: `fp8flow plugin test ",
-            plugin,
+            &plugin.library,
             "` tries its calls; report the crash to whoever made it\n",
         ]);
         message
@@ -222,16 +239,18 @@ mod tests {
     fn now() -> Option<(String, String, &'static str)> {
         let call = CURRENT.get();
         // SAFETY: as in the handler.
-        (!call.is_null())
-            .then(|| unsafe { ((*(*call).plugin).to_owned(), (*(*call).layer).to_owned(), (*call).name) })
+        (!call.is_null()).then(|| unsafe {
+            ((*(*call).plugin).name.to_string(), (*(*call).layer).to_owned(), (*call).name)
+        })
     }
 
     #[test]
     fn calls_nest_and_end_also_by_a_panic() {
+        let [a, b, c] = ["a", "b", "c"].map(|name| Subject::new(name, Path::new("lib.so")));
         assert_eq!(now(), None);
-        during("a", "x", "forward", || {
-            during("b", "", "decide", || assert_eq!(now(), Some(("b".into(), String::new(), "decide"))));
-            let caught = std::panic::catch_unwind(|| during("c", "", "on", || panic!("in a call")));
+        during(&a, "x", "forward", || {
+            during(&b, "", "decide", || assert_eq!(now(), Some(("b".into(), String::new(), "decide"))));
+            let caught = std::panic::catch_unwind(|| during(&c, "", "on", || panic!("in a call")));
             assert!(caught.is_err());
             assert_eq!(now(), Some(("a".into(), "x".into(), "forward")));
             let carried = Carried::here();
@@ -251,12 +270,15 @@ mod tests {
     #[test]
     fn a_message_fits_its_room() {
         let text = |message: &Message| String::from_utf8_lossy(&message.bytes[..message.length]).into_owned();
-        let said = text(&Message::of("p", "model.layers.0.mlp.up_proj", "forward", libc::SIGFPE));
+        let plugin = Subject::new("p", Path::new("/my plugins/libp.so"));
+        let said = text(&Message::of(&plugin, "model.layers.0.mlp.up_proj", "forward", libc::SIGFPE));
         let expected = "plugin `p` has crashed the process with SIGFPE (arithmetic error) in `forward` of layer \
                         `model.layers.0.mlp.up_proj`\n";
         assert!(said.contains(expected) && said.ends_with('\n'), "{said}");
-        assert!(!text(&Message::of("p", "", "start", libc::SIGBUS)).contains("layer"));
+        assert!(said.contains("`fp8flow plugin test '/my plugins/libp.so'` tries"), "{said}");
+        assert!(!text(&Message::of(&plugin, "", "start", libc::SIGBUS)).contains("layer"));
         let long = "l".repeat(10_000);
-        assert_eq!(Message::of(&long, &long, &long, libc::SIGILL).length, 2048);
+        let plugin = Subject::new(&long, Path::new(&long));
+        assert_eq!(Message::of(&plugin, &long, &long, libc::SIGILL).length, 2048);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fp8flow_sdk::manifest::Mismatch;
 use fp8flow_sdk::{Host, Manifest, RecipeInfo};
 
+use crate::crash::Subject;
 use crate::elf::NotAPlugin;
 use crate::package::{Package, PackageError};
 use crate::probe::Probe;
@@ -101,6 +102,11 @@ impl Found {
         })
     }
 
+    /// What a crash tells of it.
+    pub(crate) fn subject(&self) -> Subject {
+        Subject::new(self.name(), &self.path)
+    }
+
     /// Bytes of the file.
     pub(crate) fn bytes(&self) -> u64 {
         self.stamp.bytes
@@ -116,7 +122,7 @@ impl Found {
             self.try_in(probe)?;
         }
         let opened = library::open(self)?;
-        let backend = crash::during(self.name(), "", "start", || opened.library.start(host))?;
+        let backend = crash::during(&self.subject(), "", "start", || opened.library.start(host))?;
         if let (Some(_), Some(cache)) = (probe, &self.settings.cache) {
             seen::remember(cache, &self.digest, &opened.recipes);
         }

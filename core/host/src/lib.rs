@@ -56,6 +56,7 @@ pub mod program;
 mod search;
 mod seen;
 mod services;
+pub mod shell;
 mod show;
 mod similar;
 mod watched;

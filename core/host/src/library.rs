@@ -34,14 +34,14 @@ pub(crate) fn open(found: &Found) -> Result<Opened, HostError> {
     found.unchanged()?;
     crash::listen();
     let arithmetic = Arithmetic::here();
-    let library = crash::during(found.name(), "", "open", || load(found))?;
+    let library = crash::during(&found.subject(), "", "open", || load(found))?;
     found.unchanged()?;
     if Arithmetic::here() != arithmetic {
         arithmetic.restore();
         let (plugin, path) = (found.name().to_owned(), found.path.clone());
         return Err(HostError::Arithmetic { plugin, path });
     }
-    let recipes = crash::during(found.name(), "", "recipes", || library.recipes())?;
+    let recipes = crash::during(&found.subject(), "", "recipes", || library.recipes())?;
     check_recipes(found, &recipes).map_err(|message| HostError::Recipes {
         plugin: found.name().to_owned(),
         path: found.path.clone(),

@@ -21,7 +21,7 @@ pub struct Plugin {
 
 impl Plugin {
     pub(crate) fn new(found: Found, host: Host, recipes: Arc<[RecipeInfo]>, backend: LoadedBackend) -> Self {
-        let backend = Watched::new(backend, found.name().into(), "");
+        let backend = Watched::new(backend, found.subject().into(), "");
         Self { found, host, recipes, backend }
     }
 

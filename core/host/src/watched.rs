@@ -11,18 +11,18 @@ use fp8flow_sdk::{
     Recipe, Result, ScaledGemm, StateDict,
 };
 
-use crate::crash::{self, Call};
+use crate::crash::{self, Call, Subject};
 
 /// An object of a plugin's; it is dropped as a call, too.
 pub(crate) struct Watched<T> {
     object: ManuallyDrop<T>,
-    plugin: Arc<str>,
+    plugin: Arc<Subject>,
     /// The layer that it belongs to, or nothing.
     layer: Box<str>,
 }
 
 impl<T> Watched<T> {
-    pub(crate) fn new(object: T, plugin: Arc<str>, layer: &str) -> Self {
+    pub(crate) fn new(object: T, plugin: Arc<Subject>, layer: &str) -> Self {
         Self { object: ManuallyDrop::new(object), plugin, layer: layer.into() }
     }
 
@@ -37,7 +37,7 @@ impl<T> Watched<T> {
         crash::during(plugin, layer, name, || body(object))
     }
 
-    pub(crate) fn plugin(&self) -> Arc<str> {
+    pub(crate) fn plugin(&self) -> Arc<Subject> {
         Arc::clone(&self.plugin)
     }
 }

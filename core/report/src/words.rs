@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use fp8flow_flow::Seen;
+use fp8flow_host::shell::quoted;
 use serde_json::Value;
 
 /// `2026-11-25 22:17` of a moment.
@@ -81,26 +82,9 @@ fn said_again(words: &[&str]) -> String {
     again
 }
 
-/// `word` as a shell reads it back.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell_where_they_must_be() {
-        assert_eq!(quoted("stages.train.steps=3"), "stages.train.steps=3");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 
     #[test]
     fn what_a_command_line_has_said_is_said_again() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::program::{Bench, Ended};
 
 /// A library that Cargo has built beside these tests.
-fn built(name: &str) -> PathBuf {
+pub(crate) fn built(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     tests.parent().unwrap().join(format!("lib{name}.so"))
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
+use crate::conformance::built;
 use crate::environment::under;
 use crate::program::{Bench, Ended};
 
@@ -40,7 +41,7 @@ fn a_crash_in_a_call_is_told_and_the_run_goes_on_to_the_same_bytes() {
                 "plugin `breaking` has crashed the process with {name} in `{call}` of layer `{LAYER}`\n"
             ),
             "what it had saved is kept: `fp8flow run workflow.toml` goes on from there\n",
-            "help: `fp8flow plugin test breaking`",
+            &format!("help: `fp8flow plugin test {}` tries", built("breaking").display()),
         ] {
             assert!(said.err.contains(words), "{how}: no {words:?} in\n{}", said.err);
         }

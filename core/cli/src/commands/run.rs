@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use fp8flow_flow::{Class, Error, Event, Held, Observer, Pins, Plan, Registry, Run, RunOptions};
-use fp8flow_report::words::quoted;
+use fp8flow_host::shell::quoted;
 use fp8flow_stages::disk;
 
 use super::planned;

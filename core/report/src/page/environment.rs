@@ -1,11 +1,12 @@
 //! Where the run took place, and what gives the same bits again.
 
+use fp8flow_host::shell::quoted;
 use serde_json::Value;
 
 use super::words::row;
 use crate::facts::Facts;
 use crate::html::{Html, clipped};
-use crate::words::{go_on_from_anywhere, quoted, workflow_file};
+use crate::words::{go_on_from_anywhere, workflow_file};
 
 /// Characters of a value.
 const VALUE: usize = 1000;
