@@ -17,23 +17,22 @@
 //! What the child says is marked with a word that it is told on its standard input, before it opens anything: a plugin that
 //! prints such lines itself is not believed.
 
-use std::ffi::{OsStr, OsString};
+mod child;
+mod failure;
+
+use std::ffi::OsStr;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use fp8flow_kernels::Isa;
-use fp8flow_sdk::{Host, HostServices, Level};
-
-use crate::crash::SIGNALS;
-use crate::found::{Candidate, Settings};
-use crate::{HostError, Origin, Place, library};
+pub use child::{answer, run_if_child, say};
+pub use failure::ProbeFailure;
+use failure::{last_lines, signal_name};
 
 /// The library that the child should open.
 pub const VARIABLE: &str = "FP8FLOW_PROBE";
@@ -49,29 +48,6 @@ const OBJECTION: &str = "objection: ";
 const OUTPUT_LIMIT: usize = 64 * 1024;
 
 static ANSWERS: AtomicBool = AtomicBool::new(false);
-/// In a child, [`MARK`] and the word it was told.
-static SIGNED: OnceLock<String> = OnceLock::new();
-
-/// In the child, does what this crate tries in children and exits; otherwise notes that this executable can be that child.
-pub fn run_if_child() {
-    answer(VARIABLE, |path| try_plugin(Path::new(&path)));
-    crate::machine::cuda::run_if_child();
-    ANSWERS.store(true, Ordering::Relaxed);
-}
-
-/// In a child that was asked by `variable`, does `task` with its value and exits; otherwise does nothing.
-pub fn answer(variable: &str, task: impl FnOnce(OsString)) {
-    let Some(value) = std::env::var_os(variable).filter(|value| !value.is_empty()) else { return };
-    no_core_dump();
-    crate::crash::listen();
-    let mut word = String::new();
-    // Without a word nobody listens.
-    let _ = std::io::stdin().read_line(&mut word);
-    let _ = SIGNED.set(format!("{MARK}{} ", word.trim()));
-    task(value);
-    say(SURVIVED);
-    std::process::exit(0);
-}
 
 /// How a child process is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,52 +65,6 @@ pub enum Heard {
     Said(String),
     /// A line that something else in its process has printed.
     Printed(String),
-}
-
-/// What happened to the child process.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeFailure {
-    /// There is none.
-    #[error("the process that should try it first cannot be started: {0}")]
-    Spawn(std::io::Error),
-    /// A signal ended it.
-    #[error("it crashed with {signal} when it was tried in a process of its own, in `{step}`{output}")]
-    Crashed {
-        /// The last step that had begun.
-        step: String,
-        /// The signal's name.
-        signal: String,
-        /// What the process wrote, if anything.
-        output: String,
-    },
-    /// It ended by itself.
-    #[error("it ended the process ({status}) when it was tried in one of its own, in `{step}`{output}")]
-    Exited {
-        /// The last step that had begun.
-        step: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// What the process wrote, if anything.
-        output: String,
-    },
-    /// It did not come back.
-    #[error("it did not come back within {} s when it was tried in a process of its own, in `{step}`", .timeout.as_secs_f32())]
-    TimedOut {
-        /// The last step that had begun.
-        step: String,
-        /// How long it was waited for.
-        timeout: Duration,
-    },
-}
-
-impl ProbeFailure {
-    /// The same with other words for what the process wrote.
-    pub(crate) fn said(mut self, words: impl FnOnce(&str) -> String) -> Self {
-        if let Self::Crashed { output, .. } | Self::Exited { output, .. } = &mut self {
-            *output = words(output);
-        }
-        self
-    }
 }
 
 impl Probe {
@@ -313,84 +243,4 @@ fn collect(mut from: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
         let _ = sender.send(kept);
     });
     receiver
-}
-
-/// The end of what a process wrote, as the end of a message.
-fn last_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let printable = |line: &&str| line.replace(char::is_control, " ");
-    let last: Vec<_> = lines[lines.len().saturating_sub(4)..].iter().map(printable).collect();
-    if last.is_empty() { String::new() } else { format!("; it wrote: {}", last.join(" / ")) }
-}
-
-fn signal_name(signal: i32) -> String {
-    let mut known = SIGNALS.into_iter().chain([(libc::SIGKILL, "SIGKILL")]);
-    known.find(|(known, _)| *known == signal).map_or(format!("signal {signal}"), |(_, name)| name.to_owned())
-}
-
-/// Opens and starts the plugin.
-fn try_plugin(path: &Path) {
-    if let Err(error) = open_and_start(path) {
-        say(&format!("{OBJECTION}{}", error.to_string().replace(char::is_control, " ")));
-    }
-}
-
-fn open_and_start(path: &Path) -> Result<(), HostError> {
-    let place = Place { origin: Origin::Path, path: path.to_owned() };
-    say("open");
-    let found = Candidate::look(path)
-        .and_then(|candidate| candidate.digest(&place, &Arc::new(Settings::default())))
-        .map_err(|refusal| refusal.of(path.to_owned()))?;
-    let opened = library::open(&found)?;
-    say("start");
-    // Dropped at once: that has to work too.
-    opened.library.start(&Host::new(Arc::new(Alone)))?;
-    Ok(())
-}
-
-/// In a child, says a line to whoever asked; the last one tells where it was if it does not survive.
-pub fn say(line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    // If nobody can hear it, the line that it survived is missed too.
-    let signed = SIGNED.get().map_or(MARK, String::as_str);
-    let _ = writeln!(stdout, "\n{signed}{line}").and_then(|()| stdout.flush());
-}
-
-/// A crash here is expected, and its memory of no interest.
-#[allow(unsafe_code)]
-fn no_core_dump() {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is complete and lives through the call.
-    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
-}
-
-/// One thread and no log.
-struct Alone;
-
-impl HostServices for Alone {
-    fn isa(&self) -> Isa {
-        Isa::best()
-    }
-
-    fn threads(&self) -> usize {
-        1
-    }
-
-    fn parallel_for(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
-        (0..tasks).for_each(body);
-    }
-
-    fn log_enabled(&self, level: Level, _target: &str) -> bool {
-        level == Level::Error
-    }
-
-    fn log(&self, _level: Level, target: &str, message: &str) {
-        eprintln!("{target}: {message}");
-    }
-
-    fn reduce_amax(&self, _values: &mut [f32]) {}
-
-    fn cancelled(&self) -> bool {
-        false
-    }
 }

@@ -1,14 +1,19 @@
-//! The configured places, in their order, and what is found in them.
+//! The configured places, in their order, and the plugin in them that is meant.
+
+mod listing;
+mod scan;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::found::{Candidate, Refusal, Settings};
-use crate::package::{Package, PackageError, SIDECAR};
 use crate::place::{Origin, Place, Step, Trace};
 use crate::probe::Probe;
 use crate::similar::{closest, quoted};
 use crate::{Found, HostError, seen};
+
+pub use listing::{Listed, Listing};
+use scan::{Entry, Scan, entries, holds_name, library_in, scan};
 
 /// The environment variable with further places, separated by colons.
 const PATH_VARIABLE: &str = "FP8FLOW_PLUGIN_PATH";
@@ -23,29 +28,6 @@ pub const SHIPPED: [&str; 2] = ["torchao-rowwise", "transformer-engine-hybrid"];
 pub struct Search {
     places: Vec<Place>,
     settings: Arc<Settings>,
-}
-
-/// All plugins that were found, and what was passed over.
-#[derive(Clone, Debug)]
-pub struct Listing {
-    /// The plugins, in the order of the places, then by file name.
-    pub plugins: Vec<Listed>,
-    /// Files that look like plugins and cannot be used, and why not.
-    pub damaged: Vec<(PathBuf, String)>,
-    /// What was seen in each place.
-    pub trace: Trace,
-}
-
-/// A plugin in a [`Listing`].
-#[derive(Clone, Debug)]
-pub struct Listed {
-    /// The plugin.
-    pub found: Found,
-    /// The plugin of the same name in an earlier place, which is the one that the name stands for; or a damaged package, which
-    /// keeps its name.
-    pub shadowed_by: Option<PathBuf>,
-    /// Another plugin of the same name in the same place: the name cannot be used.
-    pub conflicts_with: Option<PathBuf>,
 }
 
 impl Search {
@@ -84,35 +66,6 @@ impl Search {
     pub fn with_probe(self, probe: Probe) -> Self {
         let settings = Settings { probe: Some(probe), ..(*self.settings).clone() };
         Self { settings: Arc::new(settings), ..self }
-    }
-
-    /// Every plugin in every place. Opens no library.
-    pub fn list(&self) -> Listing {
-        let mut listing = Listing { plugins: Vec::new(), damaged: Vec::new(), trace: Trace::default() };
-        for place in &self.places {
-            let Scan { plugins: candidates, mut notes, refused } = scan(place);
-            listing.damaged.extend(refused.into_iter().map(|(path, refusal)| (path, refusal.to_string())));
-            let earlier = listing.plugins.len();
-            for candidate in candidates {
-                let path = candidate.path.clone();
-                match candidate.digest(place, &self.settings) {
-                    Ok(found) => add(&mut listing.plugins, earlier, found, &mut notes),
-                    Err(refusal) => {
-                        notes.push(format!("{}: {refusal}", path.display()));
-                        listing.damaged.push((path, refusal.to_string()));
-                    }
-                }
-            }
-            // As in `find`, a damaged package does not give its name away.
-            let damaged: Vec<PathBuf> = listing.damaged.iter().map(|(path, _)| path.clone()).collect();
-            for plugin in &mut listing.plugins[earlier..] {
-                let holds = |path: &&PathBuf| holds_name(path, plugin.found.name());
-                plugin.shadowed_by =
-                    plugin.shadowed_by.take().or_else(|| damaged.iter().find(holds).cloned());
-            }
-            listing.trace.0.push(Step { place: place.clone(), notes });
-        }
-        listing
     }
 
     /// The plugin called `wanted`; or the library or package at that path, if there is a `/` in it. Opens no library.
@@ -234,120 +187,6 @@ impl Search {
         };
         entries(folder).into_iter().flatten().filter_map(whole).collect()
     }
-}
-
-/// Adds a plugin to those found in `earlier` places and in the same one.
-fn add(plugins: &mut Vec<Listed>, earlier: usize, found: Found, notes: &mut Vec<String>) {
-    let same_name = |listed: &&Listed| listed.found.name() == found.name();
-    if let Some(same) = plugins.iter().find(|listed| listed.found.digest == found.digest) {
-        notes.push(format!("{}: the same as {}", found.path.display(), same.found.path.display()));
-        return;
-    }
-    let path = |listed: &Listed| listed.found.path.clone();
-    let shadowed_by = plugins[..earlier].iter().find(same_name).map(path);
-    let conflicts_with = plugins[earlier..].iter().find(same_name).map(path);
-    if let Some(first) = plugins[earlier..].iter_mut().find(|listed| listed.found.name() == found.name()) {
-        first.conflicts_with.get_or_insert(found.path.clone());
-    }
-    plugins.push(Listed { found, shadowed_by, conflicts_with });
-}
-
-/// What is in a place.
-#[derive(Default)]
-struct Scan {
-    /// The plugins, by file name.
-    plugins: Vec<Candidate>,
-    /// Why other files are none.
-    notes: Vec<String>,
-    /// Those of them that are not simply something else: libraries and packages.
-    refused: Vec<(PathBuf, Refusal)>,
-}
-
-fn scan(place: &Place) -> Scan {
-    let note = |note: String| Scan { notes: vec![note], ..Scan::default() };
-    let entries = match entries(&place.path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return note("does not exist".into()),
-        Err(error) => return note(format!("cannot be read: {error}")),
-    };
-    let mut found = Scan::default();
-    let mut others = 0;
-    for (path, file) in entries {
-        match file.and_then(|file| Candidate::look(&file)) {
-            Ok(plugin) => found.plugins.push(plugin),
-            // A folder of executables is full of libraries that nobody takes for plugins.
-            Err(refusal) if refusal.is_something_else() && path != place.path => others += 1,
-            Err(refusal) => {
-                let name = path.file_name().unwrap_or(path.as_os_str()).display();
-                let whole =
-                    if path == place.path { refusal.to_string() } else { format!("{name}: {refusal}") };
-                found.notes.push(whole);
-                found.refused.push((path, refusal));
-            }
-        }
-    }
-    let mut summary = Vec::new();
-    if !found.plugins.is_empty() {
-        let names = found.plugins.iter().map(|plugin| plugin.manifest.name.as_str());
-        summary.push(format!("has {}", quoted(names)));
-    } else if found.notes.is_empty() {
-        summary.push("has no plugin".to_owned());
-    }
-    if others > 0 {
-        summary.push(format!("{others} shared libraries in it are no plugins"));
-    }
-    found.notes.splice(0..0, summary);
-    found
-}
-
-/// A library, or a package with its library.
-type Entry = (PathBuf, Result<PathBuf, Refusal>);
-
-/// The file itself; or the shared libraries in the folder and the packages directly below it.
-fn entries(path: &Path) -> std::io::Result<Vec<Entry>> {
-    if !std::fs::metadata(path)?.is_dir() {
-        return Ok(vec![(path.to_owned(), Ok(path.to_owned()))]);
-    }
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "so") {
-            entries.push((path.clone(), Ok(path)));
-        } else if is_folder_of_its_own(&entry) {
-            match Package::open(&path) {
-                Ok(None) => {}
-                Ok(Some(package)) => entries.push((path, Ok(package.library()))),
-                Err(error) => entries.push((path, Err(error.into()))),
-            }
-        }
-    }
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(entries)
-}
-
-/// No link, which leads where nobody has asked for plugins, and not hidden: what is being installed is called so.
-fn is_folder_of_its_own(entry: &std::fs::DirEntry) -> bool {
-    let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-    !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir())
-}
-
-/// The library of the package in `folder`.
-fn library_in(folder: &Path) -> Result<PathBuf, HostError> {
-    let package = Package::open(folder)?;
-    let none = || PackageError::NoSidecar { path: folder.to_owned() };
-    Ok(package.ok_or_else(none)?.library())
-}
-
-/// Whether at `path`, the folder of a package or its library, is the package `name`: it is called as its folder is, or as
-/// its library says.
-fn holds_name(path: &Path, name: &str) -> bool {
-    let is_folder = path.is_dir();
-    let folder = if is_folder { Some(path) } else { path.parent() };
-    let Some(folder) = folder.filter(|folder| folder.join(SIDECAR).exists()) else { return false };
-    let manifest = || crate::elf::read_manifest(std::fs::File::open(path)?);
-    folder.file_name() == Some(name.as_ref())
-        || (!is_folder && manifest().is_ok_and(|manifest| manifest.name == name))
 }
 
 /// The user's own folder of plugins, which is searched and into which they are installed; none for a user without a home.
