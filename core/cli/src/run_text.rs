@@ -35,6 +35,7 @@ pub(crate) fn object(run: &Seen, (key, more): (&str, Value), seconds: f64, goes_
         "attempts": run.record.attempts,
         "exit_code": run.record.exit_code,
         "error": run.record.error,
+        "crash": run.crash,
         "goes_on_with": goes_on,
     })
 }

@@ -19,8 +19,8 @@ use crate::record::{FORMAT, Record, Status, runs};
 use crate::store::Store;
 use crate::time::now;
 use crate::{
-    Artifact, Class, Error, Event, Held, Observer, Plan, Registry, Threads, atomic, birth, events, plan,
-    provenance, schedule,
+    Artifact, Class, Crash, Error, Event, Held, Observer, Plan, Registry, Threads, atomic, birth, events,
+    plan, provenance, schedule,
 };
 
 /// How a plan is run.
@@ -190,6 +190,8 @@ impl<'a> Run<'a> {
     }
 
     fn begin(&mut self, journal: &Journal) -> Result<(), Error> {
+        let crash = Crash::noted(&self.folder);
+        Crash::forget(&self.folder)?;
         self.record.attempts += 1;
         self.record.exit_code = None;
         self.record.error = None;
@@ -211,7 +213,7 @@ impl<'a> Run<'a> {
             None => Event::RunStarted { run, folder, workflow, stages },
             Some(before) => {
                 let reason = match (before.status, &before.error) {
-                    (Status::Running, _) => "it was killed".into(),
+                    (Status::Running, _) => crash.map_or("it was killed".into(), |crash| crash.to_string()),
                     (status, None) => format!("it was {}", status.word()),
                     (_, Some(error)) => error.clone(),
                 };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::{Error, Record, Status, events, lock, time};
+use crate::{Crash, Error, Record, Status, events, lock, time};
 
 /// A run, looked at.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Seen {
     pub standing: Standing,
     /// Who works on it, if anybody does.
     pub holder: Option<String>,
+    /// The call of a plugin that has killed it, if one did.
+    pub crash: Option<Crash>,
 }
 
 /// Where a run stands, as far as can be seen from outside.
@@ -26,7 +28,7 @@ pub struct Seen {
 pub enum Standing {
     /// A process works on it.
     Running,
-    /// The process that worked on it is gone and left no word.
+    /// The process that worked on it is gone: killed, or crashed.
     Killed,
     /// Stopped from outside, state saved.
     Interrupted,
@@ -75,7 +77,8 @@ impl Seen {
             // Its process is about to end, or has not begun.
             holder = None;
         }
-        Ok(Self { folder: folder.to_owned(), record, standing, holder })
+        let crash = (standing == Standing::Killed).then(|| Crash::noted(folder)).flatten();
+        Ok(Self { folder: folder.to_owned(), record, standing, holder, crash })
     }
 
     /// Seconds from its first beginning to its end, or to its last sign of life; pauses count.

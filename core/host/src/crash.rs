@@ -3,8 +3,12 @@
 //! Every thread knows which call of which plugin it is in: a pointer that is set before a call and set back after it, and
 //! that the threads of the pool take over from the thread they work for. Where a program has asked for it
 //! ([`explain`]), a handler for the signals of crashes writes who it was, and leaves the rest to whoever handled the
-//! signals before, so that the process ends as it would have ended.
+//! signals before, so that the process ends as it would have ended. What it says is left in a file, too, for who asks
+//! later, where a program has named one ([`note`](note())).
 #![allow(unsafe_code)]
+
+mod note;
+mod text;
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -16,6 +20,9 @@ use std::sync::{Once, OnceLock};
 use libc::{c_int, c_void, siginfo_t};
 
 use crate::shell::quoted;
+
+pub use note::{Noted, note};
+use text::{Crash, Text};
 
 /// A plugin, as a crash tells of it.
 #[derive(Debug)]
@@ -159,8 +166,17 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     let call = CURRENT.get();
     if !call.is_null() && !SAID.swap(true, Ordering::Relaxed) {
         // SAFETY: the call is in progress in this thread, or in one that waits for this thread: it and its names are alive.
-        let (plugin, layer, name) = unsafe { (&*(*call).plugin, &*(*call).layer, (*call).name) };
-        Message::of(plugin, layer, name, signal).write();
+        let (plugin, layer, call) = unsafe { (&*(*call).plugin, &*(*call).layer, (*call).name) };
+        let signal = SIGNALS.iter().find(|(known, _)| *known == signal).map_or("a signal", |(_, name)| name);
+        let crash = Crash { plugin, layer, call, signal };
+        // One room for both: a stack for signals is small.
+        let mut text = Text::empty();
+        text.message(&crash, WANTED.get().map_or("", String::as_str));
+        // SAFETY: so many bytes are there. Whether that succeeds changes nothing.
+        let _ = unsafe { libc::write(libc::STDERR_FILENO, text.bytes().as_ptr().cast(), text.bytes().len()) };
+        if text.note(&crash) {
+            note::leave(text.bytes());
+        }
     }
     step_aside();
     // A fault happens again when this returns; what was sent has to be sent again, and comes when this returns.
@@ -177,57 +193,6 @@ fn step_aside() {
     for ((signal, _), before) in SIGNALS.iter().zip(BEFORE.get().into_iter().flatten()) {
         // SAFETY: this very action was in force.
         unsafe { libc::sigaction(*signal, before, ptr::null_mut()) };
-    }
-}
-
-/// Text that is put together without an allocation, and cut where there is no room.
-struct Message {
-    bytes: [u8; 2048],
-    length: usize,
-}
-
-impl Message {
-    fn of(plugin: &Subject, layer: &str, name: &str, signal: c_int) -> Self {
-        let mut message = Self { bytes: [0; 2048], length: 0 };
-        let signal = SIGNALS.iter().find(|(known, _)| *known == signal).map_or("a signal", |(_, name)| name);
-        // The cursor may be in the middle of a line.
-        message.push(&[
-            "\nerror: plugin `",
-            &plugin.name,
-            "` has crashed the process with ",
-            signal,
-            " in `",
-            name,
-            "`",
-        ]);
-        if !layer.is_empty() {
-            message.push(&[" of layer `", layer, "`"]);
-        }
-        message.push(&["\n"]);
-        if let Some(more) = WANTED.get().filter(|more| !more.is_empty()) {
-            message.push(&["  ", more, "\n"]);
-        }
-        message.push(&[
-            "help: `fp8flow plugin test ",
-            &plugin.library,
-            "` tries its calls; report the crash to whoever made it\n",
-        ]);
-        message
-    }
-
-    fn push(&mut self, texts: &[&str]) {
-        for text in texts {
-            let free = &mut self.bytes[self.length..];
-            // No name and no path is honestly longer.
-            let length = text.len().min(512).min(free.len());
-            free[..length].copy_from_slice(&text.as_bytes()[..length]);
-            self.length += length;
-        }
-    }
-
-    fn write(&self) {
-        // SAFETY: so many bytes of the buffer are written. Whether that succeeds changes nothing.
-        let _ = unsafe { libc::write(libc::STDERR_FILENO, self.bytes.as_ptr().cast(), self.length) };
     }
 }
 
@@ -265,20 +230,5 @@ mod tests {
             });
         });
         assert_eq!(now(), None);
-    }
-
-    #[test]
-    fn a_message_fits_its_room() {
-        let text = |message: &Message| String::from_utf8_lossy(&message.bytes[..message.length]).into_owned();
-        let plugin = Subject::new("p", Path::new("/my plugins/libp.so"));
-        let said = text(&Message::of(&plugin, "model.layers.0.mlp.up_proj", "forward", libc::SIGFPE));
-        let expected = "plugin `p` has crashed the process with SIGFPE (arithmetic error) in `forward` of layer \
-                        `model.layers.0.mlp.up_proj`\n";
-        assert!(said.contains(expected) && said.ends_with('\n'), "{said}");
-        assert!(said.contains("`fp8flow plugin test '/my plugins/libp.so'` tries"), "{said}");
-        assert!(!text(&Message::of(&plugin, "", "start", libc::SIGBUS)).contains("layer"));
-        let long = "l".repeat(10_000);
-        let plugin = Subject::new(&long, Path::new(&long));
-        assert_eq!(Message::of(&plugin, &long, &long, libc::SIGILL).length, 2048);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
+use serde_json::{Value, json};
+
 use crate::conformance::built;
 use crate::environment::under;
 use crate::program::{Bench, Ended};
@@ -45,9 +47,19 @@ fn a_crash_in_a_call_is_told_and_the_run_goes_on_to_the_same_bytes() {
         ] {
             assert!(said.err.contains(words), "{how}: no {words:?} in\n{}", said.err);
         }
+        // Who asks later hears it too, until the run goes on.
+        let crash = format!("plugin `breaking` crashed it with {name} in `{call}` of layer `{LAYER}`");
+        let status = bench.fp8flow(&["status"]);
+        assert!(status.out.contains(&format!("\n{crash}; goes on with: ")), "{how}: {}", status.all());
+        let told: Value = serde_json::from_str(&bench.fp8flow(&["status", "--json"]).out).unwrap();
+        let noted = json!({ "plugin": "breaking", "layer": LAYER, "call": call, "signal": name });
+        assert_eq!((&told["status"], &told["crash"]), (&"killed".into(), &noted));
         let again = bench.run(&[]);
         assert_eq!(again.code, Some(0), "{how}: {}", again.all());
-        assert!(again.all().contains("goes on"), "{}", again.all());
+        assert!(again.all().contains(" goes on, in ") && again.all().contains(&crash), "{}", again.all());
+        let entries = std::fs::read_dir(bench.run_folder()).unwrap().flatten();
+        let names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        assert!(!names.iter().any(|name| name.contains("crash")), "{names:?}");
         assert_eq!(bench.result(), expected, "{how}");
     }
 }
@@ -68,4 +80,6 @@ fn a_stack_that_runs_out_in_a_call_is_told_by_both_handlers() {
         assert!(said.err.contains(words), "no {words:?} in\n{}", said.err);
     }
     assert_eq!(said.err.matches("error: plugin").count(), 1, "told once: {}", said.err);
+    let noted = bench.fp8flow(&["status"]);
+    assert!(noted.out.contains("plugin `breaking` crashed it with SIGSEGV"), "{}", noted.all());
 }

@@ -42,7 +42,11 @@ pub(super) fn logs(common: &Common, args: &LogsArgs, screen: &Screen) -> Result<
     if args.follow && !stop.load(Ordering::Relaxed) && !screen.json() {
         let end = Seen::look(&run.folder)?;
         if end.record.exit_code.is_none() && !end.is_running() {
-            screen.complain(format!("the process of run {} is gone without a word", run.record.id));
+            let id = &run.record.id;
+            screen.complain(match &end.crash {
+                Some(crash) => format!("run {id}: {crash}"),
+                None => format!("the process of run {id} is gone without a word"),
+            });
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use fp8flow_flow::{Class, Error, Event, Held, Observer, Pins, Plan, Registry, Run, RunOptions};
+use fp8flow_flow::{Class, Crash, Error, Event, Held, Observer, Pins, Plan, Registry, Run, RunOptions};
 use fp8flow_host::shell::quoted;
 use fp8flow_stages::disk;
 
@@ -93,6 +93,7 @@ fn one(
     };
     let folder = run.folder().to_owned();
     let exports = Exports::begin(&folder, &args.export);
+    let _noted = fp8flow_host::crash::note(&Crash::path(&folder));
     let finished = run.execute(registry, observer, &machine.cancel);
     let page = shown::end(&folder, exports, screen);
     let finished = finished?;

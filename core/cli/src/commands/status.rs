@@ -101,7 +101,11 @@ fn advice(run: &Seen) -> Option<String> {
     let goes_on = go_on(run);
     match run.standing {
         Standing::Finished | Standing::Running => None,
-        Standing::Killed => Some(format!("its process is gone without a word; goes on with: {goes_on}")),
+        Standing::Killed => {
+            let crash = run.crash.as_ref().map(ToString::to_string);
+            let why = crash.unwrap_or_else(|| "its process is gone without a word".into());
+            Some(format!("{why}; goes on with: {goes_on}"))
+        }
         Standing::Interrupted => Some(format!("goes on with: {goes_on}")),
         Standing::Failed => Some(format!("once that is mended, it goes on with: {goes_on}")),
     }

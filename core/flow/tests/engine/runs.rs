@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use fp8flow_flow::{Class, Error, Event, Finished, Plan, Record, Run, RunOptions, Status, Workflow, runs};
+use fp8flow_flow::{
+    Class, Crash, Error, Event, Finished, Plan, Record, Run, RunOptions, Seen, Standing, Status, Workflow,
+    runs,
+};
 use serde_json::{Value, json};
 
 use crate::toys::{self, Calls, GOOD, Heard};
@@ -319,6 +322,30 @@ fn a_run_that_was_killed_goes_on_and_its_leftovers_are_removed() {
     let broken: Vec<&str> =
         text.lines().filter(|line| serde_json::from_str::<Value>(line).is_err()).collect();
     assert_eq!(broken, ["{\"time\":\"20"]);
+}
+
+#[test]
+fn a_run_that_a_plugin_has_crashed_says_so_until_it_goes_on() {
+    let words = "plugin `p` crashed it with SIGBUS (bus error) in `forward` of layer `l`";
+    let whole = r#"{"plugin":"p","layer":"l","call":"forward","signal":"SIGBUS (bus error)"}"#;
+    for (note, reason) in [(whole, words), (&whole[..20], "it was killed")] {
+        let bench = Bench::new();
+        bench.run(&["stages.train.mishap=fail"]).expect_err("it fails");
+        let (folder, mut record) = bench.last();
+        fs::write(Crash::path(&folder), note).expect("written");
+        // It has ended well enough to say why.
+        assert_eq!(Seen::look(&folder).expect("a run").crash, None);
+        record.status = Status::Running;
+        fs::write(folder.join("run.json"), serde_json::to_vec(&record).expect("JSON")).expect("written");
+        let seen = Seen::look(&folder).expect("a run");
+        assert_eq!(seen.standing, Standing::Killed);
+        assert_eq!(seen.crash.map(|crash| crash.to_string()).as_deref(), (note == whole).then_some(words));
+        bench.heard.take();
+        bench.run(&[]).expect("it goes on");
+        let begun = bench.heard.take().swap_remove(0);
+        assert!(matches!(&begun, Event::RunResumed { reason: said, .. } if said == reason), "{begun:?}");
+        assert!(!Crash::path(&folder).exists());
+    }
 }
 
 #[test]

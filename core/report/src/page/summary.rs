@@ -26,10 +26,10 @@ pub(super) fn write(html: &mut Html, facts: &Facts) {
         html.text(format!(" · exit code {code}"));
     }
     html.raw("</p>\n");
-    if let Some(error) = &record.error {
+    if let Some(error) = record.error.clone().or_else(|| Some(run.crash.as_ref()?.to_string())) {
         let interrupted = run.standing == Standing::Interrupted;
         html.raw(if interrupted { "<div class=\"error stop\"><p>" } else { "<div class=\"error\"><p>" })
-            .prose(&clipped(error, ERROR))
+            .prose(&clipped(&error, ERROR))
             .raw("</p>");
         html.raw("</div>\n");
     }

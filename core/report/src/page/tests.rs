@@ -25,6 +25,7 @@ fn facts(text: &str, steps: u64) -> Facts {
         record: serde_json::from_value(record).expect("a record"),
         standing: Standing::Failed,
         holder: None,
+        crash: None,
     };
     let done = StageState::Done { seconds: 1.0, summary: text.into() };
     let failed = StageState::Failed { class: fp8flow_flow::Class::Failed, message: text.into() };

@@ -15,8 +15,9 @@ pub(crate) const TARGET: Target =
     Target { name: "runs", read, bound: Bound { factor: 2048, constant: 2 * super::MIB } };
 
 const FIRST: &str = "run.json";
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     FIRST,
+    "crash.json",
     "plan.json",
     "events.jsonl",
     "workflow.toml",
