@@ -78,9 +78,9 @@ impl Section for WorkflowDevice {
             return Planned::default();
         }
         match place {
-            Place::Cpu => {
-                found.iter().fold(Planned::default(), |planned, (_, card)| planned.line(hint(card)))
-            }
+            Place::Cpu => found
+                .iter()
+                .fold(Planned::default(), |planned, (number, card)| planned.line(hint(*number, card))),
             Place::Card(_) => {
                 let name = self.0.device().name();
                 // What the bits depend on: the kind of card, not which of them.
@@ -107,8 +107,10 @@ fn capability(card: &Card) -> Version {
     Version(card.capability.0, card.capability.1)
 }
 
-fn hint(card: &Card) -> String {
-    format!("the CPU, although {} is here: fp8flow is {CHECKED_ON}; `device = \"cuda\"` uses it", card.name)
+fn hint(number: usize, card: &Card) -> String {
+    let name = &card.name;
+    let device = if number == 0 { "cuda".into() } else { format!("cuda:{number}") };
+    format!("the CPU, although {name} is here: fp8flow is {CHECKED_ON}; `device = \"{device}\"` uses it")
 }
 
 #[cfg(test)]
@@ -121,5 +123,16 @@ mod tests {
         assert_eq!(["auto", "cpu"].map(parse), [Some(Place::Cpu); 2]);
         assert_eq!(["cuda", "cuda:0", "cuda:3"].map(parse), [0, 0, 3].map(|n| Some(Place::Card(n))));
         assert_eq!(["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA"].map(parse), [None; 6]);
+    }
+
+    #[test]
+    fn the_device_that_a_hint_names_is_the_card_that_it_names() {
+        let card = Card { name: "an Ada".into(), capability: (8, 9), memory: 0 };
+        for (number, named) in [(0, "cuda"), (1, "cuda:1"), (12, "cuda:12")] {
+            let hint = hint(number, &card);
+            let device = hint.split('"').nth(1).unwrap();
+            assert!(hint.contains("an Ada is here"), "{hint}");
+            assert_eq!((device, Place::parse(device)), (named, Some(Place::Card(number))));
+        }
     }
 }

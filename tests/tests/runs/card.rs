@@ -223,6 +223,10 @@ fn the_doctor_and_the_plan_tell_of_the_card() {
     assert!(flat(&plan).contains("cuda:0 (NVIDIA H100 80GB HBM3, sm_90a)"), "{}", plan.all());
     let plan = ended(&bench, Some("ada,hopper"), &["plan", "workflow.toml"]);
     assert!(flat(&plan).contains("cuda:1 (NVIDIA H100 80GB HBM3, sm_90a)"), "{}", plan.all());
-    let plan = ended(&bench, Some("ada"), &["plan", "workflow.toml"]);
-    assert!(flat(&plan).contains("the CPU, although NVIDIA GeForce RTX 4090 is here"), "{}", plan.all());
+    for (cards, device) in [("ada", "cuda"), ("ampere,ada", "cuda:1")] {
+        let plan = ended(&bench, Some(cards), &["plan", "workflow.toml"]);
+        let said = flat(&plan);
+        assert!(said.contains("the CPU, although NVIDIA GeForce RTX 4090 is here"), "{}", plan.all());
+        assert!(said.contains(&format!("`device = \"{device}\"` uses it")), "{}", plan.all());
+    }
 }
