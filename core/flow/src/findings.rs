@@ -34,9 +34,11 @@ pub mod code {
     pub const BAD_OVERRIDE: &str = "F0110";
     /// An objection of a stage or section.
     pub const OBJECTION: &str = "F0200";
+    /// The device that the workflow asks for cannot be used.
+    pub const NO_DEVICE: &str = "F0201";
 
     /// Every code with its meaning, for the docs.
-    pub const ALL: [(&str, &str); 12] = [
+    pub const ALL: [(&str, &str); 13] = [
         (SYNTAX, "The text is not TOML."),
         (UNKNOWN_KEY, "A key that neither the section nor the stage has."),
         (WRONG_TYPE, "A value of another type than the key takes."),
@@ -49,6 +51,7 @@ pub mod code {
         (BAD_NAME, "A name that cannot be a stage's: it would not make a folder's name."),
         (BAD_OVERRIDE, "A `--set` that is not `key=value`."),
         (OBJECTION, "What a stage or section found when it looked at the values and at the files they name."),
+        (NO_DEVICE, "The device that the workflow asks for cannot be used here."),
     ];
 }
 
@@ -130,6 +133,11 @@ impl Findings {
     /// How many of them are errors.
     pub fn errors(&self) -> usize {
         self.list.iter().filter(|finding| !finding.warning).count()
+    }
+
+    /// Whether there is one of this [`code`].
+    pub fn has(&self, code: &str) -> bool {
+        self.list.iter().any(|finding| finding.code == code)
     }
 
     /// The class of the whole: of the errors if they agree, else [`Class::Invalid`].

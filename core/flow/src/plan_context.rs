@@ -143,7 +143,7 @@ impl Issue {
         self
     }
 
-    /// A code of its own, such as `F0301`.
+    /// A code of its own, such as [`NO_DEVICE`](crate::code::NO_DEVICE).
     pub fn code(&mut self, code: &'static str) -> &mut Self {
         self.code = Some(code);
         self

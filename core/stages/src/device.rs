@@ -1,15 +1,12 @@
 //! `[workflow] device`: where the model runs.
 
-use fp8flow_flow::{Class, Field, Plan, PlanCx, Planned, Section};
+use fp8flow_flow::{Class, Field, Plan, PlanCx, Planned, Section, code};
 use fp8flow_host::machine::Cuda;
 use fp8flow_host::machine::cuda::Card;
 use serde_json::json;
 
 use crate::Engine;
 use crate::support::{ADA, CHECKED_ON, HOPPER, Version};
-
-/// How an error begins that says why a workflow cannot have its card.
-pub(crate) const NO_CARD: &str = "the card cannot be used";
 
 /// The device that is chosen where nobody says.
 const AUTO: &str = "auto";
@@ -72,8 +69,9 @@ impl Section for WorkflowDevice {
             return Planned::default();
         };
         if let Err(error) = self.0.move_to(place) {
-            cx.error("device", format!("{NO_CARD}: {error}"))
+            cx.error("device", format!("the card cannot be used: {error}"))
                 .class(Class::Missing)
+                .code(code::NO_DEVICE)
                 .help("`fp8flow doctor` shows what was found. Set `device = \"cpu\"` to run without a card.");
             return Planned::default();
         }

@@ -284,15 +284,20 @@ fn a_workflow_that_is_not_valid_is_exit_3_with_every_error() {
 fn what_a_workflow_lacks_here_is_exit_69() {
     let machine = Machine::sound();
     let with = |key: &str| machine.json(&["--workflow", "workflow.toml", "--set", key], &[]);
+    let no_driver = |status, words: &[&str], found: &Diagnosis| {
+        if !Path::new("/proc/driver/nvidia").exists() {
+            found.expect("cuda", "driver", status, words);
+        }
+    };
     let (code, found) = with("workflow.device=cuda");
     assert_eq!(code, 69, "{:#}", found.0);
     found.expect("workflow", "plan", "fail", &["the card cannot be used", "device = \"cpu\""]);
-    if !Path::new("/proc/driver/nvidia").exists() {
-        found.expect("cuda", "driver", "fail", &["no libcuda.so.1", "Hopper"]);
-    }
+    assert_eq!(found.row("workflow", "plan")["facts"]["code"], "F0201");
+    no_driver("fail", &["no libcuda.so.1", "Hopper"], &found);
     let (code, found) = with("backend.plugin=nobodys-plugin");
     assert_eq!(code, 69);
     found.expect("workflow", "plan", "fail", &["no plugin `nobodys-plugin` was found"]);
+    no_driver("warn", &["not needed on the CPU"], &found);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fp8flow_flow::{Error, Plan, PlannedSection};
+use fp8flow_flow::{Error, Plan, PlannedSection, code};
 use fp8flow_host::Search;
 use fp8flow_host::machine::{Disk, Memory};
 use serde_json::{Value, json};
@@ -13,7 +13,6 @@ use super::plugins::measured;
 use super::row::{Group, Row, Status, gb};
 use super::trial::{Trial, trials};
 use crate::card_room::CardRoom;
-use crate::device::NO_CARD;
 use crate::eval::EVAL;
 use crate::forecast::{Forecast, Output};
 use crate::layers_filter::LAYERS;
@@ -22,11 +21,7 @@ use crate::{LayerPlan, RecipeChoice, backend, card_check, train};
 
 /// Whether a workflow is refused because it wants a card.
 pub(super) fn asks_for_cuda(plan: Option<Result<&Plan, &Error>>) -> bool {
-    let Some(Err(Error::Workflow(findings))) = plan else { return false };
-    findings
-        .json()
-        .iter()
-        .any(|finding| finding["message"].as_str().is_some_and(|text| text.starts_with(NO_CARD)))
+    matches!(plan, Some(Err(Error::Workflow(findings))) if findings.has(code::NO_DEVICE))
 }
 
 /// The places of its own that a workflow looks for plugins in.
