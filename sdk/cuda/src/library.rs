@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::{OsString, c_int};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -25,19 +27,11 @@ pub enum Needed {
     CublasLt,
 }
 
-/// A folder that is looked into before all others.
-static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
-
-/// Looks for libraries in `folder` first, from now on in this process; the first one that is given stays.
-pub fn look_in(folder: PathBuf) {
-    let _ = CHOSEN.set(folder);
-}
-
 /// Opens what NVRTC opens by name alone when it compiles, from the folder that it lies in: that of CUDA 13 looks nowhere
 /// but where the system does. Where this fails NVRTC says what it lacks.
 fn open_builtins(nvrtc: &Path) {
     for name in beside(nvrtc, "libnvrtc-builtins.so") {
-        // SAFETY: as in `find`, of a library that has functions alone.
+        // SAFETY: as in `load`, of a library that has functions alone.
         if let Ok(library) = unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_GLOBAL) } {
             std::mem::forget(library);
         }
@@ -151,49 +145,44 @@ impl Needed {
         static OPENED: [OnceLock<()>; 3] = [const { OnceLock::new() }; 3];
         let opened = &OPENED[self as usize];
         if opened.get().is_none() {
-            self.find()?;
+            self.expect_functions()?;
             let _ = opened.set(());
         }
         Ok(())
     }
 
-    fn find(self) -> Result<()> {
+    fn expect_functions(self) -> Result<()> {
+        let (library, name) = self.load(RTLD_NOW | RTLD_GLOBAL)?;
+        if self == Self::Nvrtc {
+            open_builtins(Path::new(&name));
+        }
+        let missing = self.functions().iter().find(|function| {
+            // SAFETY: the symbol is looked at, not called.
+            unsafe { library.get::<unsafe extern "C" fn()>(function.as_bytes()) }.is_err()
+        });
+        missing.map_or(Ok(()), |function| {
+            let problem = format!("has no function {function}: CUDA 12.9 or later is needed");
+            Err(Error::Unusable { path: PathBuf::from(name), problem })
+        })
+    }
+
+    /// The first that can be opened, with what it was opened by: a file, or a name that the system has looked up. It is
+    /// never closed: a driver is not made for that, and its threads run on.
+    pub fn load(self, flags: c_int) -> Result<(ManuallyDrop<Library>, OsString)> {
         let mut refused = None;
-        let chosen =
-            CHOSEN.get().into_iter().flat_map(|folder| self.names().iter().map(|name| folder.join(name)));
-        let chosen = chosen.filter(|path| path.is_file()).map(PathBuf::into_os_string);
-        for name in chosen.chain(candidates(self.names(), self == Self::Driver)) {
+        for name in candidates(self.names(), self == Self::Driver) {
             // SAFETY: opening runs the library's constructors: NVIDIA's library under its own name, in the places where
             // libraries of the system and of this user lie.
-            match unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_GLOBAL) } {
-                Ok(library) => {
-                    let missing = self.functions().iter().find(|function| {
-                        // SAFETY: the symbol is looked at, not called.
-                        unsafe { library.get::<unsafe extern "C" fn()>(function.as_bytes()) }.is_err()
-                    });
-                    // A driver is not made to be closed, and its threads run on.
-                    std::mem::forget(library);
-                    if self == Self::Nvrtc {
-                        open_builtins(Path::new(&name));
-                    }
-                    return match missing {
-                        None => Ok(()),
-                        Some(function) => Err(Error::Unusable {
-                            path: PathBuf::from(name),
-                            problem: format!("has no function {function}: CUDA 12.9 or later is needed"),
-                        }),
-                    };
-                }
+            match unsafe { Library::open(Some(&name), flags) } {
+                Ok(library) => return Ok((ManuallyDrop::new(library), name)),
                 // That there is no such file says nothing; that there is one, and it cannot be opened, does.
-                Err(error) if PathBuf::from(&name).is_absolute() => {
-                    refused.get_or_insert((PathBuf::from(name), format!("cannot be opened: {error}")));
+                Err(error) if Path::new(&name).is_absolute() => {
+                    let problem = format!("cannot be opened: {error}");
+                    refused.get_or_insert(Error::Unusable { path: PathBuf::from(name), problem });
                 }
                 Err(_) => {}
             }
         }
-        Err(match refused {
-            Some((path, problem)) => Error::Unusable { path, problem },
-            None => Error::Missing { library: self.names()[0], advice: self.advice() },
-        })
+        Err(refused.unwrap_or(Error::Missing { library: self.names()[0], advice: self.advice() }))
     }
 }

@@ -2,19 +2,25 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The environment variable with a folder that is looked into first.
 const FOLDER: &str = "FP8FLOW_CUDA_DIR";
 
+/// A folder that is looked into before all others.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Looks for libraries in `folder` first, from now on in this process; the first one that is given stays.
+pub fn look_in(folder: PathBuf) {
+    let _ = CHOSEN.set(folder);
+}
+
 /// What to open for a library of any of these `names`, best first: files, and then bare names, which the system looks up
 /// in `LD_LIBRARY_PATH` and where libraries are installed. The driver is only ever installed with the system.
-pub fn candidates(names: &[&str], driver: bool) -> Vec<OsString> {
-    let chosen: Vec<PathBuf> = std::env::var_os(FOLDER)
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from)
-        .into_iter()
-        .chain(beside_the_executable())
-        .collect();
+pub(crate) fn candidates(names: &[&str], driver: bool) -> Vec<OsString> {
+    let named = std::env::var_os(FOLDER).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let chosen: Vec<PathBuf> =
+        CHOSEN.get().cloned().into_iter().chain(named).chain(beside_the_executable()).collect();
     let usual = if driver { Vec::new() } else { usual() };
     let in_folders = |folders: &[PathBuf]| -> Vec<OsString> {
         let files = folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name)));

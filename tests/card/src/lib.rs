@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use fp8flow_cuda::{Architecture, Card, library};
+use fp8flow_cuda::{Architecture, Card, places};
 
 /// The names under which the emulated driver is found.
 const NAMES: [&str; 3] = ["libcuda.so.1", "libnvrtc.so.12", "libcublasLt.so.12"];
@@ -24,7 +24,7 @@ pub fn card() -> Option<Card> {
         }
         match emulated() {
             Ok(folder) => {
-                library::look_in(folder);
+                places::look_in(folder);
                 // SAFETY: only the emulated driver reads it, when it is first called, below.
                 #[allow(unsafe_code)]
                 unsafe {

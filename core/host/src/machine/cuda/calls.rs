@@ -7,11 +7,12 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
 
+use fp8flow_cuda::Error;
+use fp8flow_cuda::library::Needed;
+use fp8flow_cuda::places::mapped;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::{Card, Cuda, Part};
-use fp8flow_cuda::library::Needed;
-use fp8flow_cuda::places::{candidates, mapped};
 
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR` and `…_MINOR`.
 const CAPABILITY: [c_int; 2] = [75, 76];
@@ -22,7 +23,7 @@ const MOST_CARDS: c_int = 1024;
 /// Everything, for what is there.
 pub(super) fn look() -> Cuda {
     let mut cuda = Cuda {
-        cublas_lt: part(Needed::CublasLt.names(), "libcublasLt.so", |library| {
+        cublas_lt: part(Needed::CublasLt, "libcublasLt.so", |library| {
             // SAFETY: `size_t cublasLtGetVersion(void)`.
             let version =
                 unsafe { function::<unsafe extern "C" fn() -> usize>(library, "cublasLtGetVersion")? };
@@ -30,7 +31,7 @@ pub(super) fn look() -> Cuda {
             let version = unsafe { version() };
             Ok(((version / 10_000) as u32, (version / 100 % 100) as u32))
         }),
-        nvrtc: part(Needed::Nvrtc.names(), "libnvrtc.so", |library| {
+        nvrtc: part(Needed::Nvrtc, "libnvrtc.so", |library| {
             type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
             // SAFETY: `nvrtcResult nvrtcVersion(int *major, int *minor)`.
             let version = unsafe { function::<Version>(library, "nvrtcVersion")? };
@@ -44,7 +45,7 @@ pub(super) fn look() -> Cuda {
         ..Cuda::default()
     };
     let mut cards = Vec::new();
-    cuda.driver = part(Needed::Driver.names(), "libcuda.so", |library| {
+    cuda.driver = part(Needed::Driver, "libcuda.so", |library| {
         let driver = Driver::start(library)?;
         let version = driver.version()?;
         cards = driver.cards()?;
@@ -54,33 +55,24 @@ pub(super) fn look() -> Cuda {
     cuda
 }
 
-/// The first of `names` that can be opened, with what `ask` finds out about it.
-fn part(names: &[&str], stem: &str, ask: impl FnOnce(&Library) -> Result<(u32, u32), String>) -> Part {
-    let mut refused = None;
-    for name in candidates(names, stem == "libcuda.so") {
-        // SAFETY: opening runs the library's constructors: NVIDIA's library under its own name, in the places where
-        // libraries of the system and of this user lie. This runs in a process of its own where one can be had.
-        match unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_LOCAL) } {
-            Ok(library) => {
-                let path = Some(mapped(stem).unwrap_or_else(|| name.display().to_string()));
-                let answer = ask(&library);
-                // Its threads, if it has any, run on: it is never unmapped.
-                std::mem::forget(library);
-                return match answer {
-                    Ok(version) => Part { path, version: Some(version), problem: None },
-                    Err(problem) => Part { path, version: None, problem: Some(problem) },
-                };
-            }
-            // That there is no such file says nothing; that there is one, and it cannot be opened, does.
-            Err(error) if std::path::Path::new(&name).is_absolute() => {
-                let reason = error.to_string();
-                refused.get_or_insert((name.display().to_string(), format!("it cannot be opened: {reason}")));
-            }
-            Err(_) => {}
+/// The library that is `needed`, with what `ask` finds out about it; `stem` is how its file's name begins.
+fn part(needed: Needed, stem: &str, ask: impl FnOnce(&Library) -> Result<(u32, u32), String>) -> Part {
+    match needed.load(RTLD_NOW | RTLD_LOCAL) {
+        Ok((library, name)) => {
+            let path = Some(mapped(stem).unwrap_or_else(|| name.display().to_string()));
+            let (version, problem) = match ask(&library) {
+                Ok(version) => (Some(version), None),
+                Err(problem) => (None, Some(problem)),
+            };
+            Part { path, version, problem }
         }
+        Err(Error::Unusable { path, problem }) => Part {
+            path: Some(path.display().to_string()),
+            version: None,
+            problem: Some(format!("it {problem}")),
+        },
+        Err(_) => Part::default(),
     }
-    let (path, problem) = refused.unzip();
-    Part { path, version: None, problem }
 }
 
 /// The function called `name`, or that there is none.
