@@ -10,6 +10,7 @@ use fp8flow_tensor::inspect::{count_bits, elements_at, largest_of_stretches};
 use fp8flow_tensor::{AdamW, CardError, DType, Device, Tensor};
 
 use crate::TrainError;
+use crate::error::few;
 
 /// How a parameter is not trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,22 +190,20 @@ impl Movement {
         untrained(step, names(&self.elsewhere), Untrained::MovedElsewhere)
     }
 
-    /// Parameters that have not moved, and whether any gradient pulled at them.
-    pub(crate) fn unmoved(&self, specs: &[ParameterSpec]) -> Vec<Unmoved> {
-        let unmoved = specs.iter().zip(&self.waiting).filter(|(_, waiting)| !waiting.moved);
-        unmoved
-            .map(|(spec, waiting)| Unmoved { parameter: spec.name.clone(), pulled: waiting.pulled })
-            .collect()
+    /// Which parameters have not moved, for each reason that there is.
+    pub(crate) fn unmoved(&self, specs: &[ParameterSpec]) -> Vec<String> {
+        let reasons = [
+            (false, "every gradient was zero"),
+            (true, "every update was below the resolution of f32; raise the learning rate"),
+        ];
+        let said = reasons.into_iter().filter_map(|(pulled, why)| {
+            let still = |waiting: &Waiting| !waiting.moved && waiting.pulled == pulled;
+            let unmoved = specs.iter().zip(&self.waiting).filter(|(_, waiting)| still(waiting));
+            let names: Vec<String> = unmoved.map(|(spec, _)| format!("`{}`", spec.name)).collect();
+            (!names.is_empty()).then(|| format!("{}: {why}", few(names.into_iter(), ", ")))
+        });
+        said.collect()
     }
-}
-
-/// A parameter that no step of a process could move.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unmoved {
-    /// The parameter.
-    pub parameter: String,
-    /// Whether a gradient was other than zero: then every update was below the resolution of f32.
-    pub pulled: bool,
 }
 
 impl Probe {

@@ -9,11 +9,13 @@
 
 pub mod checkpoint;
 pub mod compare;
+pub mod config;
 pub mod digests;
 mod error;
 pub mod evaluation;
 pub mod gradient_tree;
 pub mod invariants;
+pub mod job;
 pub mod metrics;
 pub mod optimizer;
 pub mod proof;
@@ -24,15 +26,14 @@ pub mod trainer;
 
 pub use checkpoint::{Checkpoint, Checkpoints, RecipeState};
 pub use compare::{Apart, Comparison, Parting, compare, digest_of};
+pub use config::TrainConfig;
 pub use digests::{DIGESTS, StepDigest, first_other, read_digests};
 pub use error::TrainError;
 pub use evaluation::{Evaluated, Evaluation, Sample, evaluate, generate, samples};
 pub use gradient_tree::Accumulation;
+pub use job::{CHECKPOINTS, EVALUATIONS, Job, METRICS, TELEMETRY, Watcher, check_fit, largest_micro_batch};
 pub use metrics::StepMetrics;
 pub use optimizer::{Decayed, OptimizerConfig};
 pub use schedule::{Decay, Schedule, Warmup};
 pub use telemetry::{LayerTelemetry, read_telemetry};
-pub use trainer::{
-    CHECKPOINTS, EVALUATIONS, Job, METRICS, Rehearsed, TELEMETRY, TrainConfig, Trained, Watcher, check_fit,
-    largest_micro_batch, rehearse, train,
-};
+pub use trainer::{Rehearsed, Trained, rehearse, train};

@@ -9,8 +9,8 @@ use std::path::Path;
 use fp8flow_sdk::Counters;
 use serde::{Deserialize, Serialize};
 
+use crate::job::TELEMETRY;
 use crate::metrics::Line;
-use crate::trainer::TELEMETRY;
 use crate::{TrainError, digests};
 
 /// The casts of one layer in one step.

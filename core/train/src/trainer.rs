@@ -1,123 +1,27 @@
 //! The training loop: micro-batches → gradient → AdamW → metrics → checkpoint, from wherever the last run stopped.
 
-use std::path::{Path, PathBuf};
+mod begin;
+mod between_steps;
+
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use fp8flow_data::{MicroBatch, Order, TokenSet};
-use fp8flow_model::{Decoder, ModelConfig, Parameters, parameter_specs};
-use fp8flow_sdk::{Counters, Decision};
-use fp8flow_tensor::Device;
+use fp8flow_data::{MicroBatch, Order};
+use fp8flow_model::Parameters;
+use fp8flow_sdk::Counters;
 
-use crate::checkpoint::{Checkpoints, RecipeState, Snapshot, State};
+use crate::checkpoint::Checkpoints;
+use crate::config::due;
 use crate::digests::Digests;
-use crate::error::few;
-use crate::evaluation::{Evaluated, batch, evaluate, samples};
-use crate::gradient_tree::{Accumulation, GradientTree};
+use crate::evaluation::{Evaluated, batch};
+use crate::gradient_tree::GradientTree;
 use crate::invariants::{self, Movement};
 use crate::metrics::{Lines, StepMetrics};
-use crate::optimizer::{Optimizer, OptimizerConfig};
+use crate::optimizer::Optimizer;
 use crate::proof::{self, Passes};
 use crate::telemetry::{self, LayerTelemetry, Worst};
-use crate::{Schedule, TrainError};
-
-/// What a run does, apart from the model and the data.
-#[derive(Clone, Debug)]
-pub struct TrainConfig {
-    /// Optimizer steps.
-    pub steps: u64,
-    /// Sequences of a micro-batch.
-    pub micro: usize,
-    /// Sequences of a step; a multiple of `micro`.
-    pub per_step: usize,
-    /// Whether each epoch has an order of its own.
-    pub shuffle: bool,
-    /// Seeds the order.
-    pub seed: u64,
-    /// The optimizer.
-    pub optimizer: OptimizerConfig,
-    /// The learning rate.
-    pub schedule: Schedule,
-    /// How micro-batches are combined.
-    pub accumulation: Accumulation,
-    /// Steps between checkpoints; 0: only at the end.
-    pub checkpoint_every: u64,
-    /// Checkpoints kept.
-    pub keep: usize,
-    /// Steps between evaluations of the held-out examples; 0: only before and after.
-    pub evaluate_every: u64,
-    /// Held-out examples that are answered in every evaluation.
-    pub samples: usize,
-    /// Steps between those whose casts to FP8 are watched, beside the first and the last; 0: no others.
-    pub telemetry_every: u64,
-    /// What the metrics call the precision, where it is not the one that was asked for.
-    pub precision: Option<String>,
-    /// What every bit of the run depends on, as text; a checkpoint of another identity is refused.
-    pub identity: String,
-}
-
-impl TrainConfig {
-    /// Micro-batches of a step.
-    pub fn micro_batches(&self) -> usize {
-        self.per_step.div_ceil(self.micro.max(1))
-    }
-
-    /// Copies of the gradient that are held at once.
-    pub fn gradients(&self) -> usize {
-        self.accumulation.buffers(self.micro_batches())
-    }
-
-    /// Bytes of masters, two moments and the gradients of so many parameters: f32 all of them.
-    pub fn state_bytes(&self, parameters: u64) -> u64 {
-        parameters.saturating_mul(4 * (3 + self.gradients() as u64))
-    }
-
-    /// Whether the casts of `step`, counted from 1, are watched. It costs time and changes no bit.
-    fn watches(&self, step: u64) -> bool {
-        step == 1 || step == self.steps || due(self.telemetry_every, step)
-    }
-}
-
-/// Whether what happens `every` so many steps happens at `step`; 0: never.
-fn due(every: u64, step: u64) -> bool {
-    every > 0 && step.is_multiple_of(every)
-}
-
-/// What to train, on what, where.
-pub struct Job<'a> {
-    /// Settings.
-    pub config: TrainConfig,
-    /// Runs the operations.
-    pub device: &'a dyn Device,
-    /// The model, without weights.
-    pub decoder: Decoder,
-    /// The decision for every layer, which the counters are held against.
-    pub decisions: Vec<(String, Decision)>,
-    /// What the recipe of a fresh run starts from, if not from its own beginning.
-    pub recipe_state: Option<RecipeState>,
-    /// Examples to learn from.
-    pub train: &'a TokenSet,
-    /// Examples to evaluate on; may be empty.
-    pub held_out: &'a TokenSet,
-    /// The run's own folder: metrics, telemetry and checkpoints.
-    pub folder: &'a Path,
-}
-
-/// Hears what happens.
-pub trait Watcher {
-    /// The run goes on after `step` steps, from a checkpoint.
-    fn resumed(&mut self, step: u64);
-    /// A step is done.
-    fn step(&mut self, metrics: &StepMetrics);
-    /// The casts of a step were watched; one line a layer.
-    fn telemetry(&mut self, layers: &[LayerTelemetry]);
-    /// The held-out examples were evaluated.
-    fn evaluated(&mut self, evaluated: &Evaluated);
-    /// A checkpoint was saved.
-    fn saved(&mut self, step: u64, path: &Path);
-    /// Something a user should know.
-    fn warn(&mut self, message: &str);
-}
+use crate::{Job, TrainConfig, TrainError, Watcher};
 
 /// What a run came to.
 #[derive(Debug)]
@@ -136,34 +40,6 @@ pub struct Trained {
     pub evaluations: Vec<Evaluated>,
     /// Steps this process has done.
     pub steps_here: u64,
-}
-
-/// Folder of the checkpoints in a run's own folder.
-pub const CHECKPOINTS: &str = "checkpoints";
-/// The metrics in a run's own folder.
-pub const METRICS: &str = "metrics.jsonl";
-/// The evaluations in a run's own folder.
-pub const EVALUATIONS: &str = "evaluations.jsonl";
-/// What casts to FP8 did in the watched steps, in a run's own folder.
-pub const TELEMETRY: &str = "telemetry.jsonl";
-
-/// Tokens of the largest micro-batch that `micro` examples of a set can make.
-pub fn largest_micro_batch(set: &TokenSet, micro: usize) -> usize {
-    let mut lengths: Vec<usize> = set.examples().map(|example| example.ids.len()).collect();
-    lengths.sort_unstable_by(|a, b| b.cmp(a));
-    lengths.iter().take(micro).sum()
-}
-
-/// Fails unless every example fits the model.
-pub fn check_fit(model: &ModelConfig, set: &TokenSet) -> Result<(), TrainError> {
-    if set.vocabulary() > model.vocab_size {
-        return Err(TrainError::Vocabulary { tokenizer: set.vocabulary(), model: model.vocab_size });
-    }
-    let tokens = set.longest();
-    if tokens > model.max_positions {
-        return Err(TrainError::TooLong { tokens, context: model.max_positions });
-    }
-    Ok(())
 }
 
 /// What a [`rehearse`]d run came to.
@@ -248,73 +124,7 @@ struct Run<'a> {
     watcher: &'a mut dyn Watcher,
 }
 
-impl<'a> Run<'a> {
-    /// From the newest checkpoint that verifies, or from the start.
-    fn begin(
-        mut job: Job<'a>,
-        fresh: impl FnOnce() -> Result<Parameters, TrainError>,
-        stop: &'a AtomicBool,
-        watcher: &'a mut dyn Watcher,
-    ) -> Result<Self, TrainError> {
-        let config = &job.config;
-        check_fit(job.decoder.config(), job.train)?;
-        check_fit(job.decoder.config(), job.held_out)?;
-        let order = Order::new(job.train.len(), config.per_step, config.seed, config.shuffle)?;
-        let checkpoints = Checkpoints::new(job.folder.join(CHECKPOINTS), config.keep);
-        checkpoints.prepare()?;
-        let newest = checkpoints.newest(|path, reason| {
-            watcher.warn(&format!("{}: not used: {reason}", path.display()));
-        })?;
-
-        let specs = parameter_specs(job.decoder.config());
-        let device = job.device;
-        let mut optimizer = Optimizer::new(config.optimizer, device, &specs)?;
-        let (parameters, done) = if let Some(checkpoint) = &newest {
-            checkpoint.expect(&config.identity)?;
-            let mut parameters = Parameters::zeros_on(device, &specs)?;
-            checkpoint.load(&mut parameters, [&mut optimizer.m, &mut optimizer.v], &mut job.decoder)?;
-            watcher.resumed(checkpoint.state.step);
-            (parameters, checkpoint.state.step)
-        } else {
-            if let Some(state) = &job.recipe_state {
-                state.restore(&mut job.decoder)?;
-            }
-            (fresh()?.moved_to(device)?, 0)
-        };
-        invariants::all_there_once(job.decoder.config(), [&parameters, &optimizer.m, &optimizer.v])?;
-        job.decoder.weights_changed(job.device, &parameters)?;
-        let digests = Digests::open(job.folder, done, &parameters, job.device.cpu().pool)?;
-        Ok(Self {
-            order,
-            checkpoints,
-            parameters,
-            digests,
-            optimizer,
-            gradients: GradientTree::new(config.accumulation, config.micro_batches(), device, &specs)?,
-            metrics: Lines::open(&job.folder.join(METRICS), done)?,
-            evaluations: Lines::open(&job.folder.join(EVALUATIONS), done)?,
-            telemetry: Lines::open(&job.folder.join(TELEMETRY), done)?,
-            casts: telemetry::Observer::default(),
-            movement: Movement::new(specs.len()),
-            received: false,
-            started_at: done,
-            done,
-            saved: newest.map(|checkpoint| (done, checkpoint.path)),
-            job,
-            stop,
-            watcher,
-        })
-    }
-
-    /// Fails unless the disk has room for the checkpoints of the steps that are left.
-    fn expect_room(&self) -> Result<(), TrainError> {
-        let TrainConfig { steps, checkpoint_every, .. } = self.job.config;
-        if self.done >= steps {
-            return Ok(());
-        }
-        self.checkpoints.expect_room(&self.parameters, checkpoint_every > 0)
-    }
-
+impl Run<'_> {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -426,21 +236,12 @@ impl<'a> Run<'a> {
 
     /// Says which parameters no step of this process could move.
     fn warn_unmoved(&mut self) {
-        if self.done == self.started_at {
+        let steps = self.done - self.started_at;
+        if steps == 0 {
             return;
         }
-        let unmoved = self.movement.unmoved(self.parameters.specs());
-        for (pulled, why) in [
-            (false, "every gradient was zero"),
-            (true, "every update was below the resolution of f32; raise the learning rate"),
-        ] {
-            let names = unmoved.iter().filter(|unmoved| unmoved.pulled == pulled);
-            let names: Vec<String> = names.map(|unmoved| format!("`{}`", unmoved.parameter)).collect();
-            if !names.is_empty() {
-                let steps = self.done - self.started_at;
-                let names = few(names.into_iter(), ", ");
-                self.watcher.warn(&format!("not moved in {steps} steps: {names}: {why}"));
-            }
+        for unmoved in self.movement.unmoved(self.parameters.specs()) {
+            self.watcher.warn(&format!("not moved in {steps} steps: {unmoved}"));
         }
     }
 
@@ -460,57 +261,5 @@ impl<'a> Run<'a> {
             }
             None => TrainError::NotFinite { step, what: "the loss", place: "the logits".into() },
         }
-    }
-
-    /// Evaluates the held-out examples, if there are any, unless this was done after this very step.
-    fn evaluate(&mut self) -> Result<(), TrainError> {
-        let known = self.evaluations.all.last().is_some_and(|line| line.step == self.done);
-        if self.job.held_out.is_empty() || known {
-            return Ok(());
-        }
-        let Job { config, device, decoder, held_out, .. } = &mut self.job;
-        // The casts of the weights are made here and used again by the step that follows.
-        decoder.telemetry = config.watches(self.done + 1);
-        let proceed = || !self.stop.load(Ordering::Relaxed);
-        let (micro, most) = (config.micro, config.samples);
-        let Some(evaluation) = evaluate(*device, decoder, &self.parameters, held_out, micro, |_| proceed())?
-        else {
-            return Ok(());
-        };
-        let Some(samples) = samples(*device, decoder, &self.parameters, held_out, most, proceed)? else {
-            return Ok(());
-        };
-        decoder.telemetry = false;
-        let evaluated = Evaluated { step: self.done, evaluation, samples };
-        self.watcher.evaluated(&evaluated);
-        self.evaluations.append(evaluated)
-    }
-
-    /// Saves the state, unless it is saved; returns the checkpoint.
-    fn save_once(&mut self) -> Result<PathBuf, TrainError> {
-        if let Some((step, path)) = &self.saved
-            && *step == self.done
-        {
-            return Ok(path.clone());
-        }
-        if let Err(name) = Optimizer::norm(self.job.device, &self.parameters) {
-            let (step, what) = (self.done, "a weight");
-            return Err(TrainError::NotFinite { step, what, place: format!("`{name}`") });
-        }
-        self.metrics.sync()?;
-        self.evaluations.sync()?;
-        self.telemetry.sync()?;
-        self.digests.sync()?;
-        let decoder = &self.job.decoder;
-        let path = self.checkpoints.save(&Snapshot {
-            state: State::new(self.done, &self.job.config.identity),
-            config: &decoder.config().raw,
-            parameters: &self.parameters,
-            moments: [&self.optimizer.m, &self.optimizer.v],
-            recipe: decoder.recipe_state()?,
-        })?;
-        self.watcher.saved(self.done, &path);
-        self.saved = Some((self.done, path.clone()));
-        Ok(path)
     }
 }
