@@ -2,10 +2,12 @@
 
 mod again;
 mod evidence;
+mod examples;
 mod fallback;
 mod fields;
 mod memory;
 mod report;
+mod settings;
 mod speed;
 mod watch;
 
@@ -15,7 +17,7 @@ pub(crate) use watch::Watch;
 
 use std::path::{Path, PathBuf};
 
-use fp8flow_data::{Order, TokenSet, Tokenizer};
+use fp8flow_data::Tokenizer;
 use fp8flow_flow::{
     Difference, Extent, Field, Outcome, Params, PlanCx, Planned, Redone, StageCx, StageError, StageKind,
 };
@@ -67,7 +69,7 @@ impl Task {
 
 /// What the keys of a training stage say, all but the number of steps.
 pub(crate) fn settings(params: &Params) -> TrainConfig {
-    fields::settings(params, 0)
+    settings::settings(params, 0)
 }
 
 pub(crate) struct Train {
@@ -98,7 +100,7 @@ impl StageKind for Train {
     }
 
     fn extent(&self, params: &Params) -> Extent {
-        fields::extent(params)
+        settings::extent(params)
     }
 
     fn state_of(&self, path: &Path) -> Option<u64> {
@@ -140,8 +142,8 @@ impl StageKind for Train {
         }
         let needs = forecast::Needs::of_training(&self.engine, self.task, cx, &config);
         planned.facts[forecast::FACT] = json!(needs);
-        let mut planned = planned.text(&fields::summary(cx.params(), &config));
-        if let Extent::Bound { why, .. } = fields::extent(cx.params()) {
+        let mut planned = planned.text(&settings::summary(cx.params(), &config));
+        if let Extent::Bound { why, .. } = settings::extent(cx.params()) {
             planned = planned.line(why);
         }
         let planned = planned.line(memory::line(&needs, CardRoom::look(&self.engine).as_ref()));
@@ -157,10 +159,10 @@ impl StageKind for Train {
         let section = cx.section(backend::SECTION);
         let fallback = fallback::of(section);
         fallback::mark(&mut config, fallback);
-        let (examples, held_out) = self.examples(cx, &config)?;
-        let mut settings = fields::settings(params, cx.seed());
-        let per_epoch = steps_per_epoch(cx, &settings, examples.len())?;
-        fields::set_steps(&mut settings, params, per_epoch)?;
+        let (examples, held_out) = examples::open(self.task, cx, &config)?;
+        let mut settings = settings::settings(params, cx.seed());
+        let per_epoch = examples::steps_per_epoch(cx, &settings, examples.len())?;
+        settings::set_steps(&mut settings, params, per_epoch)?;
         cx.note(json!({ "steps": settings.steps, "steps_per_epoch": per_epoch }));
         if fallback.is_some() {
             let precision: &str = params.get("precision");
@@ -203,7 +205,7 @@ impl StageKind for Train {
             cx.say(memory::plan(memory, options.tokens, there.card.as_ref()));
         }
 
-        let limits = fields::limits(params);
+        let limits = settings::limits(params);
         let mut watch = Watch::new(cx.reporter().clone(), settings.steps, tokenizer).warning_above(limits);
         let job = Job {
             config: settings,
@@ -254,56 +256,10 @@ impl StageKind for Train {
     }
 }
 
-impl Train {
-    /// What is trained on and what is held out.
-    fn examples(&self, cx: &StageCx<'_>, config: &ModelConfig) -> Result<(TokenSet, TokenSet), StageError> {
-        let (examples, held_out) = data_tokenize::open(cx.input("tokens"))?;
-        if self.task == Task::FineTune {
-            return Ok((examples, held_out));
-        }
-        let length = cx.params().get::<Option<usize>>("block").unwrap_or(config.max_positions);
-        let examples = blocks(cx, &examples, length, config)?;
-        Ok((examples, if held_out.is_empty() { held_out } else { blocks(cx, &held_out, length, config)? }))
-    }
-}
-
-/// Steps of an epoch; says how many examples are left out of each.
-fn steps_per_epoch(cx: &StageCx<'_>, settings: &TrainConfig, examples: usize) -> Result<u64, StageError> {
-    let order = Order::new(examples, settings.per_step, settings.seed, settings.shuffle)
-        .map_err(TrainError::from)
-        .or_fail()?;
-    if order.left_out_per_epoch() > 0 {
-        cx.say(format!(
-            "{} of {examples} examples are left out of each epoch: they do not fill a step of {}",
-            order.left_out_per_epoch(),
-            settings.per_step
-        ));
-    }
-    Ok(order.steps_per_epoch())
-}
-
 /// The decision for every linear layer; none without `layers`.
 fn layer_plan(cx: &StageCx<'_>, config: &ModelConfig) -> Result<LayerPlan, StageError> {
     cx.optional_input("layers")
         .map_or_else(|| Ok(LayerPlan::default()), |layers| layers_filter::read(&layers.dir, config))
-}
-
-/// `set` as blocks of `length` tokens, each document with its end token.
-fn blocks(
-    cx: &StageCx<'_>,
-    set: &TokenSet,
-    length: usize,
-    config: &ModelConfig,
-) -> Result<TokenSet, StageError> {
-    let known = |end: &u32| (*end as usize) < set.vocabulary();
-    let blocks = set.blocks(length, config.eos_token_ids.first().copied().filter(known)).or_fail()?;
-    cx.say(format!(
-        "{} documents in {} blocks of {length} tokens; the last {} tokens do not fill one",
-        set.len(),
-        blocks.set.len(),
-        blocks.left_out
-    ));
-    Ok(blocks.set)
 }
 
 /// What every bit of the result depends on: the examples, the values of this stage and those before it, the decisions, the
