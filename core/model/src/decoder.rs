@@ -4,8 +4,9 @@ use fp8flow_sdk::{Counters, Decision, Event, LayerFacts, Pass, Precision, Recipe
 use fp8flow_tensor::{Arena, CrossEntropy, DType, Device, RopeTable, Tensor, Workload};
 
 use crate::block::{Block, KeptBlock, Surroundings, Workspace, attention};
+use crate::by_reference::device_id;
 use crate::layers::OUTPUT_HEAD;
-use crate::linear::{LinearGroup, LoanSize, place};
+use crate::linear::{LinearGroup, LoanSize};
 use crate::parameters::position;
 use crate::{DecoderError, ModelConfig, ParameterKind, Parameters, linear_layers, parameter_specs};
 
@@ -104,7 +105,7 @@ impl Decoder {
             wanted.extend(planned.iter().map(|planned| planned.name.clone()));
             // A layer in high precision has no cast to share.
             *layer = planned.unwrap_or_else(|| LayerFacts { group: Vec::new(), ..layer.clone() });
-            layer.device = arena.card().map(place);
+            layer.device = arena.card().map(device_id);
         }
         let in_block = (facts.len() - 1) / config.blocks.max(1);
         let mut blocks = Vec::new();

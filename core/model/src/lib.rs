@@ -1,6 +1,7 @@
 //! The Llama family: Hugging Face folders in and out, forward and backward.
 
 mod block;
+pub mod by_reference;
 pub mod config;
 pub mod decoder;
 mod decoder_error;

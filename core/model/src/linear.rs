@@ -3,12 +3,10 @@
 //! The backend's side of the contract (memory on loan, who fills the group's regions, what is passed to backward) is
 //! kept here and nowhere else.
 
-use fp8flow_sdk::{
-    Backward, Counters, DeviceId, Forward, Group, Input, LayerFacts, Linear, Memory, Pass, TensorMut,
-    TensorRef,
-};
-use fp8flow_tensor::{Arena, Bytes, Card, DType, Device, Tensor};
+use fp8flow_sdk::{Backward, Counters, Forward, Group, Input, LayerFacts, Linear, Memory, Pass};
+use fp8flow_tensor::{Arena, Bytes, DType, Device, Tensor};
 
+use crate::by_reference::{tensor_mut, tensor_ref};
 use crate::parameters::position;
 use crate::{DecoderError, ParameterSpec, Parameters};
 
@@ -300,34 +298,6 @@ fn unplanned(layer: &str, asked: usize, planned: usize) -> DecoderError {
         "layer `{layer}`: the backend asks for {asked} bytes for a micro-batch, but for {planned} for the largest one it was asked about"
     );
     DecoderError::layer(layer, fp8flow_sdk::Error::protocol(message))
-}
-
-fn tensor_ref(x: &Tensor) -> TensorRef<'_> {
-    let shape = [x.rows(), x.cols()];
-    match x.card() {
-        Some(card) => TensorRef::on_card(place(card), x.card_address(), dtype(x), &shape),
-        None => TensorRef::new(x.elements(), &shape),
-    }
-}
-
-fn tensor_mut(x: &mut Tensor) -> TensorMut<'_> {
-    let shape = [x.rows(), x.cols()];
-    match x.card() {
-        Some(card) => TensorMut::on_card(place(card), x.card_address(), dtype(x), &shape),
-        None => TensorMut::new(x.elements_mut(), &shape),
-    }
-}
-
-/// A card as the SDK names it.
-pub(crate) fn place(card: &Card) -> DeviceId {
-    DeviceId::cuda(card.ordinal() as u32, card.stream_id())
-}
-
-fn dtype(x: &Tensor) -> fp8flow_sdk::DType {
-    match x.dtype() {
-        DType::F32 => fp8flow_sdk::DType::F32,
-        DType::Bf16 => fp8flow_sdk::DType::BF16,
-    }
 }
 
 #[cfg(test)]

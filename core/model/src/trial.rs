@@ -4,7 +4,8 @@ use fp8flow_kernels::{bf16, philox::Philox};
 use fp8flow_sdk::{Counters, Event, LayerFacts, Pass, Recipe};
 use fp8flow_tensor::{Arena, DType, Device, Tensor};
 
-use crate::linear::{LinearGroup, place};
+use crate::by_reference::device_id;
+use crate::linear::LinearGroup;
 use crate::{DecoderError, ParameterKind, ParameterSpec, Parameters};
 
 /// Tokens of the micro-batches: whole tiles, and an odd number.
@@ -42,7 +43,7 @@ pub fn try_layer(
         tokens: Some(MOST),
         block: Some(0),
         group: vec![name.into()],
-        device: device.card().map(place),
+        device: device.card().map(device_id),
     };
     let shape = vec![out_features, in_features];
     let specs = [ParameterSpec { name: format!("{name}.weight"), shape, kind: ParameterKind::Matrix }];
@@ -123,8 +124,6 @@ fn activations(
 }
 
 fn fetch(tensor: &Tensor, into: &mut Vec<f32>) -> Result<(), DecoderError> {
-    let here = tensor.here()?;
-    let elements = here.elements();
-    into.extend((0..elements.len()).map(|i| elements.get(i)));
+    into.extend(tensor.here()?.elements().to_f32());
     Ok(())
 }

@@ -7,8 +7,9 @@ use std::path::Path;
 use fp8flow_flow::{
     Field, Outcome, Params, PlanCx, Planned, PlannedSection, StageCx, StageError, StageKind, Threads,
 };
+use fp8flow_model::by_reference::device_id;
 use fp8flow_model::{ModelConfig, linear_layers};
-use fp8flow_sdk::{DeviceId, LayerFacts};
+use fp8flow_sdk::LayerFacts;
 use serde_json::json;
 
 use crate::failure::{OrFail as _, backend_class};
@@ -154,8 +155,7 @@ impl LayersFilter {
 
     /// Decides about `layers` on the device of the plan.
     fn offer(&self, mut layers: Vec<LayerFacts>, rule: &FilterRule, menu: &Menu) -> LayerPlan {
-        let place =
-            self.0.device().card().map(|card| DeviceId::cuda(card.ordinal() as u32, card.stream_id()));
+        let place = self.0.device().card().map(device_id);
         for layer in &mut layers {
             layer.device = place;
         }

@@ -140,9 +140,7 @@ impl<'a> Bench<'a> {
     }
 
     fn keep(&mut self, result: &'static str, tensor: &Tensor, bound: f32) -> Result<()> {
-        let here = tensor.here()?;
-        let elements = here.elements();
-        let numbers = (0..elements.len()).map(|i| elements.get(i)).collect();
+        let numbers = tensor.here()?.elements().to_f32();
         self.results.push(Kept { result, numbers, bound });
         Ok(())
     }

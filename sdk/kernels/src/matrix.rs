@@ -39,6 +39,11 @@ impl Elements<'_> {
             Self::E5m2(x) => crate::Fp8::E5m2.decode(x[i]),
         }
     }
+
+    /// All elements as f32.
+    pub fn to_f32(&self) -> Vec<f32> {
+        (0..self.len()).map(|i| self.get(i)).collect()
+    }
 }
 
 /// Elements to write; values are rounded to nearest even once, at the store.

@@ -118,8 +118,7 @@ impl Values {
 
     /// The numbers as f32.
     pub fn to_f32(&self) -> Vec<f32> {
-        let elements = self.elements();
-        (0..elements.len()).map(|i| elements.get(i)).collect()
+        self.elements().to_f32()
     }
 
     /// The bytes, for comparisons to the bit.

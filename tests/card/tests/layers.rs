@@ -5,10 +5,8 @@
 use fp8flow_card_tests::{card, is_real};
 use fp8flow_cuda::Card;
 use fp8flow_kernels::{Element as _, Isa, bf16};
-use fp8flow_sdk::{
-    Backend, Backward, Counters, DeviceId, Event, Forward, Group, Input, LayerFacts, Options, Pass,
-    TensorMut, TensorRef,
-};
+use fp8flow_model::by_reference::{device_id, tensor_mut, tensor_ref};
+use fp8flow_sdk::{Backend, Backward, Counters, Event, Forward, Group, Input, LayerFacts, Options, Pass};
 use fp8flow_tensor::{Bytes, DType, Tensor};
 use torchao_rowwise::TorchaoRowwise;
 use transformer_engine_hybrid::TransformerEngineHybrid;
@@ -59,39 +57,10 @@ impl Place<'_> {
     fn bytes(self, len: usize) -> Bytes {
         self.0.map_or_else(|| Bytes::zeros(len), |card| Bytes::zeros_on(card, len).unwrap())
     }
-
-    fn id(self) -> Option<DeviceId> {
-        self.0.map(|card| DeviceId::cuda(card.ordinal() as u32, card.stream_id()))
-    }
-
-    fn read(self, x: &Tensor) -> TensorRef<'_> {
-        let (shape, dtype) = ([x.rows(), x.cols()], dtype(x));
-        match self.id() {
-            Some(id) => TensorRef::on_card(id, x.card_address(), dtype, &shape),
-            None => TensorRef::new(x.elements(), &shape),
-        }
-    }
-
-    fn write(self, x: &mut Tensor) -> TensorMut<'_> {
-        let (shape, dtype) = ([x.rows(), x.cols()], dtype(x));
-        match self.id() {
-            Some(id) => TensorMut::on_card(id, x.card_address(), dtype, &shape),
-            None => TensorMut::new(x.elements_mut(), &shape),
-        }
-    }
-}
-
-fn dtype(x: &Tensor) -> fp8flow_sdk::DType {
-    match x.dtype() {
-        DType::F32 => fp8flow_sdk::DType::F32,
-        DType::Bf16 => fp8flow_sdk::DType::BF16,
-    }
 }
 
 fn fetched(x: &Tensor) -> Vec<f32> {
-    let here = x.here().unwrap();
-    let elements = here.elements();
-    (0..elements.len()).map(|i| elements.get(i)).collect()
+    x.here().unwrap().elements().to_f32()
 }
 
 /// Micro-batches of a layer under `recipe`, gradients added up and added to `dx`.
@@ -101,7 +70,7 @@ fn run<B: Backend>(place: Place<'_>, recipe: &str, [n, k]: [usize; 2]) -> Result
     let options = Options(info.options.into_iter().map(|field| (field.name, field.default)).collect());
     let mut recipe = B::start(&host).unwrap().recipe(&host, recipe, &options).unwrap();
     let facts = LayerFacts {
-        device: place.id(),
+        device: place.0.map(device_id),
         name: "layer".into(),
         in_features: k,
         out_features: n,
@@ -125,9 +94,9 @@ fn run<B: Backend>(place: Place<'_>, recipe: &str, [n, k]: [usize; 2]) -> Result
         linear
             .forward(Forward {
                 pass: Pass::Train,
-                x: Input::from(place.read(&x)),
-                weight: place.read(&weight),
-                y: place.write(&mut y),
+                x: Input::from(tensor_ref(&x)),
+                weight: tensor_ref(&weight),
+                y: tensor_mut(&mut y),
                 group: Group { ready: false, saved: saved.get_mut(), forward: forward.get_mut() },
                 saved: own.get_mut(),
                 scratch: &mut scratch.get_mut()[..memory.forward_scratch],
@@ -137,12 +106,12 @@ fn run<B: Backend>(place: Place<'_>, recipe: &str, [n, k]: [usize; 2]) -> Result
         recipe.on(Event::ForwardDone).unwrap();
         linear
             .backward(Backward {
-                dy: place.read(&dy),
-                weight: place.read(&weight),
-                x: memory.keep_input.then(|| place.read(&x)),
-                dx: Some(place.write(&mut dx)),
+                dy: tensor_ref(&dy),
+                weight: tensor_ref(&weight),
+                x: memory.keep_input.then(|| tensor_ref(&x)),
+                dx: Some(tensor_mut(&mut dx)),
                 accumulate_dx: step % 2 == 1,
-                dw: place.write(&mut dw),
+                dw: tensor_mut(&mut dw),
                 accumulate_dw: step > 0,
                 group_saved: saved.get(),
                 saved: own.get(),
