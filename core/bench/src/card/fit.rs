@@ -57,9 +57,9 @@ pub(super) fn fit(
         last = Some((blocks, planned));
     }
     let (blocks, planned) = last.unwrap_or_default();
-    let s = if blocks == 1 { "" } else { "s" };
+    let take = if blocks == 1 { "block takes" } else { "blocks take" };
     Ok(Err(format!(
-        "{blocks} block{s} take {:.1} GB, and {:.1} GB are free",
+        "{blocks} {take} {:.1} GB, and {:.1} GB are free",
         planned as f64 / 1e9,
         free as f64 / 1e9
     )))
