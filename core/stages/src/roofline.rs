@@ -135,16 +135,18 @@ impl Work<'_> {
 }
 
 impl Speed {
-    /// One line for people.
-    pub(crate) fn line(&self, card: &str) -> String {
+    /// One line for people about micro-batches of so many tokens, or `exact`ly so many.
+    pub(crate) fn line(&self, card: &str, tokens: u64, exact: bool) -> String {
         let thousands = |speed: f64| match speed {
             speed if speed >= 1e6 => format!("{:.1} M", speed / 1e6),
             speed if speed >= 1e4 => format!("{:.0} k", speed / 1e3),
             speed => format!("{speed:.0}"),
         };
+        let full = if exact { "" } else { "full " };
+        let predicted = format!("predicted for {full}micro-batches of {tokens} tokens");
         let basis = format!("from the published peaks of {card}, not measured");
         match self.fp8 {
-            None => format!("speed: {} tokens/s predicted, {basis}", thousands(self.bf16)),
+            None => format!("speed: {} tokens/s {predicted}, {basis}", thousands(self.bf16)),
             Some(fp8) => {
                 let gain = fp8 / self.bf16;
                 let verdict = if gain < 1.0 {
@@ -155,7 +157,7 @@ impl Speed {
                 } else {
                     format!("{} as fast as bf16", gain::shown(gain))
                 };
-                format!("speed: {} tokens/s predicted, {verdict}; {basis}", thousands(fp8))
+                format!("speed: {} tokens/s {predicted}, {verdict}; {basis}", thousands(fp8))
             }
         }
     }
@@ -228,8 +230,16 @@ mod tests {
         }
         let ada = speed(&eight, "delayed", "NVIDIA GeForce RTX 4090", 8192, 8192, 1);
         assert!(ada.fp8.expect("known") < 0.3 * 24_292.0, "{ada:?}");
-        let line = speed(&eight, "delayed", H100, 8192, 8192, 32).line("H100");
-        assert!(line.starts_with("speed: 2") && line.contains("k tokens/s predicted"), "{line}");
+        let line = |exact| speed(&eight, "delayed", H100, 8192, 8192, 32).line("H100", 8192, exact);
+        assert!(line(true).starts_with("speed: 2"), "{}", line(true));
+        for (exact, words) in [(true, "for micro-batches of 8192"), (false, "for full micro-batches of 8192")]
+        {
+            assert!(
+                line(exact).contains(&format!("k tokens/s predicted {words} tokens, ")),
+                "{}",
+                line(exact)
+            );
+        }
     }
 
     #[test]
@@ -237,7 +247,8 @@ mod tests {
         let tiny = config(256, 512, 4, [4, 4], 512);
         let found = speed(&tiny, "current", H100, 512, 128, 32);
         assert!(found.fp8.expect("known") < found.bf16, "{found:?}");
-        assert!(found.line("H100").contains("FP8 will not pay, 0."), "{}", found.line("H100"));
+        let line = found.line("H100", 512, true);
+        assert!(line.contains("FP8 will not pay, 0."), "{line}");
     }
 
     #[test]

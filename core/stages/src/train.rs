@@ -146,11 +146,12 @@ impl StageKind for Train {
         if let Extent::Bound { why, .. } = settings::extent(cx.params()) {
             planned = planned.line(why);
         }
-        let planned = planned.line(memory::line(&needs, CardRoom::look(&self.engine).as_ref()));
-        match speed::line(&self.engine, cx, &config, &needs) {
-            Some(line) => planned.line(line),
-            None => planned,
-        }
+        let card = CardRoom::look(&self.engine);
+        let planned = planned.line(memory::line(&needs, card.as_ref()));
+        let options = forecast::options(cx.params(), needs.tokens.unwrap_or_default() as usize);
+        let shortage = memory::shortage(&needs, &settings(cx.params()), options, card.as_ref());
+        let speed = speed::line(&self.engine, cx, &config, &needs);
+        shortage.into_iter().chain(speed).fold(planned, Planned::line)
     }
 
     fn run(&self, cx: &mut StageCx<'_>) -> Result<Outcome, StageError> {

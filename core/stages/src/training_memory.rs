@@ -98,6 +98,11 @@ impl TrainingMemory {
         if self.on_card { self.host() } else { self.peak() }
     }
 
+    /// The states of the same run with one gradient, where there are so many: fewer there cannot be.
+    pub(crate) fn least_states(&self, gradients: u64) -> u64 {
+        self.states.saturating_mul(4) / (3 + gradients)
+    }
+
     /// What is the host's wherever the model runs.
     fn host(&self) -> u64 {
         [self.examples, self.program, self.staged].into_iter().fold(0, u64::saturating_add)

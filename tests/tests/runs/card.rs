@@ -217,6 +217,9 @@ fn the_doctor_and_the_plan_tell_of_the_card() {
     {
         assert!(flat(&plan).contains(words), "no `{words}` in {}", plan.all());
     }
+    assert!(!flat(&plan).contains("not fit"), "{}", plan.all());
+    let plan = ended(&bench, Some("hopper:36"), &[&["plan", "workflow.toml"][..], &set].concat());
+    assert!(flat(&plan).contains("not fit on NVIDIA H100 80GB HBM3. Take less with"), "{}", plan.all());
 
     // Where nobody names a device, a Hopper is taken, and an Ada is not.
     let plan = ended(&bench, Some(HOPPER), &["plan", "workflow.toml"]);

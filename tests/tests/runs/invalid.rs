@@ -246,7 +246,7 @@ fn more_memory_than_there_is_ends_the_stage_not_the_process() {
     for words in [
         "stage `train` failed: not enough memory: this takes",
         "are available",
-        "accumulate = \"sequential\"",
+        "Take less with a smaller model; or use a machine with more memory.",
     ] {
         assert!(err.contains(words), "no `{words}` in\n{err}");
     }

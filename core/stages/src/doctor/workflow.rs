@@ -167,10 +167,14 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>, card: Option<&CardRoo
     });
     let host = memory.map(|memory| memory.available);
     let available = card.map(|card| card.free).or(host);
-    let there = available.map_or_else(|| "the system does not tell".into(), gb);
-    let (on, here) = match card {
-        Some(card) => (format!(" on {}", card.name), format!("; beside it {}", gb(needs.memory.resident()))),
-        None => (String::new(), String::new()),
+    let tell = |available: Option<u64>| available.map_or_else(|| "the system does not tell".into(), gb);
+    let (on, here, there) = match card {
+        None => (String::new(), String::new(), tell(host)),
+        Some(card) => (
+            format!(" on {}", card.name),
+            format!(", and {} of the machine's memory", gb(needs.memory.resident())),
+            format!("{} on the card, {} in the machine", gb(card.free), tell(host)),
+        ),
     };
     let available = available.unwrap_or(u64::MAX);
     let crowded = card.is_some() && host.is_some_and(|host| host < needs.memory.resident());
@@ -181,7 +185,7 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>, card: Option<&CardRoo
     };
     let (all, certain_part, tokens) = (gb(most), gb(certain), tokens.unwrap_or_default());
     let found = format!(
-        "{stage}: {at_most}{all}{on}, of it {certain_part} of {states}{tokens}; available: {there}{here}"
+        "{stage}: {at_most}{all}{on}, of it {certain_part} of {states}{tokens}{here}; available: {there}"
     );
     let mut facts = json!({ "needs": needs, "memory": memory });
     if let Some(card) = card {
@@ -190,15 +194,16 @@ fn memory_row(forecast: &Forecast, memory: Option<Memory>, card: Option<&CardRoo
     facts["needs"]["stage"] = json!(stage);
     let row = |status| row("memory", status, found.clone()).facts(facts.clone());
     let smaller = "Take a smaller `batch.micro`, a shorter `cutoff`, `recompute = \"block\"`, or `accumulate = \"sequential\"`.";
-    Some(if crowded {
-        row(Status::Fail).advice("Use a machine with more memory beside the card, or a smaller model.")
-    } else if certain > available || (needs.exact && most > available) {
-        row(Status::Fail).advice(if certain > available {
+    Some(if certain > available || (needs.exact && most > available) {
+        let least = needs.gradients.map_or(certain, |n| needs.memory.least_states(n));
+        row(Status::Fail).advice(if least > available {
             let larger = if card.is_some() { "card" } else { "machine" };
             format!("Use a {larger} with more memory, or a smaller model.")
         } else {
             smaller.to_owned()
         })
+    } else if crowded {
+        row(Status::Fail).advice("Use a machine with more memory beside the card, or a smaller model.")
     } else if most > available {
         row(Status::Warn).advice(format!("Examples as long as they may be would not fit. {smaller}"))
     } else {

@@ -45,8 +45,23 @@ fn parts(memory: &TrainingMemory) -> String {
         (device, "the device"),
     ];
     let host = [(staged, "weights on their way"), (examples, "examples"), (program, "the program")];
-    let between = if on_card { format!("; beside it {} here: ", gb(memory.resident())) } else { ", ".into() };
+    let of_the_machine = || format!("; and {} of the machine's memory: ", gb(memory.resident()));
+    let between = if on_card { of_the_machine() } else { ", ".into() };
     format!("{}{between}{}", listed(&model), listed(&host))
+}
+
+/// One line where less is free on the card than a training stage may take; none where nothing is short, or known.
+pub(super) fn shortage(
+    needs: &forecast::Needs,
+    train: &TrainConfig,
+    options: DecoderOptions,
+    card: Option<&CardRoom>,
+) -> Option<String> {
+    let card = card.filter(|card| card.free < needs.peak)?;
+    let certain = needs.exact || card.free < needs.memory.states;
+    let what = if certain { "this does not" } else { "examples as long as they may be would not" };
+    let advice = Needs::new(&needs.memory, train, options).advice(card.free, "a card");
+    Some(format!("memory: {what} fit on {}. {advice}", card.name))
 }
 
 /// What there is to take from, where the system and the card tell.
@@ -114,7 +129,7 @@ impl<'a> Needs<'a> {
     /// What would take less.
     fn advice(&self, available: u64, larger: &str) -> String {
         let mut less = Vec::new();
-        if self.memory.states <= available || self.gradients > 1 {
+        if self.memory.least_states(self.gradients as u64) <= available {
             if self.micro > 1 {
                 less.push("a smaller `batch.micro`");
             }
@@ -133,8 +148,11 @@ impl<'a> Needs<'a> {
 
 #[cfg(test)]
 mod tests {
+    use fp8flow_flow::Params;
     use fp8flow_tensor::DType;
+    use serde_json::json;
 
+    use super::super::settings;
     use super::*;
 
     const MEMORY: TrainingMemory = TrainingMemory {
@@ -180,11 +198,42 @@ mod tests {
     }
 
     #[test]
+    fn a_card_that_is_too_small_is_said_with_what_takes_less() {
+        let needs = |exact| forecast::Needs {
+            parameters: 0,
+            peak: CARD.peak(),
+            memory: CARD,
+            gradients: Some(2),
+            tokens: Some(512),
+            exact,
+        };
+        let keys = json!({
+            "batch": { "micro": 4, "per_step": 8 }, "shuffle": true, "clip": 1.0, "accumulate": "tree",
+            "optimizer": { "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0, "decay": "all" },
+            "checkpoint": { "every_steps": 0, "keep": 1 }, "telemetry": { "every_steps": 0 }, "evaluate_every": 0,
+        });
+        let train = settings(&Params::new(keys, std::path::Path::new(".")));
+        let options = DecoderOptions { dtype: DType::Bf16, recompute: true, tokens: 512 };
+        let said = |exact, free| shortage(&needs(exact), &train, options, Some(&card(free)));
+        assert_eq!(said(true, 4_980_000_000), None);
+        let less = "Take less with a smaller `batch.micro`, `accumulate = \"sequential\"`, shorter examples, a smaller \
+                    model; or use a card with more memory.";
+        let unsure = format!("memory: examples as long as they may be would not fit on NVIDIA L4. {less}");
+        let sure = format!("memory: this does not fit on NVIDIA L4. {less}");
+        assert_eq!(said(false, 4_979_999_999), Some(unsure));
+        assert_eq!(said(true, 4_979_999_999), Some(sure.clone()));
+        // One gradient and what goes with it take 2.4 GB of the 3.
+        assert_eq!(said(false, 2_400_000_000), Some(sure));
+        let none = "Take less with a smaller model; or use a card with more memory.";
+        assert_eq!(said(false, 2_399_999_999).map(|said| said.ends_with(none)), Some(true));
+    }
+
+    #[test]
     fn a_line_about_a_card_names_it_and_what_stays_here() {
         assert_eq!(
             plan(&CARD, 512, Some(&card(23_000_000_000))),
             "memory: 4.98 GB on NVIDIA L4 (23.0 GB free) for micro-batches of 512 tokens: masters, moments and gradients \
-             3.00 GB, activations 1.50 GB, the backend 0.30 GB, the device 0.18 GB; beside it 1.02 GB here: weights on \
+             3.00 GB, activations 1.50 GB, the backend 0.30 GB, the device 0.18 GB; and 1.02 GB of the machine's memory: weights on \
              their way 1.00 GB, examples 4.0 MB, the program 16.0 MB"
         );
     }

@@ -27,5 +27,5 @@ pub(super) fn line(
         micro_batches: settings.micro_batches(),
         recompute: forecast::options(cx.params(), tokens).recompute,
     };
-    Some(work.speed(&peaks).line(&card))
+    Some(work.speed(&peaks).line(&card, tokens as u64, needs.exact))
 }
