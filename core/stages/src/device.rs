@@ -76,9 +76,11 @@ impl Section for WorkflowDevice {
             return Planned::default();
         }
         match place {
-            Place::Cpu => found
-                .iter()
-                .fold(Planned::default(), |planned, (number, card)| planned.line(hint(*number, card))),
+            Place::Cpu if device == AUTO => Planned::default().line(found.map_or_else(
+                || "the CPU: no card that can be used was found".to_owned(),
+                |(number, card)| hint(number, &card),
+            )),
+            Place::Cpu => Planned::default(),
             Place::Card(_) => {
                 let name = self.0.device().name();
                 // What the bits depend on: the kind of card, not which of them.
