@@ -20,6 +20,11 @@ fn lock(bench: &Bench, more: &[&str]) -> Ended {
     bench.fp8flow(&[&["lock", "workflow.toml"], more].concat())
 }
 
+/// The line of the revision.
+fn numerics() -> String {
+    format!("numerics = {}", fp8flow_kernels::NUMERICS_REVISION)
+}
+
 /// Ends with `code` and says all of `words`.
 #[track_caller]
 fn said(ended: &Ended, code: i32, words: &[&str]) {
@@ -45,7 +50,7 @@ fn a_run_that_is_held_to_a_lock_has_its_bytes_or_says_what_differs() {
     said(&lock(&bench, &[]), 0, &["workflow.lock: every stage is pinned"]);
     let text = fs::read_to_string(bench.path("workflow.lock")).unwrap();
     for words in [
-        "numerics = 2",
+        numerics().as_str(),
         "name = \"torchao-rowwise\"",
         "lr = 0.003",
         "path = \"dates.json\"",
@@ -86,7 +91,7 @@ fn a_run_that_is_held_to_a_lock_has_its_bytes_or_says_what_differs() {
 
     bench.write("workflow.lock", text.replacen("format = 1", "format = 9", 1));
     said(&locked(&bench, &[]), 3, &["workflow.lock is no lock: it has format 9"]);
-    bench.write("workflow.lock", text.replacen("numerics = 2", "numerics 2", 1));
+    bench.write("workflow.lock", text.replacen(&numerics(), "numerics", 1));
     said(&locked(&bench, &[]), 3, &["workflow.lock is no lock: ", "line "]);
 }
 
