@@ -59,7 +59,7 @@ impl Section for WorkflowDevice {
         let device: &str = cx.params().get("device");
         let found = (device == AUTO).then(usable).flatten();
         let place = match &found {
-            Some((number, card)) if capability(card) == HOPPER => Some(Place::Card(*number)),
+            Some((number, card)) if Version::from(card.capability) == HOPPER => Some(Place::Card(*number)),
             _ => Place::parse(device),
         };
         let Some(place) = place else {
@@ -100,11 +100,7 @@ fn usable() -> Option<(usize, Card)> {
     let cards: Vec<_> = cuda.cards.into_iter().enumerate().filter(|_| whole).collect();
     [HOPPER, ADA]
         .into_iter()
-        .find_map(|kind| cards.iter().find(|(_, card)| capability(card) == kind).cloned())
-}
-
-fn capability(card: &Card) -> Version {
-    Version(card.capability.0, card.capability.1)
+        .find_map(|kind| cards.iter().find(|(_, card)| Version::from(card.capability) == kind).cloned())
 }
 
 fn hint(number: usize, card: &Card) -> String {

@@ -61,7 +61,7 @@ fn driver(part: &Part, version: Option<Version>, missing: Status) -> Row {
 }
 
 fn card(number: usize, card: &Card, cuda: Option<Version>, missing: Status) -> Row {
-    let capability = Version(card.capability.0, card.capability.1);
+    let capability = Version::from(card.capability);
     let rows = MATRIX.iter().filter(|row| row.device == DeviceClass::Cuda);
     let (mut fits, mut not) = (Vec::new(), Vec::new());
     for row in rows {

@@ -23,14 +23,17 @@ pub(crate) enum Part {
 }
 
 impl Part {
+    /// The first column in which a row has an element.
+    #[inline(always)]
+    pub(crate) fn first_column(self, row: usize) -> usize {
+        if self == Self::Upper { row } else { 0 }
+    }
+
     /// The columns, of `n`, in which the rows from `first` to `first + HEIGHT` have elements.
     #[inline(always)]
     fn columns(self, first: usize, n: usize) -> Range<usize> {
-        match self {
-            Self::All => 0..n,
-            Self::Upper => first.min(n)..n,
-            Self::Lower => 0..n.min(first + HEIGHT),
-        }
+        let end = if self == Self::Lower { n.min(first + HEIGHT) } else { n };
+        self.first_column(first).min(n)..end
     }
 
     /// The same of the other triangle's tile, rows and columns exchanged.

@@ -220,7 +220,7 @@ impl<'a> Tile<'a> {
         let [lse, delta] = [given.lse, given.delta].map(|statistics| &statistics[first..][..queries.len]);
         products(isa, dim, keys.len, seen, self.k, self.q_columns, self.weights);
         products(isa, dim, keys.len, seen, self.v, self.dout_columns, self.dscores);
-        differentiate::<A>(isa, self.weights, self.dscores, queries, keys, scale, lse, delta);
+        differentiate::<A>(isa, self.weights, self.dscores, seen, keys, scale, lse, delta);
     }
 
     fn add_to_queries(&self, isa: Isa, [queries, keys]: [Span; 2], dq: &mut [f32]) {

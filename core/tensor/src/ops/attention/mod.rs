@@ -65,7 +65,7 @@ pub(crate) fn forward<A: Element>(
             load_rows(isa, Head::new(v, kv_heads, dim, h / group), keys, wide, vs);
             let seen = queries.seen(keys);
             products(isa, dim, keys.len, seen, ks, qt, scores);
-            weigh(isa, scores, queries, keys, scale, top, sum, fade);
+            weigh(isa, scores, seen, keys, scale, top, sum, fade);
             scale_rows(isa, mixed, wide, fade);
             if size_of::<A>() < size_of::<f32>() {
                 round::<A>(isa, scores, keys, top);

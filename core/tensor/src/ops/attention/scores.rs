@@ -48,22 +48,16 @@ pub(super) fn mix(
     accumulate_transposed(isa, [m.next_multiple_of(HEIGHT), n, k], given, weights, TILE, rows, out);
 }
 
-/// From which query on a key is seen, if `key` counts the rows of a tile of keys and queries the columns.
-#[inline(always)]
-pub(super) fn seen_from(queries: Span, keys: Span, key: usize) -> usize {
-    if queries.first == keys.first { key } else { 0 }
-}
-
 multiversion! {
     /// Turns `keys.len` rows of scores, a column a query, into weights `exp(scale · score − top)`, where `top` is the
     /// new maximum; `sum` gains them, and `fade` is what older weights are to be multiplied with.
-    pub(super) fn weigh(scores: &mut [f32], queries: Span, keys: Span, scale: f32, top: &mut [f32], sum: &mut [f32], fade: &mut [f32]) {
+    pub(super) fn weigh(scores: &mut [f32], seen: Part, keys: Span, scale: f32, top: &mut [f32], sum: &mut [f32], fade: &mut [f32]) {
         fade.copy_from_slice(top);
         for (key, scores) in scores.chunks_exact_mut(TILE).take(keys.len).enumerate() {
             for x in &mut *scores {
                 *x *= scale;
             }
-            scores[..seen_from(queries, keys, key)].fill(f32::NEG_INFINITY);
+            scores[..seen.first_column(key)].fill(f32::NEG_INFINITY);
             for (x, top) in scores.iter().zip(&mut *top) {
                 // A NaN passes by: its weight will be one, and spoil all that a query gets.
                 *top = x.max(*top);
@@ -115,7 +109,7 @@ multiversion! {
     /// Turns `keys.len` rows of scores, a column a query, into weights, and gradients of weights into those of scores:
     /// rounded to `A`, as tensor cores take them, before they are scaled.
     pub(super) fn differentiate<A: Element>(
-        scores: &mut [f32], dweights: &mut [f32], queries: Span, keys: Span, scale: f32, lse: &[f32], delta: &[f32],
+        scores: &mut [f32], dweights: &mut [f32], seen: Part, keys: Span, scale: f32, lse: &[f32], delta: &[f32],
     ) {
         let rows = scores.chunks_exact_mut(TILE).zip(dweights.chunks_exact_mut(TILE));
         for (key, (scores, dweights)) in rows.take(keys.len).enumerate() {
@@ -124,9 +118,9 @@ multiversion! {
                 *x = A::narrow(weight).widen();
                 *dweight = A::narrow(weight * (*dweight - delta)).widen() * scale;
             }
-            let seen = seen_from(queries, keys, key);
-            scores[..seen].fill(0.0);
-            dweights[..seen].fill(0.0);
+            let first = seen.first_column(key);
+            scores[..first].fill(0.0);
+            dweights[..first].fill(0.0);
         }
     }
 }

@@ -30,12 +30,15 @@ pub(super) struct Side {
 }
 
 impl Side {
+    /// For sizes: one that a card has not is refused when the cast is made.
+    fn granularity(self) -> OnCard {
+        on_card(self.cast).unwrap_or(OnCard::Tensor)
+    }
+
     /// Bytes of codes, of factors, and of the maximum that is met.
     fn pieces(self) -> [usize; 3] {
         let Self { cast, layout, rows, cols } = self;
-        // A granularity that a card has not is refused when the cast is made.
-        let granularity = on_card(cast).unwrap_or(OnCard::Tensor);
-        let factors = granularity.factors(layout, rows, cols) * size_of::<f32>();
+        let factors = self.granularity().factors(layout, rows, cols) * size_of::<f32>();
         let amax = match cast.source {
             Source::Current(_) => 0,
             Source::Delayed => AMAX,
@@ -50,10 +53,8 @@ impl Side {
 
     /// Bytes of zeros that the cast raises maxima from.
     fn zeros(self) -> usize {
-        // A granularity that a card has not is refused when the cast is made.
-        let granularity = on_card(self.cast).unwrap_or(OnCard::Tensor);
         match self.cast.source {
-            Source::Current(_) => granularity.space(self.rows, self.cols).next_multiple_of(ALIGN),
+            Source::Current(_) => self.granularity().space(self.rows, self.cols).next_multiple_of(ALIGN),
             Source::Delayed => 0,
         }
     }
