@@ -9,7 +9,7 @@ use fp8flow_kernels::{Isa, multiversion};
 /// Columns of the widest register block; every tile's width is a multiple of it.
 pub(crate) const WIDTH: usize = 32;
 
-/// Rows of a register block; every tile's height is a multiple of it.
+/// Rows of a register block; every tile's height is a multiple of it, so that there is room for the last one whole.
 pub(crate) const HEIGHT: usize = 4;
 
 /// Which elements of a tile there are, by row and column: all, or those of a triangle with its diagonal.
@@ -57,7 +57,7 @@ pub(crate) fn accumulate(
     b: &[f32],
     c: &mut [f32],
 ) {
-    debug_assert!(m.is_multiple_of(HEIGHT) && n.is_multiple_of(WIDTH));
+    debug_assert!(n.is_multiple_of(WIDTH));
     match isa {
         Isa::Avx512 => by_rows::<HEIGHT, 32>(isa, m, n, k, wanted, given, a, stride, b, c),
         _ => by_rows::<HEIGHT, 16>(isa, m, n, k, wanted, given, a, stride, b, c),
@@ -74,7 +74,7 @@ pub(crate) fn accumulate_transposed(
     b: &[f32],
     c: &mut [f32],
 ) {
-    debug_assert!(m.is_multiple_of(HEIGHT) && n.is_multiple_of(WIDTH));
+    debug_assert!(n.is_multiple_of(WIDTH));
     match isa {
         Isa::Avx512 => by_cols::<HEIGHT, 32>(isa, m, n, k, given, a, stride, b, c),
         _ => by_cols::<HEIGHT, 16>(isa, m, n, k, given, a, stride, b, c),

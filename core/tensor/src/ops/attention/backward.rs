@@ -10,8 +10,9 @@ use fp8flow_kernels::{Buffer, Cpu, Element, Isa};
 use super::layout::{
     Head, Rest, Span, TILE, cut, load_columns, load_rows, padded, places, sequence_places, store,
 };
-use super::scores::{add_products, differentiate, dot, mix, products};
+use super::scores::{differentiate, dot, products};
 use crate::AttentionShape;
+use crate::ops::tile::{Part, accumulate, accumulate_transposed};
 
 /// What backward reads, for all heads.
 struct Given<'a, A> {
@@ -224,13 +225,14 @@ impl<'a> Tile<'a> {
     }
 
     fn add_to_queries(&self, isa: Isa, [queries, keys]: [Span; 2], dq: &mut [f32]) {
-        mix(isa, [queries.len, self.wide, keys.len], queries.seen(keys), self.dscores, self.k, dq);
+        let size = [queries.len, self.wide, keys.len];
+        accumulate_transposed(isa, size, queries.seen(keys), self.dscores, TILE, self.k, dq);
     }
 
     fn add_to_keys(&self, isa: Isa, [queries, keys]: [Span; 2], dk: &mut [f32], dv: &mut [f32]) {
-        let (size, seen) = ([keys.len, self.wide, queries.len], queries.seen(keys));
-        add_products(isa, size, seen, self.weights, self.dout, dv);
-        add_products(isa, size, seen, self.dscores, self.q, dk);
+        let (size, parts) = ([keys.len, self.wide, queries.len], [Part::All, queries.seen(keys)]);
+        accumulate(isa, size, parts, self.weights, TILE, self.dout, dv);
+        accumulate(isa, size, parts, self.dscores, TILE, self.q, dk);
     }
 }
 

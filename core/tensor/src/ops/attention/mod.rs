@@ -18,7 +18,8 @@ use fp8flow_kernels::{Buffer, Cpu, Element, math};
 
 pub(crate) use self::backward::backward;
 use self::layout::{Head, Rest, TILE, cut, load_columns, load_rows, padded, places, store};
-use self::scores::{mix, products, round, scale_rows, weigh};
+use self::scores::{products, round, scale_rows, weigh};
+use super::tile::accumulate_transposed;
 use crate::AttentionShape;
 
 /// Floats that forward and backward work in beside those of their tasks: sums by head and tile, sums by head and token.
@@ -70,7 +71,7 @@ pub(crate) fn forward<A: Element>(
             if size_of::<A>() < size_of::<f32>() {
                 round::<A>(isa, scores, keys, top);
             }
-            mix(isa, [queries.len, wide, keys.len], seen, scores, vs, mixed);
+            accumulate_transposed(isa, [queries.len, wide, keys.len], seen, scores, TILE, vs, mixed);
         }
         for ((sum, top), inverse) in sum.iter_mut().zip(top).zip(&mut *fade) {
             *inverse = 1.0 / *sum;

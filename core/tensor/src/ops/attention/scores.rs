@@ -4,7 +4,7 @@ use std::f32::consts::{LN_2, LOG2_E};
 
 use fp8flow_kernels::{Element, Isa, math, multiversion};
 
-use super::super::tile::{HEIGHT, Part, accumulate, accumulate_transposed};
+use super::super::tile::{Part, accumulate};
 use super::layout::{Span, TILE, padded};
 use crate::lanes::lane_sum;
 
@@ -20,32 +20,7 @@ pub(super) fn products(
     out: &mut [f32],
 ) {
     out.fill(0.0);
-    let size = [len.next_multiple_of(HEIGHT), TILE, dim];
-    accumulate(isa, size, [wanted, Part::All], rows, padded(dim), columns, out);
-}
-
-/// `out[i] += Σ_j weights[i][j] · rows[j]` for `i < m`, `j < k`, rows of `n`; other weights than those `given` are zero.
-pub(super) fn add_products(
-    isa: Isa,
-    [m, n, k]: [usize; 3],
-    given: Part,
-    weights: &[f32],
-    rows: &[f32],
-    out: &mut [f32],
-) {
-    accumulate(isa, [m.next_multiple_of(HEIGHT), n, k], [Part::All, given], weights, TILE, rows, out);
-}
-
-/// `out[i] += Σ_j weights[j][i] · rows[j]`, else the same.
-pub(super) fn mix(
-    isa: Isa,
-    [m, n, k]: [usize; 3],
-    given: Part,
-    weights: &[f32],
-    rows: &[f32],
-    out: &mut [f32],
-) {
-    accumulate_transposed(isa, [m.next_multiple_of(HEIGHT), n, k], given, weights, TILE, rows, out);
+    accumulate(isa, [len, TILE, dim], [wanted, Part::All], rows, padded(dim), columns, out);
 }
 
 multiversion! {
