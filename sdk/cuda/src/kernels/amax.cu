@@ -7,20 +7,20 @@
 // expects sm_90a: LDG.E.128
 #include "cast.cuh"
 
-// The maximum of this thread, whose 16 bytes at a time lie among those of all others.
+// The maximum of this thread, whose 16 bytes at a time lie among those of all others, the last of them first.
 template <class A, bool NAN> __device__ u32 amax_part(const A* x, u64 n) {
     const u32 N = Vector<A>::N;
     u32 tops = 0;
     u64 whole = n / N, step = thread_count(), i = thread_index();
-    const uint4* from = reinterpret_cast<const uint4*>(x);
+    const uint4* last = reinterpret_cast<const uint4*>(x) + whole - 1;
     for (; i + 3 * step < whole; i += 4 * step) {
         uint4 parts[4];
 #pragma unroll
-        for (u32 p = 0; p < 4; p++) parts[p] = from[i + p * step];
+        for (u32 p = 0; p < 4; p++) parts[p] = last[-i64(i + p * step)];
 #pragma unroll
         for (u32 p = 0; p < 4; p++) tops = higher<A, NAN>(tops, parts[p]);
     }
-    for (; i < whole; i += step) tops = higher<A, NAN>(tops, from[i]);
+    for (; i < whole; i += step) tops = higher<A, NAN>(tops, last[-i64(i)]);
     u64 rest = whole * N + thread_index();
     if (rest < n) tops = higher<A, NAN>(tops, __float_as_uint(widen(x[rest])));
     return top_of<A>(tops);
@@ -72,7 +72,7 @@ template <class A> __device__ void amax_lines(const A* x, u32* row_maxima, u32* 
     const u32 N = Vector<A>::N, ABREAST = SIDE / N, IN_WORD = N / 4;
     __shared__ uint4 tops[256 / ABREAST][ABREAST];
     u32 across = u32((cols + SIDE - 1) / SIDE), lane = threadIdx.x % ABREAST;
-    u64 first_row = u64(blockIdx.x / across) * SIDE, first_col = u64(blockIdx.x % across) * SIDE;
+    u64 first_row = u64(last_first() / across) * SIDE, first_col = u64(last_first() % across) * SIDE;
     u64 col = first_col + lane * N;
     tops[threadIdx.x / ABREAST][lane] = nan ? amax_tile<A, true>(x, row_maxima, counters, first_row, col, rows, cols)
                                             : amax_tile<A, false>(x, row_maxima, counters, first_row, col, rows, cols);

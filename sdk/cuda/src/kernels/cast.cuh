@@ -4,6 +4,10 @@
 
 #include "fp8.cuh"
 
+// This block's number from behind. What looks at a matrix first begins with the end of it, which its producer has left
+// in L2; what reads it once more begins with the start.
+__device__ inline u32 last_first() { return gridDim.x - 1 - blockIdx.x; }
+
 const u32 INFINITE = 0x7f800000u;
 
 // What a layer counts, in the order of `cast::Counters`.

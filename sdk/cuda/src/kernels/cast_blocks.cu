@@ -57,7 +57,7 @@ __device__ void cast_blocks(const A* x, u8* codes, u8* turned, float* factors, f
     __shared__ float4 col_scales[SIDE / 4];
     __shared__ float4 row_scales[SIDE / 4];
     u32 across = u32((cols + SIDE - 1) / SIDE), down = u32((rows + SIDE - 1) / SIDE);
-    u64 block_row = blockIdx.x / across, block_col = blockIdx.x % across;
+    u64 block_row = last_first() / across, block_col = last_first() % across;
     u64 first_row = block_row * SIDE, first_col = block_col * SIDE;
     Place at = place();
     u64 row = first_row + at.quad * 4, col = first_col + at.group * 8;

@@ -1,6 +1,6 @@
 // Casts with a scale a row (codes as x lies), a scale a column (codes turned over), or both in one read, from maxima.
 // codes[m,k] = encode(x[m,k] * s[m]), turned[k,m] = encode(x[m,k] * t[k]); factors are 1 / s and 1 / t.
-// Specification: fp8flow-kernels' `cast_rows`, `cast_cols`. A block takes 128 rows of 64 columns, the last ones first:
+// Specification: fp8flow-kernels' `cast_rows`, `cast_cols`. A block takes 128 rows of 64 columns, the first ones first:
 // they are what `amax_lines` has left in L2. Reads 2 or 4 bytes an element, once; writes 1 for each layout: 64 bytes of
 // a row, 128 of a column at a time. Expected: 85 % of copy bandwidth.
 // budget: registers 64, spills 0
@@ -20,8 +20,8 @@ __device__ void cast_lines(const A* x, u8* codes, u8* turned, float* factors, fl
     __shared__ Turned stripe;
     __shared__ float4 row_scales[STRIPE_ROWS / 4];
     __shared__ float4 col_scales[STRIPE_COLS / 4];
-    u32 across = u32((cols + STRIPE_COLS - 1) / STRIPE_COLS), block = gridDim.x - 1 - blockIdx.x;
-    u64 first_row = u64(block / across) * STRIPE_ROWS, first_col = u64(block % across) * STRIPE_COLS;
+    u32 across = u32((cols + STRIPE_COLS - 1) / STRIPE_COLS);
+    u64 first_row = u64(blockIdx.x / across) * STRIPE_ROWS, first_col = u64(blockIdx.x % across) * STRIPE_COLS;
     Place at = place();
     u64 row = first_row + at.quad * 4, col = first_col + at.group * 8;
     Eight<A> x4[4];

@@ -37,7 +37,7 @@ template <class F, class A> __device__ inline void see(Lost& lost, const Eight<A
 template <class A, class F> __device__ void cast_rows(const A* x, u8* codes, float* factors, Counters* counters,
                                                       u64 rows, u64 cols, u32 share, u32 rule, u32 count) {
     __shared__ u32 tops[32];
-    u64 row = u64(blockIdx.x) * (blockDim.x / share) + threadIdx.x / share;
+    u64 row = u64(last_first()) * (blockDim.x / share) + threadIdx.x / share;
     if (row >= padded(rows)) return;
     u32 vectors = u32(cols / 8), first = threadIdx.x % share, rest = first + HELD * share;
     x += row * cols;

@@ -1,7 +1,7 @@
 // Casts with one scale for all that is known before, given or from a maximum.
 // codes[m,k] = encode(x[m,k] * s), as x lies, turned over, or both; factors are 1 / s.
-// Specification: fp8flow-kernels' `cast_tensor`, `cast_tensor_with_amax`. A block takes 128 rows of 64 columns, the
-// last ones first, since they are what `amax` has left in L2. Reads 2 or 4 bytes an element, once; writes 1 for each
+// Specification: fp8flow-kernels' `cast_tensor`, `cast_tensor_with_amax`. A block takes 128 rows of 64 columns, those
+// first that are in L2: of a matrix that `amax` has read the first, else the last. Reads 2 or 4 bytes an element, once; writes 1 for each
 // layout: 64 bytes of a row, 128 of a column at a time.
 // Expected: 85 % of copy bandwidth with one layout, 80 % with both.
 // budget: registers 64, spills 0
@@ -21,7 +21,7 @@ __device__ void cast_tile(const A* x, u8* codes, u8* turned, float* factors, flo
                           u32 rule, u32 count) {
     __shared__ Turned stripe;
     __shared__ u32 tops[32];
-    u32 across = u32((cols + STRIPE_COLS - 1) / STRIPE_COLS), block = gridDim.x - 1 - blockIdx.x;
+    u32 across = u32((cols + STRIPE_COLS - 1) / STRIPE_COLS), block = maximum ? blockIdx.x : last_first();
     u64 first_row = u64(block / across) * STRIPE_ROWS, first_col = u64(block % across) * STRIPE_COLS;
     Place at = place();
     u64 row = first_row + at.quad * 4, col = first_col + at.group * 8;
