@@ -95,6 +95,11 @@ impl StageKind for Train {
         MODEL
     }
 
+    /// 2: the chain of digests is made by XXH3.
+    fn revision(&self) -> u32 {
+        2
+    }
+
     fn fields(&self) -> Vec<Field> {
         fields::fields(self.task)
     }

@@ -12,6 +12,7 @@ pub mod check;
 mod cpu;
 pub mod cuda;
 pub mod device;
+pub mod digest;
 pub mod inspect;
 mod lanes;
 mod ops;

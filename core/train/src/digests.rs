@@ -2,8 +2,9 @@
 //! be read from it without any checkpoint.
 //!
 //! After every step each f32 master is digested whole, so that one flipped bit shows. It is cut in pieces of a fixed size, which
-//! the pool's threads take one by one; neither their number nor the instruction set is in the result. `chain` is blake3 over the chain
-//! before, the step's metrics and the digests of all tensors; of these a few digits are kept to name the first that differs.
+//! the pool's threads, or the card, digest by XXH3 as fast as memory is read; neither threads nor the instruction set are in
+//! the result. A tensor's digest is blake3 over those of its pieces; `chain` is blake3 over the chain before, the step's
+//! metrics and the digests of all tensors; of these a few digits are kept to name the first that differs.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind};
@@ -14,6 +15,7 @@ use fp8flow_kernels::Parallel;
 use fp8flow_kernels::parallel::for_each;
 use fp8flow_model::{Parameters, SafeFile};
 use fp8flow_tensor::cuda::Digester;
+use fp8flow_tensor::digest::{DIGEST, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Line, Lines};
@@ -22,8 +24,8 @@ use crate::{StepMetrics, TrainError};
 /// The digests in a run's own folder.
 pub const DIGESTS: &str = "digests.jsonl";
 
-/// Bytes that one thread digests at a time: part of the digest of a tensor.
-const PIECE: usize = 1 << 20;
+/// Bytes that one thread digests at a time: enough pieces for all of a card's warps, few enough to be fetched from it.
+const PIECE: usize = 1 << 18;
 
 /// Hexadecimal digits that are kept of a tensor's digest. The chain holds all of them; these only name the tensor.
 const SHORT: usize = 8;
@@ -149,15 +151,13 @@ fn of_parameters(
 
 fn of_tensors(tensors: &[&[u8]], pool: &dyn Parallel) -> Vec<Hash> {
     let pieces: Vec<&[u8]> = tensors.iter().flat_map(|tensor| tensor.chunks(PIECE)).collect();
-    let mut digests = vec![[0; blake3::OUT_LEN]; pieces.len()];
-    for_each(pool, pieces.into_iter().zip(&mut digests), |(piece, digest)| {
-        *digest = *blake3::hash(piece).as_bytes();
-    });
+    let mut digests = vec![[0; DIGEST]; pieces.len()];
+    for_each(pool, pieces.into_iter().zip(&mut digests), |(piece, found)| *found = digest(piece));
     whole(&digests, tensors.iter().map(|tensor| tensor.len()))
 }
 
 /// The digests of tensors of so many bytes from those of their pieces.
-fn whole(mut pieces: &[[u8; blake3::OUT_LEN]], bytes: impl Iterator<Item = usize>) -> Vec<Hash> {
+fn whole(mut pieces: &[[u8; DIGEST]], bytes: impl Iterator<Item = usize>) -> Vec<Hash> {
     let whole = |bytes: usize| {
         let (own, others) = pieces.split_at(bytes.div_ceil(PIECE));
         pieces = others;
@@ -249,7 +249,7 @@ mod tests {
         let of = |a: &[f32], pool| of_tensors(&[bytemuck::cast_slice(a), bytemuck::cast_slice(&b)], pool);
         let before = of(&a, &Serial);
         assert_eq!(of(&a, &Backwards), before);
-        for (index, bit) in [(0, 0), (262_143, 31), (262_144, 7), (699_999, 22)] {
+        for (index, bit) in [(0, 0), (65_535, 31), (65_536, 7), (699_999, 22)] {
             let kept = a[index];
             a[index] = f32::from_bits(kept.to_bits() ^ (1 << bit));
             let after = of(&a, &Serial);
@@ -258,7 +258,7 @@ mod tests {
         }
         // Zeros of either sign, and pieces in another order, are other bits.
         assert_ne!(of(&[0.0], &Serial)[0], of(&[-0.0], &Serial)[0]);
-        a.rotate_left(262_144);
+        a.rotate_left(65_536);
         assert_ne!(of(&a, &Serial)[0], before[0]);
     }
 }

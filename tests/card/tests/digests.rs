@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fp8flow_card_tests::card;
 use fp8flow_tensor::cuda::Digester;
+use fp8flow_tensor::digest::{DIGEST, digest};
 use fp8flow_tensor::{Card, DType, Tensor};
 
 /// A tensor of so many elements and its bytes.
@@ -17,8 +18,8 @@ fn numbers(card: &Card, elements: usize) -> (Tensor, Vec<u8>) {
     (tensor, x.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
-fn expected(bytes: &[u8], piece: usize) -> Vec<[u8; 32]> {
-    bytes.chunks(piece).map(|piece| *blake3::hash(piece).as_bytes()).collect()
+fn expected(bytes: &[u8], piece: usize) -> Vec<[u8; DIGEST]> {
+    bytes.chunks(piece).map(digest).collect()
 }
 
 #[test]
@@ -29,6 +30,9 @@ fn a_digest_of_any_length_is_that_of_the_bytes() {
         (1, 1 << 10),
         (15, 1 << 10),
         (16, 1 << 10),
+        (60, 1 << 10),
+        (64, 1 << 10),
+        (65, 1 << 10),
         (255, 1 << 10),
         (256, 1 << 10),
         (257, 4 << 10),
