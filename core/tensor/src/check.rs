@@ -6,7 +6,7 @@
 use fp8flow_cuda::Result;
 use fp8flow_kernels::{bf16, philox::Philox};
 
-use crate::{AdamW, AttentionShape, DType, Device, RopeTable, Rotation, Tensor};
+use crate::{AdamW, AttentionShape, DType, Device, RopeTable, Rotation, Tensor, cuda, digest};
 
 /// Tokens of the micro-batch.
 const TOKENS: usize = 70;
@@ -155,7 +155,8 @@ impl<'a> Bench<'a> {
         self.swiglu()?;
         self.elementwise()?;
         self.cross_entropy()?;
-        self.adamw()
+        self.adamw()?;
+        self.digest()
     }
 
     fn embedding(&mut self) -> Result<()> {
@@ -303,5 +304,15 @@ impl<'a> Bench<'a> {
         self.keep("adamw weight", &weight, 0.0)?;
         self.keep("adamw m", &m, 0.0)?;
         self.keep("adamw v", &v, 0.0)
+    }
+
+    /// Of the chain by which runs are told apart: whole pieces, and one that is cut short.
+    fn digest(&mut self) -> Result<()> {
+        let tensors = [self.operand(DType::F32, TOKENS, WIDE)?, self.operand(DType::F32, 1, WIDE)?];
+        let (pool, mut on_card) = (self.device.cpu().pool, cuda::Digester::default());
+        let found = digest::of_tensors(&tensors, 4 << 10, pool, &mut on_card)?;
+        let numbers = found.as_flattened().iter().copied().map(f32::from).collect();
+        self.results.push(Kept { result: "digest", numbers, bound: 0.0 });
+        Ok(())
     }
 }

@@ -1,7 +1,13 @@
 //! Digests of tensors, by which two runs are told apart: made after every step of all that is trained, so they must be as
 //! fast as memory, on a card too. XXH3 is; nobody forges what these are made of.
 
+use fp8flow_cuda::Result;
+use fp8flow_kernels::Parallel;
+use fp8flow_kernels::parallel::for_each;
 use twox_hash::XxHash3_128;
+
+use crate::Tensor;
+use crate::cuda::Digester;
 
 /// Bytes of a digest.
 pub const DIGEST: usize = 16;
@@ -19,6 +25,32 @@ pub fn digest(piece: &[u8]) -> [u8; DIGEST] {
         XxHash3_128::oneshot(piece)
     };
     digest.to_le_bytes()
+}
+
+/// The digest of every `piece` bytes of each of `stretches`, one stretch after the other, on the threads of `pool`; the last
+/// piece of each may be shorter.
+pub fn digests(stretches: &[&[u8]], piece: usize, pool: &dyn Parallel) -> Vec<[u8; DIGEST]> {
+    let pieces: Vec<&[u8]> = stretches.iter().flat_map(|stretch| stretch.chunks(piece)).collect();
+    let mut digests = vec![[0; DIGEST]; pieces.len()];
+    for_each(pool, pieces.into_iter().zip(&mut digests), |(piece, found)| *found = digest(piece));
+    digests
+}
+
+/// [`digests`] of the elements in use of f32 tensors that are all on the CPU or all on one card.
+///
+/// # Panics
+/// If they are not, or `piece` is not a multiple of 1 KiB, less than 1 GiB.
+pub fn of_tensors(
+    tensors: &[Tensor],
+    piece: usize,
+    pool: &dyn Parallel,
+    on_card: &mut Digester,
+) -> Result<Vec<[u8; DIGEST]>> {
+    if tensors.iter().any(|tensor| tensor.card().is_some()) {
+        return on_card.digests(tensors, piece);
+    }
+    let stretches: Vec<&[u8]> = tensors.iter().map(|tensor| bytemuck::cast_slice(tensor.f32())).collect();
+    Ok(digests(&stretches, piece, pool))
 }
 
 #[cfg(test)]

@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
 use fp8flow_kernels::Parallel;
-use fp8flow_kernels::parallel::for_each;
 use fp8flow_model::{Parameters, SafeFile};
 use fp8flow_tensor::cuda::Digester;
-use fp8flow_tensor::digest::{DIGEST, digest};
+use fp8flow_tensor::digest::{self, DIGEST};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Line, Lines};
@@ -141,19 +140,12 @@ fn of_parameters(
     digester: &mut Digester,
 ) -> Result<Vec<Hash>, TrainError> {
     let tensors = parameters.tensors();
-    if tensors.iter().any(|tensor| tensor.card().is_some()) {
-        let digests = digester.digests(tensors, PIECE)?;
-        return Ok(whole(&digests, tensors.iter().map(|tensor| tensor.stretch().2)));
-    }
-    let bytes: Vec<&[u8]> = tensors.iter().map(|tensor| bytemuck::cast_slice(tensor.f32())).collect();
-    Ok(of_tensors(&bytes, pool))
+    let digests = digest::of_tensors(tensors, PIECE, pool, digester)?;
+    Ok(whole(&digests, tensors.iter().map(|tensor| tensor.rows() * tensor.cols() * size_of::<f32>())))
 }
 
 fn of_tensors(tensors: &[&[u8]], pool: &dyn Parallel) -> Vec<Hash> {
-    let pieces: Vec<&[u8]> = tensors.iter().flat_map(|tensor| tensor.chunks(PIECE)).collect();
-    let mut digests = vec![[0; DIGEST]; pieces.len()];
-    for_each(pool, pieces.into_iter().zip(&mut digests), |(piece, found)| *found = digest(piece));
-    whole(&digests, tensors.iter().map(|tensor| tensor.len()))
+    whole(&digest::digests(tensors, PIECE, pool), tensors.iter().map(|tensor| tensor.len()))
 }
 
 /// The digests of tensors of so many bytes from those of their pieces.
