@@ -160,10 +160,28 @@ impl Needed {
             // SAFETY: the symbol is looked at, not called.
             unsafe { library.get::<unsafe extern "C" fn()>(function.as_bytes()) }.is_err()
         });
-        missing.map_or(Ok(()), |function| {
-            let problem = format!("has no function {function}: CUDA 12.9 or later is needed");
-            Err(Error::Unusable { path: PathBuf::from(name), problem })
-        })
+        let problem = match missing {
+            Some(function) => format!("has no function {function}: CUDA 12.9 or later is needed"),
+            None if self.is_known_by_name() => return Ok(()),
+            None => format!(
+                "bears another name inside than NVIDIA gives it: `readelf -d` must show the SONAME {}; take the library as \
+                 NVIDIA ships it",
+                self.names()[0]
+            ),
+        };
+        Err(Error::Unusable { path: PathBuf::from(name), problem })
+    }
+
+    /// Whether cudarc, which asks the loader by name, will get what is open.
+    fn is_known_by_name(self) -> bool {
+        // SAFETY: opens what is open already, or else a library that has NVIDIA's name where the system looks.
+        unsafe {
+            match self {
+                Self::Driver => cudarc::driver::sys::is_culib_present(),
+                Self::Nvrtc => cudarc::nvrtc::sys::is_culib_present(),
+                Self::CublasLt => cudarc::cublaslt::sys::is_culib_present(),
+            }
+        }
     }
 
     /// The first that can be opened, with what it was opened by: a file, or a name that the system has looked up. It is

@@ -148,6 +148,25 @@ fn what_is_no_card_for_a_workflow_is_said_before_anything_runs() {
 }
 
 #[test]
+fn a_library_under_a_name_that_is_not_its_own_is_refused_by_its_path() {
+    if emulated().is_none() {
+        return;
+    }
+    let bench = bench(ROWWISE);
+    let driver = std::env::current_exe().unwrap().parent().unwrap().join("libcuda_stand_in.so");
+    let folder = bench.path("renamed");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["libcuda.so.1", "libnvrtc.so.12", "libcublasLt.so.12"] {
+        std::os::unix::fs::symlink(&driver, folder.join(name)).unwrap();
+    }
+    let mut command = bench.command(&["plan", "workflow.toml", "--set", "workflow.device=\"cuda\""]);
+    let ended: Ended = command.env("FP8FLOW_CUDA_DIR", &folder).output().unwrap().into();
+    assert_eq!(ended.code, Some(69), "{}", ended.all());
+    let said = ended.all().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("renamed/libcuda.so.1") && said.contains("SONAME libcuda.so.1"), "{said}");
+}
+
+#[test]
 fn a_plugin_that_is_no_cards_is_refused_by_name() {
     if emulated().is_none() {
         return;
