@@ -55,6 +55,7 @@ impl StageKind for Eval {
 
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         model::check_vocabulary(cx);
+        model::check_attention(cx, &self.0);
         layers_filter::check_fit(cx);
         Planned::default()
     }

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use fp8flow_flow::{Artifact, Params, PlanCx, PlannedStage};
+use fp8flow_flow::{Artifact, Class, Params, PlanCx, PlannedStage};
 use fp8flow_model::{ModelConfig, ModelError, Weights};
 use fp8flow_tensor::DType;
+use fp8flow_tensor::cuda::attention;
 use serde_json::{Map, Value, json};
+
+use crate::{Engine, card_check};
 
 /// The kind of the artifact.
 pub(crate) const MODEL: &str = "model";
@@ -90,6 +93,22 @@ pub(crate) fn check_vocabulary(cx: &mut PlanCx<'_>) {
             .help(format!(
                 "Use the model's own tokenizer, or a configuration whose `vocab_size` is at least {tokens}."
             ));
+    }
+}
+
+/// Objects where the device has no attention for the model of the edge `model` in the stage's `precision`.
+pub(crate) fn check_attention(cx: &mut PlanCx<'_>, engine: &Engine) {
+    let Some(config) = cx.input("model").and_then(planned_config) else { return };
+    let device = engine.device();
+    let Some(card) = card_check::name(&*device) else { return };
+    if let Some(reason) = attention::obstacle(config.head_dim, precision(cx.params())) {
+        let help = match attention::obstacle(config.head_dim, DType::F32) {
+            None => "Set `precision = \"f32\"`, which is slow on a card, or `device = \"cpu\"`.",
+            Some(_) => "Set `device = \"cpu\"`.",
+        };
+        cx.error("precision", format!("the model does not run on {card}: {reason}"))
+            .class(Class::Missing)
+            .help(help);
     }
 }
 

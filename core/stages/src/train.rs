@@ -120,6 +120,7 @@ impl StageKind for Train {
     fn plan(&self, cx: &mut PlanCx<'_>) -> Planned {
         fields::check(cx);
         model::check_vocabulary(cx);
+        model::check_attention(cx, &self.engine);
         layers_filter::check_fit(cx);
         let backend = cx.section(backend::SECTION);
         if cx.params().get::<Option<&str>>("layers").is_none() && backend.is_some_and(backend::is_fp8) {

@@ -148,6 +148,27 @@ fn what_is_no_card_for_a_workflow_is_said_before_anything_runs() {
 }
 
 #[test]
+fn heads_that_no_kernel_takes_are_refused_before_anything_runs() {
+    if emulated().is_none() {
+        return;
+    }
+    let bench = bench(ROWWISE)
+        .with("uses = \"model.load\"\npath = \"model\"", "uses = \"model.init\"\nconfig = \"odd.json\"");
+    let config = std::fs::read_to_string(bench.path("model/config.json")).unwrap();
+    bench.write("odd.json", config.replace("\"head_dim\":64", "\"head_dim\":48"));
+    let words = [
+        "does not run on NVIDIA H100 80GB HBM3",
+        "takes a head_dim of [16, 32, 64, 80, 96, 128], not 48",
+        "Set `precision = \"f32\"`",
+    ];
+    let in_stage = |stage| [&words[..], &[stage]].concat();
+    fails(&bench, Some(HOPPER), "cuda", 69, &in_stage("[stages.train]"));
+    let bench = bench.with("uses = \"train.sft\"", "uses = \"train.sft\"\nprecision = \"f32\"");
+    fails(&bench, Some(HOPPER), "cuda", 69, &in_stage("[stages.eval]"));
+    assert!(!bench.path("runs").exists());
+}
+
+#[test]
 fn a_library_under_a_name_that_is_not_its_own_is_refused_by_its_path() {
     if emulated().is_none() {
         return;

@@ -7,6 +7,7 @@ mod table;
 
 use fp8flow_cuda::{Arg, Card, Result, Source, source};
 
+pub use self::call::obstacle;
 use self::call::{Call, Pass};
 pub use self::table::Table;
 use self::table::{KEYS, Part, QUERIES};

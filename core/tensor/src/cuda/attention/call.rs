@@ -13,6 +13,16 @@ const DIMS: [usize; 6] = [16, 32, 64, 80, 96, 128];
 /// Elements of a head that the kernels under f32 have room for.
 const MOST_PLAIN: usize = 256;
 
+/// Why a card has no attention of heads of `dim` elements of `dtype`, if so.
+pub fn obstacle(dim: usize, dtype: DType) -> Option<String> {
+    let (taken, precision) = match dtype {
+        DType::Bf16 if !DIMS.contains(&dim) => (format!("{DIMS:?}"), "bf16"),
+        DType::F32 if dim > MOST_PLAIN => (format!("at most {MOST_PLAIN}"), "f32"),
+        _ => return None,
+    };
+    Some(format!("attention in {precision} on a card takes a head_dim of {taken}, not {dim}"))
+}
+
 /// A kernel that goes through tiles.
 #[derive(Clone, Copy)]
 pub(super) struct Pass {
@@ -38,15 +48,8 @@ impl<'a> Call<'a> {
         let AttentionShape { heads, head_dim: dim, scale, .. } = shape;
         let (dtype, tokens) = (q.dtype(), sequences.last().map_or(0, |&end| end as usize));
         let unsupported = |text| Err(Error::Unsupported(text));
-        if dtype == DType::Bf16 && !DIMS.contains(&dim) {
-            return unsupported(format!(
-                "attention in bf16 on a card takes a head_dim of {DIMS:?}, not {dim}"
-            ));
-        }
-        if dim > MOST_PLAIN {
-            return unsupported(format!(
-                "attention on a card takes a head_dim up to {MOST_PLAIN}, not {dim}"
-            ));
+        if let Some(reason) = obstacle(dim, dtype) {
+            return unsupported(reason);
         }
         // Kernels look for the maximum before they scale.
         if !(scale > 0.0 && scale.is_finite()) {
