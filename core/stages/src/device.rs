@@ -9,7 +9,7 @@ use crate::Engine;
 use crate::support::{ADA, CHECKED_ON, HOPPER, Version};
 
 /// The device that is chosen where nobody says.
-const AUTO: &str = "auto";
+pub(crate) const AUTO: &str = "auto";
 /// What a backend's manifest calls NVIDIA's cards.
 pub(crate) const CUDA: &str = "cuda";
 

@@ -14,7 +14,7 @@ use std::fmt;
 
 pub(crate) use card_needs::{ADA, HOPPER};
 pub use card_needs::{CardNeeds, Version};
-pub(crate) use objection::{ALL_GATHER, Objection, objections, on_card, without_fp8};
+pub(crate) use objection::{ALL_GATHER, Objection, objections, on_card, unfit, without_fp8};
 pub use page::markdown;
 
 /// The words for FP8 on top of weights that are quantised already.

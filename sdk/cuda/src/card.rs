@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
@@ -164,6 +165,12 @@ impl Card {
         check("cuCtxSetCurrent", unsafe { sys::cuCtxSetCurrent(self.0.context.get()) })
     }
 
+    /// Makes no card current on this thread, as on one that has never asked the driver for anything.
+    pub fn leave(&self) -> Result<()> {
+        // SAFETY: no context is one that can be made current.
+        check("cuCtxSetCurrent", unsafe { sys::cuCtxSetCurrent(std::ptr::null_mut()) })
+    }
+
     /// Waits until all that was asked of the stream is done; an error is of anything that was asked since the last wait.
     pub fn synchronize(&self) -> Result<()> {
         self.bind()?;
@@ -205,6 +212,14 @@ impl Card {
         let module = Arc::new(Module::load(source.name, &cubin)?);
         modules.insert(source.name, module.clone());
         module.kernel(self, entry)
+    }
+}
+
+impl fmt::Display for Card {
+    /// `cuda:0 (NVIDIA H100 80GB HBM3, sm_90a)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Properties { name, architecture, .. } = self.properties();
+        write!(f, "cuda:{} ({name}, {})", self.ordinal(), architecture.name())
     }
 }
 

@@ -14,11 +14,16 @@
 //! the numbers of a reference implementation is for the backend's own tests to show; [`Layers`] drives layers for
 //! them, [`Reference`] is exact arithmetic, [`host()`] stands in for the engine. [`challenge()`] is the short form of the
 //! suite for a recipe that is about to be used: milliseconds in which it shows that it computes in FP8.
+//!
+//! With the feature `cuda`, `run_on_card` runs the checks with the layers on an NVIDIA card.
 
 mod arithmetic;
+#[cfg(feature = "cuda")]
+pub mod card;
 pub mod challenge;
 mod checks;
 pub mod driver;
+pub mod elsewhere;
 pub mod failure;
 pub mod host;
 mod layout;
@@ -39,8 +44,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fp8flow_sdk::Backend;
 
+#[cfg(feature = "cuda")]
+pub use card::{OnCard, run_on_card, run_some_on_card};
 pub use challenge::{Evidence, challenge};
 pub use driver::Layers;
+pub use elsewhere::{Elsewhere, LEFT_OUT};
 pub use failure::Failure;
 pub use host::host;
 pub use memory::{Fence, Guarded};
@@ -65,11 +73,21 @@ pub fn run<B: Backend>() -> Report {
 
 /// [`run`] with the checks only whose name is chosen.
 pub fn run_some<B: Backend>(choose: impl Fn(&str) -> bool) -> Report {
+    report_of(&Linked::<B>::default(), &|check, _| choose(check))
+}
+
+fn report_of(backend: &dyn Tested, choose: &dyn Fn(&str, &str) -> bool) -> Report {
     let mut report = Report::default();
-    run_chosen(&Linked::<B>::default(), &mut |name| choose(name), &mut |event| {
-        if let Progress::Ended(outcome) = event {
-            report.outcomes.push(outcome);
-        }
+    run_chosen(backend, &mut |check, subject| choose(check, subject), &mut |event| match event {
+        Progress::Begun { .. } => {}
+        Progress::Ended(outcome) => report.outcomes.push(outcome),
+        Progress::Lost => report.outcomes.push(Outcome {
+            check: "the rest",
+            subject: "backend".to_owned(),
+            result: Err(
+                "not run, because nothing can be computed on the card any more in this process".to_owned()
+            ),
+        }),
     });
     report
 }
@@ -86,6 +104,8 @@ pub enum Progress {
     },
     /// It is over.
     Ended(Outcome),
+    /// It has left the card so that nothing can be computed on it in this process; the checks behind it are another's.
+    Lost,
 }
 
 /// [`run`] on any backend, without the first `skip` checks, each heard of as it begins and ends: what a backend that
@@ -94,7 +114,7 @@ pub fn run_on(backend: &dyn Tested, skip: usize, hear: &mut dyn FnMut(Progress))
     let mut done = 0;
     run_chosen(
         backend,
-        &mut |_| {
+        &mut |_, _| {
             done += 1;
             done > skip
         },
@@ -102,11 +122,26 @@ pub fn run_on(backend: &dyn Tested, skip: usize, hear: &mut dyn FnMut(Progress))
     );
 }
 
-fn run_chosen(backend: &dyn Tested, choose: &mut dyn FnMut(&str) -> bool, hear: &mut dyn FnMut(Progress)) {
+fn run_chosen(
+    backend: &dyn Tested,
+    choose: &mut dyn FnMut(&str, &str) -> bool,
+    hear: &mut dyn FnMut(Progress),
+) {
+    let elsewhere = backend.elsewhere();
+    let lost = || elsewhere.is_some_and(Elsewhere::is_lost);
     let mut attempt = |check: &'static str, subject: &str, run: &(dyn Fn() -> checks::Found + Sync)| {
-        if choose(check) {
+        let tried = elsewhere.is_none() || elsewhere::is_tried(check);
+        if tried && !lost() && choose(check, subject) {
             hear(Progress::Begun { check, subject: subject.to_owned() });
-            hear(Progress::Ended(outcome(check, subject, run)));
+            let mut outcome = outcome(check, subject, run);
+            // Whatever else the check has found may follow from that.
+            if let Some(breach) = elsewhere.and_then(Elsewhere::breach) {
+                outcome.result = Err(breach.to_string());
+            }
+            hear(Progress::Ended(outcome));
+            if lost() {
+                hear(Progress::Lost);
+            }
         }
     };
     let recipes = catch_unwind(AssertUnwindSafe(|| backend.recipes())).map_err(drop);

@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Report {
     /// Every check of every recipe, in the order they ran.
     pub outcomes: Vec<Outcome>,
+    /// Checks that cannot be tried where the layers were, each with the reason.
+    pub left_out: Vec<(&'static str, &'static str)>,
 }
 
 /// One check.
@@ -39,6 +41,9 @@ impl fmt::Display for Report {
                 Ok(found) => writeln!(f, "ok      {check:<14} {subject}: {found}")?,
                 Err(wrong) => writeln!(f, "FAILED  {check:<14} {subject}: {wrong}")?,
             }
+        }
+        for (check, reason) in &self.left_out {
+            writeln!(f, "left out {check}: {reason}")?;
         }
         let failed = self.failures().count();
         write!(f, "{} checks, {failed} failed", self.outcomes.len())

@@ -1,7 +1,8 @@
 //! What passes compute.
 
+use crate::elsewhere::{agree, agree_in_numbers};
 use crate::memory::Guarded;
-use crate::values::Values;
+use crate::values::{Activations, Values};
 
 /// What a forward has left for backward.
 #[derive(Clone, Debug)]
@@ -54,18 +55,27 @@ impl Step {
 impl Step {
     /// The first result whose bits are others in `other`, in words.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
-        let y = |step: &Self, i: usize| step.outputs[i].bytes().to_vec();
-        let dx = |step: &Self, i: usize| step.gradients[i].dx.as_ref().map(|dx| dx.bytes().to_vec());
-        let dw =
-            |step: &Self, i: usize| step.gradients[i].dw.iter().map(|dw| dw.to_bits()).collect::<Vec<_>>();
-        let layers = 0..self.outputs.len();
-        layers
-            .map(|i| {
-                (y(self, i) != y(other, i))
-                    .then(|| format!("y of layer {i}"))
-                    .or_else(|| (dx(self, i) != dx(other, i)).then(|| format!("dx of layer {i}")))
-                    .or_else(|| (dw(self, i) != dw(other, i)).then(|| format!("dW of layer {i}")))
-            })
-            .find_map(|found| found)
+        self.differs(other, false)
+    }
+
+    /// The same; on a card, the first result that no other order of sums gives.
+    pub(crate) fn differs(&self, other: &Self, on_card: bool) -> Option<String> {
+        let pairs = self.outputs.iter().zip(&other.outputs).zip(self.gradients.iter().zip(&other.gradients));
+        pairs.enumerate().find_map(|(i, ((y, other_y), (gradients, others)))| {
+            let cols = gradients.dx.as_ref().map_or(1, Values::cols);
+            let dx_agrees = match (&gradients.dx, &others.dx) {
+                (Some(dx), Some(other)) => agree(on_card, dx, other),
+                (dx, other) => dx.is_none() == other.is_none(),
+            };
+            if !agree(on_card, y, other_y) {
+                Some(format!("y of layer {i}"))
+            } else if !dx_agrees {
+                Some(format!("dx of layer {i}"))
+            } else if !agree_in_numbers(on_card, Activations::F32, cols, &gradients.dw, &others.dw) {
+                Some(format!("dW of layer {i}"))
+            } else {
+                None
+            }
+        })
     }
 }

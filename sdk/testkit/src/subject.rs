@@ -7,6 +7,7 @@ use fp8flow_sdk::{Error, Host, OptionKind, Options, Recipe, RecipeInfo};
 use serde_json::Value;
 
 use crate::driver::Layers;
+use crate::elsewhere::Elsewhere;
 use crate::failure::Failure;
 use crate::host::host;
 use crate::tested::Tested;
@@ -24,6 +25,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) label: String,
     /// Whether the options are the recipe's defaults.
     pub(crate) defaults: bool,
+    /// The card that the layers work on, if they do.
+    pub(crate) elsewhere: Option<&'a dyn Elsewhere>,
     make: Box<Make<'a>>,
     first: OnceLock<Vec<u8>>,
 }
@@ -41,6 +44,11 @@ impl Subject<'_> {
     /// A recipe for each of these hosts, all of one backend that is started with the first.
     pub(crate) fn recipes(&self, hosts: &[Host]) -> Result<Vec<Box<dyn Recipe>>, Failure> {
         (self.make)(hosts).map_err(|error| Failure::Call { call: "Backend::recipe", error })
+    }
+
+    /// Whether the layers work on a card.
+    pub(crate) fn on_card(&self) -> bool {
+        self.elsewhere.is_some()
     }
 
     /// The layers of a group, with their weights, under a fresh recipe.
@@ -129,6 +137,7 @@ pub(crate) fn subjects<'a>(backend: &'a dyn Tested, recipes: &[RecipeInfo]) -> V
             Subject {
                 defaults: label == recipe.name,
                 label,
+                elsewhere: backend.elsewhere(),
                 first: OnceLock::new(),
                 make: Box::new(move |hosts: &[Host]| {
                     let started = backend.start(&hosts[0])?;

@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use fp8flow_sdk::abi::{Library, LoadedBackend};
 use fp8flow_sdk::{Backend, Host, Kernels, Options, Recipe, RecipeInfo, Result};
 
+use crate::elsewhere::Elsewhere;
+
 /// What the suite asks of a backend before it is started.
 pub trait Tested: Sync {
     /// [`Backend::recipes`].
@@ -12,6 +14,11 @@ pub trait Tested: Sync {
 
     /// [`Backend::start`].
     fn start(&self, host: &Host) -> Result<Box<dyn Started>>;
+
+    /// The card that its layers work on, if their memory is not this process's.
+    fn elsewhere(&self) -> Option<&dyn Elsewhere> {
+        None
+    }
 }
 
 /// A backend that was started.

@@ -22,6 +22,9 @@ pub(crate) enum PluginCommand {
     Test {
         /// The path of its library, or its name.
         plugin: String,
+        /// Where its layers work: cpu, cuda or cuda:N with the number of an NVIDIA card.
+        #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+        device: String,
         /// Seconds that one check may take.
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         limit: u64,

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use fp8flow_host::{Found, HostError, Origin, Place, Plugin, Search, probe};
 use fp8flow_sdk::kernels::Isa;
 use fp8flow_sdk::{Error, ErrorKind, Host, Kernels, Options, Recipe, RecipeInfo, Result};
-use fp8flow_testkit::{Outcome, Progress, Started, Tested, run_on};
+use fp8flow_tensor::{Card, Properties};
+use fp8flow_testkit::{LEFT_OUT, OnCard, Outcome, Progress, Started, Tested, run_on};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::examined::{Examined, Line};
+use super::examined::{Examined, LeftOut, Line};
+use crate::support;
 
 /// Asks the child.
 pub(super) const VARIABLE: &str = "FP8FLOW_PROBE_CONFORMANCE";
@@ -21,18 +23,50 @@ pub(super) struct Task {
     pub(super) path: PathBuf,
     /// Checks that were done before.
     pub(super) skip: usize,
+    /// The card that the layers work on, if not in the CPU's memory.
+    pub(super) card: Option<usize>,
 }
 
 /// In the child, runs the suite and exits; otherwise does nothing.
 pub fn run_if_child() {
     probe::answer(VARIABLE, |task| {
-        fp8flow_testkit::surroundings::remember();
         let Ok(task) = serde_json::from_str::<Task>(&task.to_string_lossy()) else { return };
-        match FromFile::open(&task.path) {
-            Ok(library) => run_on(&library, task.skip, &mut |progress| say(&progress.into())),
-            Err(error) => say(&Line::Refused { message: error.to_string() }),
+        // What a driver starts belongs to the surroundings that a plugin finds.
+        let card = task.card.map(Card::open).transpose();
+        fp8flow_testkit::surroundings::remember();
+        match card {
+            Ok(card) => try_plugin(&task, card.as_ref()),
+            Err(error) => say(&Line::NoCard { message: error.to_string() }),
         }
     });
+}
+
+fn try_plugin(task: &Task, card: Option<&Card>) {
+    let mut hear = |progress: Progress| say(&progress.into());
+    let library = FromFile::find(&task.path).and_then(|found| {
+        let unfit = card.map_or_else(Vec::new, |card| unfit(&found, card));
+        if let Some(card) = card {
+            let checks = LEFT_OUT.map(|(check, reason)| LeftOut::new(check, reason));
+            let left_out = checks.into_iter().chain(unfit.clone()).collect();
+            say(&Line::Card { name: card.to_string(), left_out });
+        }
+        FromFile::open(found, &unfit)
+    });
+    match (library, card) {
+        (Ok(library), None) => run_on(&library, task.skip, &mut hear),
+        (Ok(library), Some(card)) => run_on(&OnCard::new(&library, card), task.skip, &mut hear),
+        (Err(error), _) => say(&Line::Refused { message: error.to_string() }),
+    }
+}
+
+/// The recipes of a plugin that are known not to run on `card`.
+fn unfit(found: &Found, card: &Card) -> Vec<LeftOut> {
+    let Properties { name, architecture, .. } = card.properties();
+    let reason = |recipe: &String| {
+        let reason = support::unfit(found.name(), recipe, *architecture)?;
+        Some(LeftOut::new(recipe, format!("it {reason}, and {name} has less")))
+    };
+    found.manifest.recipes.iter().filter_map(reason).collect()
 }
 
 fn say(line: &Line) {
@@ -48,6 +82,7 @@ impl From<Progress> for Line {
                 let (Ok(message) | Err(message)) = result;
                 Self::Ended(Examined { check: check.to_owned(), subject, passed, message })
             }
+            Progress::Lost => Self::Lost,
         }
     }
 }
@@ -59,10 +94,15 @@ struct FromFile {
 }
 
 impl FromFile {
-    fn open(path: &Path) -> std::result::Result<Self, HostError> {
+    fn find(path: &Path) -> std::result::Result<Found, HostError> {
         let place = Place { origin: Origin::Path, path: path.to_owned() };
-        let found = Search::in_places(vec![place]).find(&path.to_string_lossy())?;
-        let recipes = found.open(&fp8flow_testkit::host(Isa::best(), 1))?.recipes().to_vec();
+        Search::in_places(vec![place]).find(&path.to_string_lossy())
+    }
+
+    /// The library, without the recipes that are `left_out`.
+    fn open(found: Found, left_out: &[LeftOut]) -> std::result::Result<Self, HostError> {
+        let mut recipes = found.open(&fp8flow_testkit::host(Isa::best(), 1))?.recipes().to_vec();
+        recipes.retain(|recipe| left_out.iter().all(|left_out| left_out.name != recipe.name));
         Ok(Self { found, recipes })
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn on_card(plugin: &str, recipe: &str, card: &Card) -> Option<Objecti
 }
 
 /// Why a recipe does not run on cards of `architecture`, if the table says so.
-fn unfit(plugin: &str, recipe: &str, architecture: Architecture) -> Option<String> {
+pub(crate) fn unfit(plugin: &str, recipe: &str, architecture: Architecture) -> Option<String> {
     let capability = match architecture {
         Architecture::Ada => ADA,
         Architecture::Hopper => HOPPER,

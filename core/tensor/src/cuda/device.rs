@@ -101,8 +101,7 @@ impl std::fmt::Debug for CudaDevice {
 
 impl Device for CudaDevice {
     fn name(&self) -> String {
-        let properties = self.card.properties();
-        format!("cuda:{} ({}, {})", self.card.ordinal(), properties.name, properties.architecture.name())
+        self.card.to_string()
     }
 
     fn cpu(&self) -> Cpu<'_> {

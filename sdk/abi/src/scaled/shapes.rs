@@ -4,6 +4,8 @@
 use fp8flow_kernels::Matrix;
 
 use crate::{DType, Error, Result, TensorRef};
+#[cfg(feature = "cuda")]
+use crate::{DeviceId, tensor::RawTensor};
 
 /// `tensor` as a matrix of bf16 or f32 with `cols` columns.
 pub(crate) fn activations<'a>(what: &str, tensor: &TensorRef<'a>, cols: usize) -> Result<Matrix<'a>> {
@@ -16,6 +18,32 @@ pub(crate) fn activations<'a>(what: &str, tensor: &TensorRef<'a>, cols: usize) -
         return Err(Error::invalid(format!("{what}: expected [M, {cols}], found {:?}", tensor.shape())));
     }
     Ok(matrix)
+}
+
+/// What addresses on a card are multiples of: kernels read and write 16 bytes at once.
+#[cfg(feature = "cuda")]
+const AT_ONCE: u64 = 16;
+
+/// Where a tensor on the card `device` starts, if it lies there in one piece that its kernels can read and write.
+#[cfg(feature = "cuda")]
+pub(crate) fn address(what: &str, raw: &RawTensor, device: DeviceId) -> Result<u64> {
+    if (raw.device.kind, raw.device.ordinal) != (device.kind, device.ordinal) {
+        return Err(Error::invalid(format!("{what} is not on the card that the layer was made for")));
+    }
+    let mut dense = 1;
+    for i in (0..raw.rank as usize).rev() {
+        if raw.shape[i] > 1 && raw.strides[i] != dense {
+            return Err(Error::unsupported(format!("{what}: the tensor is not dense")));
+        }
+        dense *= raw.shape[i] as i64;
+    }
+    let address = raw.data.addr() as u64;
+    if !address.is_multiple_of(AT_ONCE) {
+        return Err(Error::unsupported(format!(
+            "{what} lies at {address:#x}, which is no multiple of {AT_ONCE}"
+        )));
+    }
+    Ok(address)
 }
 
 /// Fails unless a tensor has this type and shape.

@@ -30,8 +30,8 @@ pub(super) fn plugin(common: &Common, command: &PluginCommand, screen: &Screen) 
         }
         PluginCommand::Show { name } => show::show(common, &find(common, name)?, screen),
         PluginCommand::Bench(args) => bench::bench(common, args, screen),
-        PluginCommand::Test { plugin, limit } => {
-            test::test(&find(common, plugin)?, Duration::from_secs(*limit), screen)
+        PluginCommand::Test { plugin, device, limit } => {
+            test::test(&find(common, plugin)?, device, Duration::from_secs(*limit), screen)
         }
         PluginCommand::Install(args) => install::install(&search(common), args, screen),
         PluginCommand::Remove { name } => remove::remove(&search(common), name, screen),

@@ -4,21 +4,26 @@ use std::time::Duration;
 
 use fp8flow_flow::Class;
 use fp8flow_host::Found;
-use fp8flow_stages::conformance::{Examined, examine};
+use fp8flow_stages::conformance::{Examined, LeftOut, News, Unfit, examine};
 use serde_json::json;
 
 use super::facts;
 use crate::failure::Failure;
 use crate::screen::Screen;
 
-pub(super) fn test(found: &Found, limit: Duration, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn test(found: &Found, device: &str, limit: Duration, screen: &Screen) -> Result<(), Failure> {
     let manifest = &found.manifest;
     if !screen.json() {
         let (path, digest) = (found.path.display(), found.digest.short());
         screen.print(format!("{} {}  {path}  blake3 {digest}…\n", manifest.name, manifest.version));
     }
     let mut subject = String::new();
-    let examination = examine(found, limit, &mut |examined| {
+    let heard = examine(found, device, limit, &mut |news| {
+        let examined = match news {
+            News::Card(_) if screen.json() => return,
+            News::Card(card) => return screen.print(format!("layers on {card}\n")),
+            News::Ended(examined) => examined,
+        };
         if screen.json() {
             let mut object = json!(examined);
             object["event"] = "check_finished".into();
@@ -30,16 +35,27 @@ pub(super) fn test(found: &Found, limit: Duration, screen: &Screen) -> Result<()
         }
         screen.print(line(examined));
     });
+    let examination = heard.map_err(unfit)?;
     let (checks, failed) = (examination.checks.len(), examination.failures().count());
     if screen.json() {
         let passed = examination.passed();
         let mut object = facts(found);
         object["event"] = "plugin_tested".into();
+        object["device"] = examination.device.as_str().into();
+        object["left_out"] = json!(examination.left_out);
         object["passed"] = passed.into();
         object["checks"] = checks.into();
         object["failed"] = failed.into();
         screen.print(object.to_string());
-    } else if failed == 0 {
+        return outcome(passed);
+    }
+    if !examination.left_out.is_empty() {
+        screen.print("");
+    }
+    for LeftOut { name, reason } in &examination.left_out {
+        screen.print(format!("left out: {name}: {reason}"));
+    }
+    if failed == 0 {
         screen.print(format!("\n\x1b[32mconforms\x1b[0m: {checks} checks"));
     } else {
         let lines: Vec<_> = examination.failures().map(again).collect();
@@ -48,7 +64,20 @@ pub(super) fn test(found: &Found, limit: Duration, screen: &Screen) -> Result<()
             lines.join("\n")
         ));
     }
-    if examination.passed() { Ok(()) } else { Err(Failure::Said(Class::Failed)) }
+    outcome(examination.passed())
+}
+
+fn outcome(passed: bool) -> Result<(), Failure> {
+    if passed { Ok(()) } else { Err(Failure::Said(Class::Failed)) }
+}
+
+fn unfit(unfit: Unfit) -> Failure {
+    match unfit {
+        Unfit::Unknown(_) => Failure::usage(&unfit, unfit.help()),
+        Unfit::NotForCards { .. } | Unfit::NoCard(_) => {
+            Failure::new(Class::Missing, &unfit).help(unfit.help())
+        }
+    }
 }
 
 fn line(examined: &Examined) -> String {

@@ -31,6 +31,7 @@ use self::weights::Weights;
 use crate::scaled::cast::{Cast, Gemms};
 use crate::scaled::operand::Role;
 use crate::scaled::scales::Scales;
+use crate::scaled::shapes;
 use crate::scaled::weights::Generation;
 use crate::{
     Backward, Counters, DType, DeviceId, Error, Forward, Group, InputFormat, LayerFacts, Linear, Memory,
@@ -80,14 +81,11 @@ impl CardLinear {
 
     /// A matrix of activations on this card.
     fn matrix(&self, what: &str, tensor: &TensorRef<'_>, cols: usize) -> Result<Input> {
-        let raw = tensor.raw();
-        if (raw.device.kind, raw.device.ordinal) != (self.device.kind, self.device.ordinal) {
-            return Err(Error::invalid(format!("{what} is not on the card that the layer was made for")));
-        }
         match *tensor.shape() {
             [rows, found] if found == cols as u64 => {
                 let element = spot::element(what, tensor.dtype())?;
-                Ok(Input { address: raw.data.addr() as u64, element, rows: rows as usize, cols })
+                let address = shapes::address(what, &tensor.raw(), self.device)?;
+                Ok(Input { address, element, rows: rows as usize, cols })
             }
             ref found => Err(Error::invalid(format!("{what}: expected [M, {cols}], found {found:?}"))),
         }
@@ -160,6 +158,7 @@ impl Linear for CardLinear {
         let master = self.master(&weight)?;
         let (m, n, k) = (input.rows, self.out_features, self.in_features);
         let output = product::output("y", (y.dtype(), y.shape()), x.tensor.dtype(), [m, n])?;
+        let at_y = shapes::address("y", &y.raw(), self.device)?;
         if m == 0 {
             return Ok(());
         }
@@ -184,7 +183,7 @@ impl Linear for CardLinear {
         let w = self.weights.fprop()?;
         let product = Product::new([m, n, k], now.0.operand()?, w.0, output).fast();
         let scratch = Cursor::new("forward scratch", scratch);
-        product::run(&bench, product, now.1, w.1, y.raw().data.addr() as u64, scratch)?;
+        product::run(&bench, product, now.1, w.1, at_y, scratch)?;
         self.counters.fprop += 1;
         Ok(())
     }
@@ -197,11 +196,11 @@ impl Linear for CardLinear {
         let m = gradient.rows;
         let dx = dx.map(|dx| {
             let output = product::output("dx", (dx.dtype(), dx.shape()), dy.dtype(), [m, k])?;
-            Ok::<_, Error>((dx.raw().data.addr() as u64, output))
+            Ok::<_, Error>((shapes::address("dx", &dx.raw(), self.device)?, output))
         });
         let dx = dx.transpose()?;
         product::output("dw", (dw.dtype(), dw.shape()), DType::F32, [n, k])?;
-        let at_dw = dw.raw().data.addr() as u64;
+        let at_dw = shapes::address("dw", &dw.raw(), self.device)?;
         let bench = self.open()?;
         if m == 0 {
             return if call.accumulate_dw { Ok(()) } else { bench.clear(at_dw, n * k * size_of::<f32>()) };
