@@ -2,6 +2,7 @@
 //!
 //! The binary is unchanged: it finds a driver, an NVRTC and a cuBLASLt in `FP8FLOW_CUDA_DIR`, which run on the CPU.
 
+mod conformance;
 mod workflow;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@ use fp8flow_host::{Found, HostError, Origin, Place, Plugin, Search, probe};
 use fp8flow_sdk::kernels::Isa;
 use fp8flow_sdk::{Error, ErrorKind, Host, Kernels, Options, Recipe, RecipeInfo, Result};
 use fp8flow_tensor::{Card, Properties};
+use fp8flow_testkit::card::open_and_use;
 use fp8flow_testkit::{LEFT_OUT, OnCard, Outcome, Progress, Started, Tested, run_on};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -31,8 +32,8 @@ pub(super) struct Task {
 pub fn run_if_child() {
     probe::answer(VARIABLE, |task| {
         let Ok(task) = serde_json::from_str::<Task>(&task.to_string_lossy()) else { return };
-        // What a driver starts belongs to the surroundings that a plugin finds.
-        let card = task.card.map(Card::open).transpose();
+        // What a driver does to a process belongs to the surroundings that a plugin finds.
+        let card = task.card.map(open_and_use).transpose();
         fp8flow_testkit::surroundings::remember();
         match card {
             Ok(card) => try_plugin(&task, card.as_ref()),

@@ -7,6 +7,7 @@
 
 mod linear;
 mod mirror;
+mod open;
 mod recipe;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use crate::report::Report;
 use crate::tested::{Linked, Started, Tested};
 
 use self::mirror::Mirror;
+pub use self::open::open_and_use;
 use self::recipe::CardRecipe;
 
 /// Runs every check that can be tried on a card on every recipe of `B`, with its layers on `card`. The feature `cuda`.

@@ -31,20 +31,18 @@ pub const LOSES_A_TILE: Fault = 3;
 pub const COUNTS_WHAT_DID_NOT_RUN: Fault = 4;
 /// Backward reads what forward has saved where that was then.
 pub const HOLDS_AN_ADDRESS: Fault = 5;
-/// Once, it destroys the stream that it was lent, as if that were its own.
-pub const DESTROYS_THE_STREAM: Fault = 6;
-/// Once, the process ends.
-pub const ABORTS: Fault = 7;
+/// With one number of tokens it destroys the stream that it was lent, as if that were its own; with another, the process
+/// ends.
+pub const ENDS_BADLY: Fault = 6;
 
 /// Every fault by name, with the check that must find it. Others may find it too.
-pub const FAULTS: [(&str, Fault, &str); 7] = [
+pub const FAULTS: [(&str, Fault, &str); 6] = [
     ("writes_beside", WRITES_BESIDE, "bounds"),
     ("writes_input", WRITES_INPUT, "bounds"),
     ("loses_a_tile", LOSES_A_TILE, "accuracy"),
     ("counts_what_did_not_run", COUNTS_WHAT_DID_NOT_RUN, "counters"),
     ("holds_an_address", HOLDS_AN_ADDRESS, "held"),
-    ("destroys_the_stream", DESTROYS_THE_STREAM, "bounds"),
-    ("aborts", ABORTS, "bounds"),
+    ("ends_badly", ENDS_BADLY, "bounds"),
 ];
 
 /// The backend, spoilt by `FAULT`.

@@ -97,7 +97,7 @@ pub(super) fn write_model(bench: &Bench, shake: f32) {
 }
 
 /// The binary on a machine with `cards`, or without a driver.
-fn command(bench: &Bench, cards: Option<&str>, arguments: &[&str]) -> Command {
+pub(super) fn command(bench: &Bench, cards: Option<&str>, arguments: &[&str]) -> Command {
     let mut command = bench.command(arguments);
     match cards {
         Some(cards) => {
