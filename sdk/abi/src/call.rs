@@ -16,7 +16,7 @@ pub enum Pass {
     Recompute,
 }
 
-/// Bytes for M tokens; each region starts at a multiple of 64.
+/// Bytes for M tokens; each region starts at a multiple of 64, on a card of 256.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {

@@ -1,12 +1,15 @@
 //! The conformance suite with layers on a card: the shipped recipes pass it, and what a backend does wrong on a card
 //! alone is found.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use fp8flow_card_tests::{card, is_real};
+use fp8flow_cuda::Card;
 use fp8flow_sdk::Backend;
 use fp8flow_testkit::{LEFT_OUT, Report, run_some_on_card};
 use straying::{
-    COUNTS_WHAT_DID_NOT_RUN, FAULTS, Fault, HOLDS_AN_ADDRESS, LOSES_A_TILE, NONE, Straying, WRITES_BESIDE,
-    WRITES_INPUT,
+    COUNTS_WHAT_DID_NOT_RUN, ENDS_BADLY, FAULTS, Fault, HOLDS_AN_ADDRESS, LOSES_A_TILE, NONE, Straying,
+    WRITES_BESIDE, WRITES_INPUT,
 };
 use torchao_rowwise::TorchaoRowwise;
 use transformer_engine_hybrid::TransformerEngineHybrid;
@@ -87,4 +90,22 @@ fn what_cannot_be_tried_is_said() {
     assert_eq!(report.left_out, LEFT_OUT);
     let words = report.to_string();
     assert!(words.contains("left out fences: ") && words.contains("1 checks, 0 failed"), "{words}");
+}
+
+#[test]
+fn a_backend_that_loses_the_card_ends_the_suite_with_a_failure() {
+    if is_real() {
+        println!(
+            "skipped: whoever destroys the stream of a real card leaves it to the driver what comes then"
+        );
+        return;
+    }
+    let Some(card) = card() else { return };
+    // A stream of its own, for others are at work.
+    let card = Card::open(card.ordinal()).unwrap();
+    let report =
+        run_some_on_card::<Straying<ENDS_BADLY>>(&card, |check, _| matches!(check, "bounds" | "contents"));
+    let checks: Vec<_> =
+        report.outcomes.iter().map(|outcome| (outcome.check, outcome.result.is_ok())).collect();
+    assert_eq!(checks, [("bounds", false), ("the rest", false)], "{report}");
 }

@@ -145,13 +145,13 @@ fn extent(raw: &RawTensor) -> usize {
 }
 
 /// An allocation that holds a loan.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct There {
     address: u64,
 }
 
 impl There {
-    fn raw(self, device: DeviceId, tensor: &RawTensor) -> RawTensor {
+    fn raw(&self, device: DeviceId, tensor: &RawTensor) -> RawTensor {
         let address = self.address as usize + tensor.data.addr();
         RawTensor { data: without_provenance_mut(address), device, ..*tensor }
     }

@@ -2,7 +2,7 @@
 //!
 //! Checks know nothing of cards: they lend host memory and look at it. [`OnCard`] stands between them and the backend. It
 //! makes layers for the card, mirrors what a call is lent into the card's memory, with guards around each piece, and
-//! brings back what the call has left there ([`mirror`]). What it finds itself, such as a broken guard, it keeps for the
+//! brings back what the call has left there (`mirror`). What it finds itself, such as a broken guard, it keeps for the
 //! suite, which fails the check at hand with it.
 
 mod linear;

@@ -35,7 +35,7 @@ pub(super) fn test(found: &Found, device: &str, limit: Duration, screen: &Screen
         }
         screen.print(line(examined));
     });
-    let examination = heard.map_err(unfit)?;
+    let examination = heard.map_err(|unfit| failure(&unfit))?;
     let (checks, failed) = (examination.checks.len(), examination.failures().count());
     if screen.json() {
         let passed = examination.passed();
@@ -71,11 +71,11 @@ fn outcome(passed: bool) -> Result<(), Failure> {
     if passed { Ok(()) } else { Err(Failure::Said(Class::Failed)) }
 }
 
-fn unfit(unfit: Unfit) -> Failure {
+fn failure(unfit: &Unfit) -> Failure {
     match unfit {
-        Unfit::Unknown(_) => Failure::usage(&unfit, unfit.help()),
+        Unfit::Unknown(_) => Failure::usage(unfit, unfit.help()),
         Unfit::NotForCards { .. } | Unfit::NoCard(_) => {
-            Failure::new(Class::Missing, &unfit).help(unfit.help())
+            Failure::new(Class::Missing, unfit).help(unfit.help())
         }
     }
 }
