@@ -2,6 +2,7 @@
 
 use fp8flow_sdk::{ErrorKind, Event, Memory, Pass, Precision};
 
+use super::numerics::{FP8, measure};
 use super::{Found, ensure};
 use crate::driver::{GARBAGE, Layers, facts};
 use crate::failure::Failure;
@@ -118,7 +119,9 @@ pub(crate) fn nothing_is_held_beyond_a_call(subject: &Subject<'_>) -> Found {
     const TOKENS: usize = 23;
     let (mut plain, mut moved) = (subject.group()?, subject.group()?);
     moved.retired = Some(Vec::new());
-    for i in 0..2 {
+    // On a card nothing ever stays where it was: then only exact results tell, once scales have had time to fit.
+    let steps = if subject.on_card() { 3 } else { 2 };
+    for i in 0..steps {
         let (mut x, dys) =
             (input(Activations::F32, TOKENS, i), output_gradients(Activations::F32, TOKENS, i));
         let expected = plain.step(&x, &dys)?;
@@ -132,14 +135,24 @@ pub(crate) fn nothing_is_held_beyond_a_call(subject: &Subject<'_>) -> Found {
         let gradients = moved.all_gradients(&saved_now, &x_now, &dys)?;
         moved.on(Event::BackwardDone)?;
         moved.on(Event::WeightsChanged)?;
-        if let Some(what) = expected.difference(&Step { outputs: outputs_now, gradients }) {
+        let found = Step { outputs: outputs_now, gradients };
+        let what = expected.difference(&found).or_else(|| {
+            let last = subject.on_card() && i + 1 == steps;
+            dys.iter().enumerate().filter(|_| last).find_map(|(layer, dy)| {
+                let db = measure(&moved, layer, &found, &x_now, dy);
+                let wrong =
+                    db.into_iter().zip(["y", "dx", "dW"]).find(|(db, _)| db.is_nan() || *db < FP8.0)?;
+                Some(format!("{} of layer {layer}", wrong.1))
+            })
+        });
+        if let Some(what) = what {
             return Err(Failure::Wrong(format!(
                 "step {i}: {what} is another when the tensors have moved between forward and backward: keep no \
                  address beyond a call, but what is needed later in `saved`, or ask for `Memory::keep_input`"
             )));
         }
     }
-    Ok("2 steps".into())
+    Ok(format!("{steps} steps"))
 }
 
 /// Results do not depend on what was in the memory before.
