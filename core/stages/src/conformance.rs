@@ -73,22 +73,27 @@ pub fn examine(
                     }
                 }
             });
-        if let Some(message) = child.no_card {
-            return Err(Unfit::NoCard(message));
+        if child.lost {
+            continue;
+        }
+        // Nothing of the plugin was in the process before the card was open.
+        let crashed = || survived.as_ref().err().filter(|_| card.is_some() && !child.has_card).map(in_words);
+        if let Some(message) = child.no_card.clone().or_else(crashed) {
+            if known.checks.is_empty() {
+                return Err(Unfit::NoCard(message));
+            }
+            let message = format!("not run, because the card cannot be used any more: {message}");
+            known.add(Examined::failed("the rest", "library", message), hear);
+            return Ok(known);
         }
         let silent = matches!(survived, Err(ProbeFailure::TimedOut { .. }));
         let message = match (survived, child.refused) {
             (_, Some(message)) => message,
-            (Ok(()), None) if child.lost => continue,
             (Ok(()), None) => {
                 if let Some(line) = printed {
                     known.add(Examined::failed("output", "library", in_vain(&line)), hear);
                 }
                 return Ok(known);
-            }
-            // Nothing of the plugin was in the process before the card was open.
-            (Err(failure), None) if card.is_some() && !child.has_card => {
-                return Err(Unfit::NoCard(in_words(&failure)));
             }
             (Err(failure), None) => in_words(&failure),
         };
@@ -107,7 +112,7 @@ pub fn examine(
     }
 }
 
-/// The number of the card that `device` names, if it is none but a card, which the plugin must say that it works on.
+/// The number of the card that `device` names, if it names one; the plugin must say that it works on cards.
 fn card(found: &Found, device: &str) -> Result<Option<usize>, Unfit> {
     let place = Place::parse(device).filter(|_| device != AUTO);
     let Place::Card(number) = place.ok_or_else(|| Unfit::Unknown(device.to_owned()))? else {
