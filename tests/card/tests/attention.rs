@@ -377,7 +377,7 @@ fn what_a_card_cannot_do_is_said() {
     );
     assert_eq!(
         refused(&case(DType::F32, [2, 1, 288], &[3])),
-        "attention on a card takes a head_dim up to 256, not 288"
+        "attention in f32 on a card takes a head_dim of at most 256, not 288"
     );
     let mut turned = case(DType::Bf16, [2, 1, 64], &[3]);
     turned.shape.scale = -0.125;
