@@ -354,6 +354,16 @@ impl RawTensor {
         if !self.device.is_cpu() {
             return Err(Error::unsupported("the tensor is not in CPU memory"));
         }
+        let len = self.elements_of_dense()?;
+        let size = self.dtype.size().max(1);
+        if self.data.is_null() || !self.data.addr().is_multiple_of(size) {
+            return Err(Error::invalid("the tensor's address is null or misaligned"));
+        }
+        Ok(len)
+    }
+
+    /// The number of elements, which must lie without gaps, row by row.
+    pub(crate) fn elements_of_dense(&self) -> Result<usize> {
         if !(1..=4).contains(&self.rank) {
             return Err(Error::invalid(format!("a tensor has 1 to 4 dimensions, not {}", self.rank)));
         }
@@ -363,10 +373,6 @@ impl RawTensor {
                 return Err(Error::unsupported("the tensor is not dense"));
             }
             len = len.checked_mul(self.shape[i]).ok_or_else(|| Error::invalid("the shape overflows"))?;
-        }
-        let size = self.dtype.size().max(1);
-        if self.data.is_null() || !self.data.addr().is_multiple_of(size) {
-            return Err(Error::invalid("the tensor's address is null or misaligned"));
         }
         Ok(len as usize)
     }

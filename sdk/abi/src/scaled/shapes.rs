@@ -30,13 +30,8 @@ pub(crate) fn address(what: &str, raw: &RawTensor, device: DeviceId) -> Result<u
     if (raw.device.kind, raw.device.ordinal) != (device.kind, device.ordinal) {
         return Err(Error::invalid(format!("{what} is not on the card that the layer was made for")));
     }
-    let mut dense = 1;
-    for i in (0..raw.rank as usize).rev() {
-        if raw.shape[i] > 1 && raw.strides[i] != dense {
-            return Err(Error::unsupported(format!("{what}: the tensor is not dense")));
-        }
-        dense *= raw.shape[i] as i64;
-    }
+    let elements = raw.elements_of_dense();
+    elements.map_err(|error| Error { message: format!("{what}: {}", error.message), ..error })?;
     let address = raw.data.addr() as u64;
     if !address.is_multiple_of(AT_ONCE) {
         return Err(Error::unsupported(format!(
