@@ -13,8 +13,6 @@
 //! met by TF32 and by bf16 alike, which round each operand once. `invariance` multiplies by powers of two, which change
 //! nothing of a sum but its exponent.
 
-use fp8flow_sdk::DType;
-
 use crate::Failure;
 use crate::values::{Activations, Values};
 
@@ -56,8 +54,11 @@ pub(crate) const ORDER: f32 = 8.0 / 8192.0;
 pub(crate) const UNIT: f32 = 1.0 / 128.0;
 
 /// How far results of this type may be apart on a card, as a part of the largest around them.
-pub(crate) fn apart(dtype: DType) -> f32 {
-    if dtype == DType::BF16 { UNIT } else { ORDER }
+pub(crate) fn apart(dtype: Activations) -> f32 {
+    match dtype {
+        Activations::Bf16 => UNIT,
+        Activations::F32 => ORDER,
+    }
 }
 
 /// Whether `found` is `expected`: to the bit, or on a card, row by row, as near as another order of sums is. Rows of
@@ -83,7 +84,7 @@ pub(crate) fn agree_in_numbers(
     }
     let rows = expected.chunks(cols.max(1)).zip(found.chunks(cols.max(1)));
     rows.into_iter().all(|(expected, found)| {
-        let most = apart(dtype.dtype()) * largest(expected);
+        let most = apart(dtype) * largest(expected);
         // Written so that a NaN is no number that is near.
         expected.iter().zip(found).all(|(a, b)| (a - b).abs() <= most)
     })

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::conformance::built;
 use crate::program::{Bench, Ended};
 use workflow::{
     DELAYED, Fp8, HOPPER, ROWWISE, STEPS, bench, bytes, emulated, ended, kill_until_it_ends, losses, run,
@@ -175,7 +176,7 @@ fn a_library_under_a_name_that_is_not_its_own_is_refused_by_its_path() {
         return;
     }
     let bench = bench(ROWWISE);
-    let driver = std::env::current_exe().unwrap().parent().unwrap().join("libcuda_stand_in.so");
+    let driver = built("cuda_stand_in");
     let folder = bench.path("renamed");
     std::fs::create_dir(&folder).unwrap();
     for name in ["libcuda.so.1", "libnvrtc.so.12", "libcublasLt.so.12"] {
@@ -193,7 +194,7 @@ fn a_plugin_that_is_no_cards_is_refused_by_name() {
     if emulated().is_none() {
         return;
     }
-    let library = std::env::current_exe().unwrap().parent().unwrap().join("libpretending.so");
+    let library = built("pretending");
     let bench = bench(Fp8::Recipe("LIBRARY", "fp8")).with("LIBRARY", &library.display().to_string());
     let words =
         ["plugin `pretending` runs on cpu alone", "the workflow's device is cuda:0 (NVIDIA H100 80GB HBM3"];

@@ -4,9 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use fp8flow_kernels::{ElementsMut, Fp8, Isa};
 use fp8flow_model::{Fp8Layers, linear_layers};
-use fp8flow_sdk::scaled::{
-    Cast, Dgrad, Fprop, Gemms, Generation, Granularity, Role, ScaledLinear, Scales, Source, Wgrad,
-};
+use fp8flow_sdk::scaled::{Cast, Gemms, Generation, Granularity, Role, ScaledLinear, Scales, Source};
 use fp8flow_sdk::{
     Backward, Counters, DType, Decision, Error, Event, Forward, LayerFacts, Linear, Memory, Pass, Precision,
     Recipe, Result, StateDict, StateTensor, TensorMut,
@@ -58,12 +56,7 @@ pub(crate) fn decisions(fp8: &Fp8Layers) -> Vec<(String, Decision)> {
 }
 
 fn gemms() -> Gemms {
-    let cast = Cast { format: Fp8::E4m3, granularity: Granularity::Tensor, source: Source::Delayed };
-    Gemms {
-        fprop: Fprop { x: cast, w: cast },
-        dgrad: Dgrad { dy: cast, w: cast },
-        wgrad: Some(Wgrad { dy: cast, x: cast }),
-    }
+    Gemms::alike(Cast { format: Fp8::E4m3, granularity: Granularity::Tensor, source: Source::Delayed })
 }
 
 impl Recipe for Toy {

@@ -134,6 +134,15 @@ pub struct Wgrad {
 }
 
 impl Gemms {
+    /// The same cast for all operands.
+    pub const fn alike(cast: Cast) -> Self {
+        Self {
+            fprop: Fprop { x: cast, w: cast },
+            dgrad: Dgrad { dy: cast, w: cast },
+            wgrad: Some(Wgrad { dy: cast, x: cast }),
+        }
+    }
+
     /// The second cast of `x`, if backward needs another one than forward.
     pub fn x_again(&self) -> Option<Cast> {
         self.wgrad.map(|wgrad| wgrad.x).filter(|&cast| cast != self.fprop.x)

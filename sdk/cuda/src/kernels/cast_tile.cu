@@ -1,8 +1,8 @@
 // Casts with one scale for all that is known before, given or from a maximum.
 // codes[m,k] = encode(x[m,k] * s), as x lies, turned over, or both; factors are 1 / s.
 // Specification: fp8flow-kernels' `cast_tensor`, `cast_tensor_with_amax`. A block takes 128 rows of 64 columns, those
-// first that are in L2: of a matrix that `amax` has read the first, else the last. Reads 2 or 4 bytes an element, once; writes 1 for each
-// layout: 64 bytes of a row, 128 of a column at a time.
+// first that are in L2: of a matrix that `amax` has read the first, else the last. Reads 2 or 4 bytes an element, once;
+// writes 1 for each layout: 64 bytes of a row, 128 of a column at a time.
 // Expected: 85 % of copy bandwidth with one layout, 80 % with both.
 // budget: registers 64, spills 0
 // expects sm_89: F2FP.SATFINITE.E4M3

@@ -270,7 +270,7 @@ fn gradients_of_a_group_add_up(subject: &Subject<'_>) -> Result<(), Failure> {
 
 /// How far a product that is added to something may be from the same one by itself, which on a card is another product.
 fn another_order(subject: &Subject<'_>, dtype: Activations, alone: &[f32]) -> f32 {
-    if subject.on_card() { apart(dtype.dtype()) * largest(alone) } else { 0.0 }
+    if subject.on_card() { apart(dtype) * largest(alone) } else { 0.0 }
 }
 
 fn accumulation_adds(subject: &Subject<'_>) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fp8flow_sdk::kernels::scale::ScaleRule;
 use fp8flow_sdk::kernels::{Fp8, Parallel as _};
-use fp8flow_sdk::scaled::{Cast, Dgrad, Fprop, Gemms, Generation, Granularity, ScaledLinear, Source, Wgrad};
+use fp8flow_sdk::scaled::{Cast, Gemms, Generation, Granularity, ScaledLinear, Source};
 use fp8flow_sdk::serde_json::{Value, json};
 use fp8flow_sdk::{
     Backend, Backward, Counters, Decision, Event, Forward, Host, LayerFacts, Linear, Memory, Options, Recipe,
@@ -39,12 +39,7 @@ struct BreakingRecipe {
 
 fn gemms() -> Gemms {
     let source = Source::Current(ScaleRule::PowerOfTwo);
-    let cast = Cast { format: Fp8::E4m3, granularity: Granularity::Tensor, source };
-    Gemms {
-        fprop: Fprop { x: cast, w: cast },
-        dgrad: Dgrad { dy: cast, w: cast },
-        wgrad: Some(Wgrad { dy: cast, x: cast }),
-    }
+    Gemms::alike(Cast { format: Fp8::E4m3, granularity: Granularity::Tensor, source })
 }
 
 impl Recipe for BreakingRecipe {

@@ -8,7 +8,7 @@ mod linear;
 
 use fp8flow_sdk::kernels::Fp8;
 use fp8flow_sdk::kernels::scale::ScaleRule;
-use fp8flow_sdk::scaled::{Cast, Dgrad, Fprop, Gemms, Generation, Granularity, ScaledLinear, Source, Wgrad};
+use fp8flow_sdk::scaled::{Cast, Gemms, Generation, Granularity, ScaledLinear, Source};
 use fp8flow_sdk::serde_json::{Value, json};
 use fp8flow_sdk::{
     Backend, Decision, DeviceId, Error, Event, Host, LayerFacts, Linear, Options, Recipe, RecipeInfo, Result,
@@ -98,12 +98,7 @@ struct ByTensor {
 
 fn gemms() -> Gemms {
     let source = Source::Current(ScaleRule::PowerOfTwo);
-    let cast = Cast { format: Fp8::E4m3, granularity: Granularity::Tensor, source };
-    Gemms {
-        fprop: Fprop { x: cast, w: cast },
-        dgrad: Dgrad { dy: cast, w: cast },
-        wgrad: Some(Wgrad { dy: cast, x: cast }),
-    }
+    Gemms::alike(Cast { format: Fp8::E4m3, granularity: Granularity::Tensor, source })
 }
 
 impl Recipe for ByTensor {
